@@ -1,0 +1,53 @@
+# Each target sets up what it needs: Python 3.10 or newer and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXAMPLE := src/mvdiff/assets/example.png
+MESHES ?= meshes
+DATA ?= data/train64
+RUN ?= runs/tiny
+
+.PHONY: help demo test test-full lint format weights clean
+
+help:
+	@echo "make demo       one picture -> sixteen views -> a mesh, in outputs/"
+	@echo "make test       the tests (minutes)"
+	@echo "make test-full  also the slow ones"
+	@echo "make lint       ruff check and format --check"
+	@echo "make weights    train the embedded model: MESHES=folder of models (optional)"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("mvdiff needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# torch first and pinned: an open range would pull CUDA packages onto any machine
+	$(BIN)/python -m pip install --quiet "torch==$$(sed -n 's/^torch==//p' constraints.txt)" -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/mvdiff generate image=$(EXAMPLE) elevation=20 out=outputs
+	@echo "look at outputs/example/sample-0/preview.png and mesh.glb"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-full: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# What the embedded weights were made with. Interrupted, it goes on where it stopped.
+weights: $(STAMP)
+	$(BIN)/mvdiff render shapes=3000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
+	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN)
+	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
+
+clean:
+	rm -rf $(VENV) outputs build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

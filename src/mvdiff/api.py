@@ -1,0 +1,52 @@
+"""The Python entry points: they compose exactly as the command line does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import build
+from .config import compose
+from .pipeline import Model
+from .recon.mesh import Mesh
+from .views import Views
+
+
+def load(
+    recipe: str = "tiny",
+    checkpoint: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "auto",
+) -> Model:
+    """A recipe with its weights, ready to generate.
+
+    checkpoint: a .safetensors file; None takes the weights that ship with the recipe.
+    overrides: as on the command line, e.g. ["attention=none", "sampler.steps=20"].
+    device: "auto", "cpu", "cuda", ….
+    Raises MvdiffError on unknown names (the message lists the choices) and on weights that
+    do not fit.
+    """
+    settings = [f"recipe={recipe}", "image=none", f"device={device}", *overrides]
+    config = compose("generate", settings)
+    if checkpoint is not None:
+        config.weights = str(checkpoint)
+    return build.pipeline(config)
+
+
+def reconstruct(
+    views: Views | str | Path,
+    reconstructor: str = "hull",
+    overrides: Sequence[str] = (),
+    *,
+    progress: Callable[[str, float], None] | None = None,
+) -> Mesh:
+    """Views (or where they lie) → mesh.
+
+    reconstructor: a registered name. overrides: e.g. ["reconstructor.resolution=96"].
+    progress: called with a stage's name and the share done.
+    """
+    config = compose("reconstruct", [f"reconstructor={reconstructor}", "views=none", *overrides])
+    if not isinstance(views, Views):
+        views = Views.load(views)
+    return build.reconstructor(config)(views, progress=progress)

@@ -1,0 +1,63 @@
+"""The attention slot's interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..cameras.camera import Cameras
+from ..registry import Registry
+
+ATTENTION = Registry("attention")
+
+
+@dataclass(frozen=True)
+class SlotSpec:
+    """Where in the UNet a slot sits.
+
+    channels: of the feature map.
+    factor: how much smaller than the latents the map is.
+    frustum_channels: of the frusta, by factor (empty without a volume).
+    time_dim: of the scene's time embedding.
+    """
+
+    channels: int
+    factor: int
+    frustum_channels: Mapping[int, int]
+    time_dim: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a slot may look at beside the features.
+
+    cameras: of the views at hand, at the latents' resolution.
+    frusta: features along each camera's rays, by factor.
+    time: embedding of the noise level.
+    index: positions of these views in the whole rig.
+    """
+
+    cameras: Cameras
+    frusta: Mapping[int, Float[Tensor, "batch view channel depth height width"]]
+    time: Float[Tensor, "batch time"]
+    index: Int[Tensor, "view"]
+
+
+class ViewAttention(nn.Module, ABC):
+    """Maps the features of a set of views to features of the same shape.
+
+    Starts as the identity (zero-initialised output), except where published weights say
+    otherwise. `needs` names what the denoiser must provide: "frusta", and "all_views" when
+    views must not be split into chunks.
+    """
+
+    needs: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+    ) -> Float[Tensor, "batch view channel height width"]: ...

@@ -1,0 +1,210 @@
+"""The only reader of configs: config → wired parts, one explicit function a part."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .errors import MvdiffError
+from .registry import Registry
+
+if TYPE_CHECKING:
+    from .cameras.camera import Cameras
+    from .denoiser.joint import MultiViewDenoiser
+    from .pipeline import Model, Sampler
+    from .training.objective import Objective
+
+#: sampler name → diffusers class; schedulers are variants by configuration
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpmpp": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+
+
+def construct(registry: Registry, config: Mapping[str, Any], **parts: Any) -> Any:
+    """The variant `config.name` with the config's other entries and `parts` as arguments.
+
+    Raises MvdiffError on an unknown name, and on settings the variant does not have.
+    """
+    try:
+        variant = registry[config["name"]]
+    except KeyError as error:
+        raise MvdiffError(error.args[0]) from error
+    settings = {key: plain(value) for key, value in config.items() if key != "name"}
+    parameters = inspect.signature(variant).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        unknown = [key for key in settings if key not in parameters]
+        if unknown:
+            choices = [key for key in parameters if key not in parts]
+            raise MvdiffError(
+                f"{registry.slot} '{config['name']}' has no setting {', '.join(unknown)}; choose "
+                f"from {', '.join(choices) or 'none (it has no settings)'}"
+            )
+    return variant(**parts, **settings)
+
+
+def plain(value: Any) -> Any:
+    """Config nodes as plain Python containers."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def rig(config: Any) -> Cameras:
+    """Target cameras at the recipe's picture size."""
+    from .cameras.rigs import ring
+
+    settings = {key: value for key, value in config.rig.items() if key != "name"}
+    return ring(**settings, size=config.size)
+
+
+def scheduler(config: Any) -> Any:
+    """The diffusers scheduler for `sampler` on the `noise` schedule."""
+    import diffusers
+
+    name = config.sampler.name
+    if name not in SCHEDULERS:
+        raise MvdiffError(f"unknown sampler '{name}'; choose from {', '.join(sorted(SCHEDULERS))}")
+    variant = getattr(diffusers, SCHEDULERS[name])
+    settings = {**plain(config.noise), **plain(config.sampler.get("options") or {})}
+    accepted = inspect.signature(variant.__init__).parameters
+    # pixel latents are bounded: keep the predicted clean picture in range where supported
+    if config.latents.name == "pixel-shuffle" and "clip_sample" in accepted:
+        settings["clip_sample"] = True
+    elif "clip_sample" in accepted:
+        settings["clip_sample"] = False
+    return variant.from_config(settings)
+
+
+def sampler(config: Any) -> Sampler:
+    """Scheduler, steps and guidance as the config says."""
+    from .pipeline import Sampler
+
+    scheduler(config)  # a bad setting is told now, not at the first step
+    return Sampler(
+        scheduler=lambda: scheduler(config),
+        steps=config.sampler.steps,
+        eta=config.sampler.eta,
+        guidance=config.guidance.scale,
+    )
+
+
+def training_scheduler(config: Any) -> Any:
+    """The noise schedule alone, for adding noise in training."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler.from_config(plain(config.noise))
+
+
+def model(config: Any) -> MultiViewDenoiser:
+    """The denoiser with all its parts, freshly initialised."""
+    from .attention import ATTENTION, SlotSpec
+    from .denoiser.joint import MultiViewDenoiser
+    from .denoiser.unet import SlotUNet
+    from .inputs.embed import EMBEDDERS
+    from .inputs.latents import LATENTS
+    from .volumes import VOLUMES
+
+    cameras = rig(config)
+    sizes = config.sizes
+    latents = construct(LATENTS, config.latents)
+    volume = construct(
+        VOLUMES,
+        config.volume,
+        latent_channels=latents.channels,
+        views=len(cameras),
+        time_dim=sizes.time_dim,
+    )
+
+    def slot(name: str, channels: int, factor: int) -> Any:
+        spec = SlotSpec(channels, factor, volume.frustum_channels, sizes.time_dim)
+        return construct(ATTENTION, config.attention, slot=spec)
+
+    unet = SlotUNet(
+        inputs=2 * latents.channels,  # noisy view beside the input picture
+        outputs=latents.channels,
+        context_dim=sizes.context_dim,
+        make_slot=slot,
+        **plain(config.unet),
+    )
+    return MultiViewDenoiser(
+        rig=cameras,
+        latents=latents,
+        embedder=construct(EMBEDDERS, config.embedder),
+        volume=volume,
+        unet=unet,
+        context_dim=sizes.context_dim,
+        time_dim=sizes.time_dim,
+    )
+
+
+def objective(config: Any) -> Objective:
+    """The training objective of the recipe."""
+    from .training.objective import Objective
+
+    train = config.train
+    return Objective(
+        scheduler=training_scheduler(config),
+        views=train.views,
+        time_power=train.time_power,
+        drop=plain(train.drop),
+    )
+
+
+def reconstructor(config: Any) -> Any:
+    """The reconstructor, or None for `reconstructor=none`."""
+    if config.reconstructor.name == "none":
+        return None
+    from .recon import RECONSTRUCTORS
+
+    return construct(RECONSTRUCTORS, config.reconstructor)
+
+
+def foreground(config: Any) -> Any:
+    """The function that finds the object in a photo."""
+    from .inputs.foreground import FOREGROUND
+
+    return construct(FOREGROUND, config.foreground)
+
+
+def device(name: str) -> Any:
+    """The torch device of a config's `device`; "auto" takes a GPU when there is one."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise MvdiffError(
+            f"device '{name}' is not available here ({str(error).splitlines()[0]}): use "
+            "device=auto or device=cpu"
+        ) from error
+    return chosen
+
+
+def pipeline(config: Any) -> Model:
+    """The recipe with its weights, ready to generate."""
+    from .checkpoints.embedded import embedded_weights, load_into
+    from .pipeline import Model
+
+    if config.precision not in ("fp32", "bf16"):
+        raise MvdiffError(f"precision must be fp32 or bf16, got '{config.precision}'")
+    target = device(config.device)
+    denoiser = model(config)
+    weights = config.weights
+    path = embedded_weights(config.recipe_name) if weights == "embedded" else weights
+    load_into(denoiser, path)
+    return Model(
+        denoiser=denoiser.to(target).eval().requires_grad_(False),
+        sampler=sampler(config),
+        foreground=foreground(config),
+        fill=config.fill,
+        precision=config.precision,
+        config=config,
+    )

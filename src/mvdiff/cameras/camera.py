@@ -1,0 +1,180 @@
+"""The camera convention of the whole library, and the only place that implements it.
+
+World: right-handed, z up. Camera: OpenCV, x right, y down, z forward.
+`w2c = [R|t]` takes world points to camera points: `x_cam = R x_world + t`.
+Pixels: `u` right, `v` down, in pixels; the image spans [0, width] × [0, height] and the
+centre of the top-left pixel is (0.5, 0.5).
+Perspective: `u = fx x/z + cx`. Orthographic: `u = fx x + cx`, with `fx` in pixels per
+world unit. Depth is the camera's z in both cases, not the length of the ray.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import MvdiffError
+
+Projection = Literal["perspective", "orthographic"]
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A set of cameras that share an image size and a projection.
+
+    K: intrinsics, in pixels.
+    w2c: world to camera, `[R|t]`.
+    height, width: of the image, in pixels.
+    projection: "perspective" or "orthographic".
+    """
+
+    K: Float[Tensor, "view 3 3"]
+    w2c: Float[Tensor, "view 3 4"]
+    height: int
+    width: int
+    projection: Projection = "perspective"
+
+    def __post_init__(self) -> None:
+        if self.K.shape[1:] != (3, 3) or self.w2c.shape != (self.K.shape[0], 3, 4):
+            raise MvdiffError(
+                "cameras need K of shape (view, 3, 3) and w2c of shape (view, 3, 4); "
+                f"got {tuple(self.K.shape)} and {tuple(self.w2c.shape)}"
+            )
+        if self.projection not in ("perspective", "orthographic"):
+            raise MvdiffError(
+                f"projection must be 'perspective' or 'orthographic', got '{self.projection}'"
+            )
+        if not (torch.isfinite(self.K).all() and torch.isfinite(self.w2c).all()):
+            raise MvdiffError("cameras contain NaN or infinite numbers: check poses and intrinsics")
+
+    def __len__(self) -> int:
+        return self.K.shape[0]
+
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Cameras:
+        """The chosen cameras, always as a set: `cameras[3]` has length 1."""
+        if isinstance(index, int):
+            index = [index]
+        return replace(self, K=self.K[index], w2c=self.w2c[index])
+
+    def to(self, *args: object, **kwargs: object) -> Cameras:
+        """Move or cast the tensors; arguments as for `Tensor.to`."""
+        return replace(self, K=self.K.to(*args, **kwargs), w2c=self.w2c.to(*args, **kwargs))
+
+    @staticmethod
+    def cat(sets: list[Cameras]) -> Cameras:
+        """One set from several of equal size and projection."""
+        first = sets[0]
+        for other in sets[1:]:
+            if (other.height, other.width, other.projection) != (
+                first.height,
+                first.width,
+                first.projection,
+            ):
+                raise MvdiffError("cannot join cameras of different image size or projection")
+        K, w2c = torch.cat([s.K for s in sets]), torch.cat([s.w2c for s in sets])
+        return replace(first, K=K, w2c=w2c)
+
+    def resize(self, height: int, width: int | None = None) -> Cameras:
+        """The same cameras for images of another size (a latent's, say)."""
+        width = height if width is None else width
+        scale = self.K.new_tensor([width / self.width, height / self.height, 1.0])
+        return replace(self, K=self.K * scale[:, None], height=height, width=width)
+
+    @property
+    def R(self) -> Float[Tensor, "view 3 3"]:
+        """World-to-camera rotations; rows are the camera's right, down and forward."""
+        return self.w2c[:, :, :3]
+
+    @property
+    def t(self) -> Float[Tensor, "view 3"]:
+        return self.w2c[:, :, 3]
+
+    @property
+    def centers(self) -> Float[Tensor, "view 3"]:
+        """Camera centres in the world."""
+        return -torch.einsum("vji,vj->vi", self.R, self.t)
+
+    @property
+    def c2w(self) -> Float[Tensor, "view 4 4"]:
+        """Camera to world, 4×4, OpenCV axes."""
+        bottom = self.w2c.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(self), 1, 4)
+        return torch.linalg.inv(torch.cat([self.w2c, bottom], dim=1))
+
+    @property
+    def fov_y(self) -> float:
+        """Vertical field of view of the first camera, degrees (perspective only)."""
+        return math.degrees(2 * math.atan(self.height / 2 / float(self.K[0, 1, 1])))
+
+    def project(
+        self, points: Float[Tensor, "*points 3"]
+    ) -> tuple[Float[Tensor, "view *points 2"], Float[Tensor, "view *points"]]:
+        """World points into every camera: pixel coordinates and depth.
+
+        For perspective cameras, points with depth ≤ 0 are behind the camera; their pixel
+        coordinates mean nothing and must be masked by the caller.
+        """
+        flat = points.reshape(-1, 3)
+        cam = torch.einsum("vij,pj->vpi", self.R, flat) + self.t[:, None]
+        depth = cam[..., 2]
+        if self.projection == "perspective":
+            cam = cam / _away_from_zero(depth)[..., None]
+        uv = torch.einsum("vij,vpj->vpi", self.K[:, :2, :2], cam[..., :2])
+        uv = uv + self.K[:, None, :2, 2]
+        shape = (len(self), *points.shape[:-1])
+        return uv.reshape(*shape, 2), depth.reshape(shape)
+
+    def unproject(
+        self, uv: Float[Tensor, "view *points 2"], depth: Float[Tensor, "view *points"]
+    ) -> Float[Tensor, "view *points 3"]:
+        """Pixel coordinates at a depth, camera by camera, to world points."""
+        shape = uv.shape
+        uv, depth = uv.reshape(len(self), -1, 2), depth.reshape(len(self), -1, 1)
+        inverse = torch.linalg.inv(self.K[:, :2, :2])
+        xy = torch.einsum("vij,vpj->vpi", inverse, uv - self.K[:, None, :2, 2])
+        if self.projection == "perspective":
+            xy = xy * depth
+        cam = torch.cat([xy, depth], dim=-1) - self.t[:, None]
+        return torch.einsum("vji,vpj->vpi", self.R, cam).reshape(*shape[:-1], 3)
+
+    def pixel_grid(self, offset: float = 0.5) -> Float[Tensor, "height width 2"]:
+        """(u, v) of every pixel; `offset=0.5` gives pixel centres."""
+        v, u = torch.meshgrid(
+            torch.arange(self.height, dtype=self.K.dtype, device=self.K.device) + offset,
+            torch.arange(self.width, dtype=self.K.dtype, device=self.K.device) + offset,
+            indexing="ij",
+        )
+        return torch.stack([u, v], dim=-1)
+
+    def rays(
+        self, offset: float = 0.5
+    ) -> tuple[Float[Tensor, "view height width 3"], Float[Tensor, "view height width 3"]]:
+        """One ray a pixel: origins and unit directions in the world.
+
+        Perspective rays start at the camera's centre, orthographic ones on the plane of
+        depth 0.
+        """
+        uv = self.pixel_grid(offset).expand(len(self), -1, -1, -1)
+        zero = uv.new_zeros(uv.shape[:-1])
+        if self.projection == "orthographic":
+            origins = self.unproject(uv, zero)
+            directions = self.R[:, None, None, 2].expand_as(origins)
+            return origins, directions
+        origins = self.centers[:, None, None].expand(*uv.shape[:-1], 3)
+        directions = self.unproject(uv, zero + 1) - origins
+        return origins, torch.nn.functional.normalize(directions, dim=-1)
+
+    def pluecker(self, offset: float = 0.5) -> Float[Tensor, "view 6 height width"]:
+        """Plücker coordinates of every pixel's ray: direction d, then moment o × d."""
+        origins, directions = self.rays(offset)
+        moment = torch.linalg.cross(origins, directions)
+        return torch.cat([directions, moment], dim=-1).permute(0, 3, 1, 2)
+
+
+def _away_from_zero(depth: Tensor, eps: float = 1e-9) -> Tensor:
+    """Depth with |depth| ≥ eps, sign kept, so that a division stays finite."""
+    return torch.where(depth.abs() < eps, torch.full_like(depth, eps), depth)

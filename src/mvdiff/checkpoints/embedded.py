@@ -1,0 +1,100 @@
+"""Loading a recipe's weights into a model whose parts the user may have swapped."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from ..errors import MvdiffError
+
+#: Parameters of slots a user may swap: a swapped part starts untrained, the rest must fit.
+SWAPPABLE = ("unet.slots.", "volume.")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a weight file.
+
+    loaded: number of tensors that went into the model.
+    untrained: the model's tensors that the file lacks (parts swapped for others).
+    unused: the file's tensors that the model lacks.
+    metadata: the file's header.
+    """
+
+    loaded: int
+    untrained: tuple[str, ...]
+    unused: tuple[str, ...]
+    metadata: dict[str, str]
+
+
+def embedded_weights(name: str) -> Path:
+    """Path of the weights that ship with the package; MvdiffError when there are none."""
+    path = Path(str(resources.files("mvdiff") / "assets" / f"{name}.safetensors"))
+    if not path.is_file():
+        raise MvdiffError(
+            f"this installation has no embedded weights for recipe '{name}': pass "
+            "weights=FILE.safetensors, or train them with `mvdiff train`"
+        )
+    return path
+
+
+def load_into(model: nn.Module, path: str | Path) -> Report:
+    """Load safetensors into `model`, strictly but for swapped slots.
+
+    A slot's weights that the file lacks leave that slot as initialised (the identity), and a
+    warning names it; weights of a slot the model no longer has are left out.
+    Raises MvdiffError for unreadable files, other shapes, and missing or unknown names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MvdiffError(f"no weights at '{path}': check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise MvdiffError(
+            f"'{path}' is not a readable safetensors file ({error}): mvdiff loads weights from "
+            "safetensors only"
+        ) from error
+    own = model.state_dict()
+    clash = [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    untrained = [name for name in own if name not in weights]
+    unused = [name for name in weights if name not in own]
+    strict = [name for name in (*untrained, *unused) if not name.startswith(SWAPPABLE)]
+    if clash or strict:
+        fault = _first_fault(own, weights, clash, strict)
+        raise MvdiffError(
+            f"the weights '{path}' belong to another model: {fault}; use the recipe and "
+            "sizes they were trained with"
+        )
+    model.load_state_dict({k: v for k, v in weights.items() if k in own}, strict=False)
+    if untrained:
+        warnings.warn(
+            f"{len(untrained)} tensors of swapped parts are not in the weights and stay untrained "
+            f"({untrained[0]}, …): train the model with these parts before judging it",
+            stacklevel=2,
+        )
+    if unused:
+        warnings.warn(
+            f"{len(unused)} tensors of the weights are unused, because their part was swapped "
+            f"({unused[0]}, …): the rest was trained with it, so expect worse pictures",
+            stacklevel=2,
+        )
+    return Report(len(weights) - len(unused), tuple(untrained), tuple(unused), metadata)
+
+
+def _first_fault(own: dict, weights: dict, clash: list[str], strict: list[str]) -> str:
+    if clash:
+        name = clash[0]
+        return (
+            f"'{name}' has shape {tuple(weights[name].shape)}, this model needs "
+            f"{tuple(own[name].shape)}"
+        )
+    name = strict[0]
+    return f"'{name}' is {'missing' if name in own else 'unknown to this model'}"

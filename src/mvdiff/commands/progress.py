@@ -1,0 +1,59 @@
+"""A progress display for commands: one line that says what is going on."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Stages:
+    """Shows the running stage with a bar; on a pipe or in a log it prints results only."""
+
+    def __init__(self, first: str) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task(first, total=None)
+
+    def __enter__(self) -> Stages:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def start(self, stage: str, total: float | None) -> None:
+        """A new stage; `total` None when its length is unknown."""
+        self.progress.reset(self.task, description=stage, total=total)
+
+    def advance(self, done: float, total: float) -> None:
+        """How much of the stage is done."""
+        self.progress.update(self.task, completed=done, total=total)
+
+    def update(self, stage: str, share: float) -> None:
+        """Name and share done of a part of the stage."""
+        self.progress.update(self.task, description=stage, completed=share, total=1.0)
+
+    def say(self, line: str) -> None:
+        """A line that stays: on standard output when it is a result, else on standard error."""
+        if line.startswith(("note:", "mvdiff:")):
+            self.console.print(line, markup=False, soft_wrap=True)
+        elif self.console.is_terminal:
+            self.progress.console.print(line, markup=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stdout, flush=True)

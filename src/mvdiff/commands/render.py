@@ -1,0 +1,23 @@
+"""`mvdiff render`: meshes and procedural shapes → pictures to train on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import build
+from ..errors import MvdiffError
+
+
+def run(config: Any) -> int:
+    """Render what the config says; 1 when some meshes had to be skipped."""
+    from ..data.render import render_objects
+
+    if not config.meshes and not config.shapes:
+        raise MvdiffError("nothing to render: give meshes=FOLDER, shapes=NUMBER or both")
+    settings = build.plain(config)
+    settings["input_elevation"] = tuple(settings["input_elevation"])
+    index = render_objects(settings.pop("out"), **settings)
+    for skipped in index["skipped"]:
+        print(f"skipped {skipped['name']}: {skipped['reason']}")
+    print(f"{len(index['objects'])} objects in {config.out}")
+    return 1 if index["skipped"] else 0

@@ -1,0 +1,196 @@
+"""Rendered objects as training material: samples, and the batches made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ..errors import MvdiffError
+from .augment import Augment, Draw, apply, view_order
+from .order import Order
+from .packed import pack
+
+__all__ = ["Batch", "Batches", "MultiViewSet", "Sample", "pack"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One object, as rendered.
+
+    targets: the ring's views, straight RGBA.
+    inputs: view i has target i's azimuth and its own elevation, straight RGBA.
+    input_elevation: degrees.
+    name: of the object.
+    """
+
+    targets: UInt8[Tensor, "view 4 height width"]
+    inputs: UInt8[Tensor, "view 4 height width"]
+    input_elevation: Float[Tensor, "view"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the objective gets.
+
+    views: the target views; RGB on white in [0, 1], then alpha in [0, 1].
+    photo: the input picture, in the same form, at the azimuth of view 0.
+    elevation: of the photo, degrees.
+    names: of the objects.
+    index: each sample's number in the whole run, the same however many processes share the
+        batch; None outside training.
+    """
+
+    views: Float[Tensor, "batch view 4 height width"]
+    photo: Float[Tensor, "batch 4 height width"]
+    elevation: Float[Tensor, "batch"]
+    names: tuple[str, ...]
+    index: Int[Tensor, "batch"] | None = None
+
+    def __len__(self) -> int:
+        return self.views.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            views=self.views.to(device),
+            photo=self.photo.to(device),
+            elevation=self.elevation.to(device),
+            index=None if self.index is None else self.index.to(device),
+        )
+
+
+class MultiViewSet(torch.utils.data.Dataset[Sample]):
+    """The objects of a split, memory-mapped.
+
+    root: a folder written by `mvdiff render`, or several that share size and view count.
+    split: "train" or "val". threads: used to pack PNGs the first time.
+    Raises MvdiffError when a folder is unusable or they do not fit together.
+    """
+
+    def __init__(
+        self, root: str | Path | Sequence[str | Path], split: str = "train", *, threads: int = 4
+    ) -> None:
+        roots = [root] if isinstance(root, str | Path) else list(root)
+        self._packs = [pack(r, split, threads=threads) for r in roots]
+        shapes = {p.pixels.shape[2:] for p in self._packs}
+        if len(shapes) != 1:
+            raise MvdiffError(
+                f"rendered folders must share view count and size; got {sorted(shapes)} as "
+                "(views, channels, height, width): render them alike"
+            )
+        self.view_count, _, self.size, _ = shapes.pop()
+        self._rows = [(p, row) for p in self._packs for row in range(len(p.names))]
+        self.names = tuple(name for p in self._packs for name in p.names)
+        self.sources = tuple(source for p in self._packs for source in p.sources)
+        self.families = tuple(family for p in self._packs for family in p.families)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        packed, row = self._rows[index]
+        pixels = torch.from_numpy(np.array(packed.pixels[row]))
+        elevation = torch.from_numpy(packed.elevation[row].copy())
+        return Sample(pixels[0], pixels[1], elevation, self.names[index])
+
+    def batch(
+        self,
+        indices: Sequence[int],
+        *,
+        roll: int | Sequence[int] = 0,
+        device: torch.device | str = "cpu",
+    ) -> Batch:
+        """Chosen objects without augmentation, for validation.
+
+        roll: which rendered view becomes view 0 (and whose input the photo is), for all
+            objects or one each.
+        """
+        rolls = [roll] * len(indices) if isinstance(roll, int) else list(roll)
+        still = Augment.none().draw(np.random.default_rng(0), self.view_count)
+        return self.assemble(indices, [replace(still, roll=r) for r in rolls], device)
+
+    def assemble(
+        self, indices: Sequence[int], draws: list[Draw], device: torch.device | str = "cpu"
+    ) -> Batch:
+        """Chosen objects, each changed by its draw. Bytes travel; `device` does the arithmetic."""
+        n, shape = len(indices), (4, self.size, self.size)
+        targets = np.empty((n, self.view_count, *shape), dtype=np.uint8)
+        photos = np.empty((n, *shape), dtype=np.uint8)
+        elevation = np.empty(n, dtype=np.float32)
+        for k, (index, draw) in enumerate(zip(indices, draws, strict=True)):
+            packed, row = self._rows[index]
+            order = view_order(self.view_count, draw.roll, draw.mirror)
+            across = slice(None, None, -1 if draw.mirror else 1)
+            targets[k] = packed.pixels[row, 0, :, :, :, across][order]
+            photos[k] = packed.pixels[row, 1, order[0], :, :, across]
+            elevation[k] = packed.elevation[row, order[0]]
+        views, photo = apply(_move(targets, device), _move(photos, device), draws)
+        names = tuple(self.names[i] for i in indices)
+        return Batch(views, photo, _move(elevation, device), names)
+
+
+def _move(array: np.ndarray, device: torch.device | str) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+class Batches:
+    """Training batches: a pure function of (seed, step, share), nothing to save or replay.
+
+    data: the objects. augment: how they are changed.
+    mix: shares by source, such as `{"mesh": 0.7, "shape": 0.3}`; without it, every object is
+        seen equally often.
+    """
+
+    def __init__(
+        self,
+        data: MultiViewSet,
+        *,
+        augment: Augment | None = None,
+        mix: Mapping[str, float] | None = None,
+    ) -> None:
+        self.data = data
+        self.augment = Augment() if augment is None else augment
+        self._order = Order(data.sources, mix)
+
+    def batch_at(
+        self,
+        step: int,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shard: int = 0,
+        shards: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> Batch:
+        """Share `shard` of `shards` of the batch of a step (counted from 0).
+
+        The whole batch is samples `step * batch_size …` of the run. Which object a sample is
+        and how it is changed depends on (seed, its number) alone, so that shares put together
+        are the batch of one process. Raises MvdiffError when the batch cannot be shared evenly.
+        """
+        if batch_size % shards:
+            raise MvdiffError(
+                f"a batch of {batch_size} cannot be split into {shards} equal shares "
+                "(processes × accumulation steps): choose a multiple"
+            )
+        each = batch_size // shards
+        start = step * batch_size + shard * each
+        numbers = range(start, start + each)
+        objects = [self._order(seed, g) for g in numbers]
+        draws = [
+            self.augment.draw(np.random.default_rng([seed, 2, g]), self.data.view_count)
+            for g in numbers
+        ]
+        batch = self.data.assemble(objects, draws, device)
+        return replace(batch, index=torch.tensor(list(numbers)).to(device))

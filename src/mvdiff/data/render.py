@@ -1,0 +1,386 @@
+"""Many objects to many pictures: `<out>/<object>/{target,input}/` and an index with the split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..cameras import Cameras, look_at, ring, spherical
+from ..errors import MvdiffError
+from ..files import atomic, write_text
+from .meshes import find_meshes
+
+#: Part of the recorded settings: raise it when the same call would give other pictures.
+RENDERER = 1
+#: Depth PNGs: depth = value / 65535 · DEPTH_RANGE + (distance − DEPTH_RANGE / 2); 0 is nothing.
+#: At distance 1.5 these are the published files' numbers.
+DEPTH_RANGE = 1.8
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One object to render: everything a worker process needs."""
+
+    name: str
+    source: Literal["mesh", "shape"]
+    family: str
+    split: str
+    path: str
+    shape_seed: int
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What all objects share."""
+
+    rig: Cameras
+    scale: str
+    up: str
+    inputs: int
+    input_elevation: tuple[float, float]
+    depth: bool
+    normals: bool
+    supersample: int
+    seed: int
+
+    def record(self) -> dict[str, Any]:
+        """As written to the index; equal records mean equal pictures."""
+        rig = hashlib.sha256(self.rig.K.numpy().tobytes() + self.rig.w2c.numpy().tobytes())
+        plain = {k: v for k, v in self.__dict__.items() if k != "rig"}
+        return {
+            **plain,
+            "input_elevation": list(self.input_elevation),
+            "views": len(self.rig),
+            "rig": rig.hexdigest()[:16],
+            "renderer": RENDERER,
+        }
+
+
+def render_objects(
+    out: str | Path,
+    *,
+    meshes: str | Path | None = None,
+    shapes: int = 0,
+    size: int = 64,
+    scale: Literal["diagonal", "extent"] = "diagonal",
+    up: Literal["auto", "y", "z"] = "auto",
+    inputs: int = 16,
+    rig: Cameras | None = None,
+    input_elevation: tuple[float, float] = (-10, 40),
+    depth: bool = False,
+    normals: bool = False,
+    supersample: int = 3,
+    seed: int = 0,
+    shapes_seed: int = 0,
+    held_out: str | Path | list[str] | None = None,
+    val_fraction: float = 0.02,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Render mesh files and procedural shapes; return the index, also written to `index.json`.
+
+    Every object gets the views of `rig` under `target/`, and under `input/` pictures of
+    random elevation, the i-th at the azimuth of target view i (arXiv 2309.03453, section 4).
+    Objects that are complete are kept when the settings are the recorded ones; objects of
+    earlier calls with the same settings stay in the index. A broken mesh is skipped and
+    listed with the reason.
+
+    meshes: a folder of GLB, glTF, OBJ and PLY files.
+    shapes: procedural objects, of the seeds `shapes_seed`, `shapes_seed + 1`, …
+    size: image side in pixels, unless `rig` brings its own.
+    scale, up: as in `normalise` and `load_mesh`.
+    input_elevation: lowest and highest, degrees in [-90, 90].
+    depth, normals: also write `000-depth.png` (16 bit, scale in the index) and
+        `000-normal.png` (`(n + 1) / 2`, world axes; both 0 where nothing is hit).
+    supersample: samples along each side of a pixel.
+    seed: of lights and input elevations, which also depend on the object's name alone.
+    held_out: mesh names of the validation split: a text file (one name or glob pattern a
+        line, # comments) or a list. Without it `val_fraction` of all objects, by name.
+    workers: processes; default one a core.
+    Raises MvdiffError on settings out of range and when nothing could be rendered.
+    """
+    out = Path(out)
+    rig = (ring(size=size) if rig is None else rig).to("cpu", torch.float32)
+    low, high = input_elevation
+    if not -90 <= low <= high <= 90:
+        raise MvdiffError(f"input_elevation must be two degrees in [-90, 90], got {low}, {high}")
+    if not 0 <= inputs <= len(rig):
+        raise MvdiffError(f"inputs must be between 0 and the rig's {len(rig)} views, got {inputs}")
+    if scale not in ("diagonal", "extent") or up not in ("auto", "y", "z"):
+        raise MvdiffError(
+            f"scale must be 'diagonal' or 'extent' and up 'auto', 'y' or 'z'; got '{scale}', '{up}'"
+        )
+    if supersample < 1 or shapes < 0 or not 0 <= val_fraction <= 1:
+        raise MvdiffError(
+            "expected supersample ≥ 1, shapes ≥ 0 and val_fraction in [0, 1]; got "
+            f"{supersample}, {shapes}, {val_fraction}"
+        )
+    jobs = _mesh_jobs(meshes, held_out, val_fraction) if meshes is not None else []
+    jobs += _shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
+    if not jobs:
+        raise MvdiffError("nothing to render: give a mesh folder (meshes=DIR) or shapes=N")
+    settings = _Settings(
+        rig, scale, up, inputs, (float(low), float(high)), depth, normals, supersample, seed
+    )
+    kept, note = _prepare(out, jobs, settings.record())
+    todo = [job for job in jobs if not _complete(out, job, settings)]
+    if note and progress:
+        print(note)
+    reasons = dict(_run(out, todo, settings, workers, progress))
+
+    done = {o["name"]: o for o in kept}
+    for job in jobs:
+        done.pop(job.name, None)
+        if job.name not in reasons:
+            done[job.name] = {
+                "name": job.name,
+                "split": job.split,
+                "source": job.source,
+                "family": job.family,
+            }
+    index = {
+        "version": 1,
+        "size": rig.width,
+        "settings": settings.record(),
+        "depth": {"range": DEPTH_RANGE, "offset": _distance(rig) - DEPTH_RANGE / 2},
+        "objects": [done[name] for name in sorted(done)],
+        "skipped": [{"name": n, "reason": r} for n, r in sorted(reasons.items())],
+    }
+    write_text(out / "index.json", json.dumps(index, indent=1) + "\n")
+    if not done:
+        first = next(iter(reasons.values()))
+        raise MvdiffError(f"none of the {len(jobs)} objects could be rendered; the first: {first}")
+    return index
+
+
+def read_patterns(held_out: str | Path | list[str]) -> list[str]:
+    """Names or glob patterns of held-out meshes, from a list or a text file with # comments."""
+    if isinstance(held_out, (str, Path)):
+        try:
+            held_out = Path(held_out).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise MvdiffError(
+                f"cannot read the held-out list '{held_out}' ({error.strerror}): expected a text "
+                "file with one name or pattern a line"
+            ) from error
+    lines = (line.split("#")[0].strip() for line in held_out)
+    return [line for line in lines if line]
+
+
+def _mesh_jobs(
+    folder: str | Path, held_out: str | Path | list[str] | None, val_fraction: float
+) -> list[_Job]:
+    folder = Path(folder)
+    paths = find_meshes(folder)
+    names = ["-".join(p.relative_to(folder).with_suffix("").parts) for p in paths]
+    # Two formats of one name are two objects.
+    twice = {n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else set()
+    names = [
+        n + p.suffix.lower().replace(".", "-") if n in twice else n
+        for n, p in zip(names, paths, strict=True)
+    ]
+    patterns = None if held_out is None else read_patterns(held_out)
+    jobs = []
+    for name, path in zip(names, paths, strict=True):
+        if patterns is None:
+            val = _fraction(name) < val_fraction
+        else:
+            val = any(fnmatchcase(name, pattern) for pattern in patterns)
+        jobs.append(_Job(name, "mesh", name.split("-")[0], _split(val), str(path), 0))
+    return jobs
+
+
+def _shape_jobs(count: int, first: int, val_fraction: float) -> list[_Job]:
+    if not count:
+        return []
+    from .shapes import family_of
+
+    jobs = []
+    for seed in range(first, first + count):
+        family = family_of(seed)
+        name = f"shape-{family}-{seed:07d}"
+        val = _fraction(name) < val_fraction
+        jobs.append(_Job(name, "shape", family, _split(val), "", seed))
+    return jobs
+
+
+def _split(val: bool) -> str:
+    return "val" if val else "train"
+
+
+def _fraction(name: str) -> float:
+    """A number in [0, 1) that depends on the name alone."""
+    return zlib.crc32(name.encode()) / 2**32
+
+
+def _prepare(out: Path, jobs: list[_Job], record: dict[str, Any]) -> tuple[list[dict], str]:
+    """Objects of earlier calls to keep in the index, and a note when settings changed.
+
+    `settings.json` is written before the first picture, so that an interrupted run can be
+    taken up. On other settings every object of this call is first marked incomplete.
+    """
+    kept, note, known = [], "", None
+    try:
+        known = json.loads((out / "settings.json").read_text(encoding="utf-8"))
+        kept = json.loads((out / "index.json").read_text(encoding="utf-8"))["objects"]
+    except (OSError, ValueError, KeyError):
+        pass
+    if known is None or known == record:
+        if known is None:
+            write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
+        return kept, note
+    changed = sorted(k for k in {*record, *known} if record.get(k) != known.get(k))
+    note = (
+        f"settings changed since '{out}' was made ({', '.join(changed)}): rendering all "
+        f"{len(jobs)} objects again"
+    )
+    for job in jobs:
+        for part in ("target", "input"):
+            (out / job.name / part / "transforms.json").unlink(missing_ok=True)
+    (out / "index.json").unlink(missing_ok=True)
+    write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
+    return [], note
+
+
+def _complete(out: Path, job: _Job, settings: _Settings) -> bool:
+    parts = ("target", "input") if settings.inputs else ("target",)
+    return all((out / job.name / part / "transforms.json").is_file() for part in parts)
+
+
+def _run(
+    out: Path, jobs: list[_Job], settings: _Settings, workers: int | None, progress: bool
+) -> Iterator[tuple[str, str]]:
+    """Render the jobs; yield name and reason of those that failed, reporting each."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("rendering"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("", total=len(jobs))
+        for name, reason in _results(out, jobs, settings, workers):
+            bar.advance(task)
+            if reason is not None:
+                bar.console.print(f"skipped {name}: {reason}", markup=False, highlight=False)
+                yield name, reason
+
+
+def _results(
+    out: Path, jobs: list[_Job], settings: _Settings, workers: int | None
+) -> Iterator[tuple[str, str | None]]:
+    workers = min(os.cpu_count() or 1 if workers is None else workers, len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            yield job.name, _render_object(out, job, settings)
+        return
+    import multiprocessing
+
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        futures: dict[Future, _Job] = {
+            pool.submit(_render_object, out, job, settings): job for job in jobs
+        }
+        for future in as_completed(futures):
+            yield futures[future].name, future.result()
+    except BaseException:
+        # Workers ignore Ctrl-C: each ends the object in its hands, and nothing is left half.
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _start_worker() -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _render_object(out: Path, job: _Job, settings: _Settings) -> str | None:
+    """Render one object into its folder; the reason when it cannot be rendered."""
+    from ..raycast import Raycaster, Shading
+    from .meshes import load_mesh, normalise
+
+    try:
+        if job.source == "mesh":
+            mesh = load_mesh(job.path, up=settings.up)
+        else:
+            from .shapes import make_shape
+
+            mesh = make_shape(job.family, job.shape_seed)
+        raycaster = Raycaster(normalise(mesh, settings.scale))
+    except MvdiffError as error:
+        return str(error)
+    rng = np.random.default_rng([settings.seed, zlib.crc32(job.name.encode())])
+    shading = Shading(
+        light=(*rng.uniform(-0.7, 0.7, size=2), 1.0), ambient=float(rng.uniform(0.5, 0.65))
+    )
+    sets = {"target": settings.rig}
+    if settings.inputs:
+        elevation = rng.uniform(*settings.input_elevation, size=len(settings.rig))
+        sets["input"] = input_cameras(settings.rig, elevation[: settings.inputs].tolist())
+    for part, cameras in sets.items():
+        folder = out / job.name / part
+        picture = raycaster.render(cameras, supersample=settings.supersample, shading=shading)
+        if settings.depth:
+            _save_depth(folder, picture.depth, _distance(settings.rig))
+        if settings.normals:
+            _save_normals(folder, picture.normals)
+        picture.views(cameras).save(folder)
+    return None
+
+
+def input_cameras(rig: Cameras, elevation: list[float]) -> Cameras:
+    """Cameras at the azimuths of the rig's first views and the given elevations (degrees)."""
+    azimuth = torch.rad2deg(spherical(rig)[0])[: len(elevation)]
+    cameras = look_at(azimuth.tolist(), elevation, distance=_distance(rig), size=rig.width)
+    return Cameras(rig.K[: len(elevation)], cameras.w2c, rig.height, rig.width, rig.projection)
+
+
+def _distance(rig: Cameras) -> float:
+    return float(spherical(rig)[2].mean())
+
+
+def _save_depth(folder: Path, depth: torch.Tensor, distance: float) -> None:
+    from PIL import Image
+
+    value = (depth.double() - (distance - DEPTH_RANGE / 2)) / DEPTH_RANGE * 65535
+    value = torch.where(depth > 0, value.round().clamp(1, 65535), torch.zeros_like(value))
+    for i, plane in enumerate(value.numpy().astype(np.uint16)):
+        with atomic(folder / f"{i:03d}-depth.png") as part:
+            Image.fromarray(plane).save(part)
+
+
+def _save_normals(folder: Path, normals: torch.Tensor) -> None:
+    from PIL import Image
+
+    seen = normals.norm(dim=1, keepdim=True) > 0
+    pixels = (((normals + 1) / 2 * 255).round() * seen).byte().permute(0, 2, 3, 1)
+    for i, plane in enumerate(pixels.numpy()):
+        with atomic(folder / f"{i:03d}-normal.png") as part:
+            Image.fromarray(np.ascontiguousarray(plane)).save(part)

@@ -1,0 +1,1 @@
+"""UNet with named slots, joint denoising of all views, guidance."""

@@ -1,0 +1,150 @@
+"""Joint denoising: one model call moves all views of an object together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.models.embeddings import get_timestep_embedding
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..attention.base import Scene
+from ..cameras.camera import Cameras
+from ..cameras.rigs import look_at, spherical
+from ..inputs.embed import Embedder
+from ..inputs.latents import Latents
+from ..volumes.base import Volume, VolumeInputs
+from .guidance import Condition, guide
+from .unet import SlotUNet
+
+POSE_DIM = 4
+
+
+class MultiViewDenoiser(nn.Module):
+    """Volume + view attention + UNet → prediction for every view (SyncDreamer, figure 2).
+
+    rig: cameras of the target views; the input picture stands at view 0's azimuth. Kept out
+        of the weights, so that no checkpoint can replace the user's cameras.
+    latents, embedder, volume, unet: the parts.
+    context_dim: of the UNet's cross-attention token.
+    time_dim: of the volume's time embedding.
+    """
+
+    def __init__(
+        self,
+        *,
+        rig: Cameras,
+        latents: Latents,
+        embedder: Embedder,
+        volume: Volume,
+        unet: SlotUNet,
+        context_dim: int,
+        time_dim: int,
+    ) -> None:
+        super().__init__()
+        self.rig = rig
+        self.latents, self.embedder, self.volume, self.unet = latents, embedder, volume, unet
+        self.project = nn.Linear(embedder.dim + POSE_DIM, context_dim)
+        self.time_dim = time_dim
+        self.time = nn.Sequential(
+            nn.Linear(time_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
+        )
+        self.all_views = any("all_views" in slot.needs for slot in unet.slots.values())
+
+    @property
+    def device(self) -> torch.device:
+        return self.project.weight.device
+
+    @property
+    def latent_size(self) -> int:
+        return self.rig.height // self.latents.factor
+
+    def latent_shape(self, batch: int) -> tuple[int, ...]:
+        """Shape of the noisy latents of all views: (batch, view, channel, height, width)."""
+        return (batch, len(self.rig), self.latents.channels, self.latent_size, self.latent_size)
+
+    def condition(
+        self, photo: Float[Tensor, "batch 4 height width"], elevation: Float[Tensor, "batch"]
+    ) -> Condition:
+        """Everything about the input pictures that the denoiser needs.
+
+        photo: RGBA in [0, 1] on white, of the rig's size. elevation: its camera's, degrees.
+        """
+        rig = self.rig.to(photo.device)
+        azimuth, target_elevation, distance = spherical(rig)
+        cameras = look_at(
+            [float(torch.rad2deg(azimuth[0]))] * len(photo),
+            elevation.tolist(),
+            distance=float(distance[0]),
+            size=self.rig.height,
+            projection=self.rig.projection,
+        ).to(photo.device)
+        cameras = Cameras(
+            rig.K[:1].expand_as(cameras.K), cameras.w2c, rig.height, rig.width, rig.projection
+        )
+        d_elevation = torch.deg2rad(elevation.to(rig.K))[:, None] - target_elevation
+        d_azimuth = (azimuth - azimuth[0]).expand_as(d_elevation)
+        zero = torch.zeros_like(d_elevation)
+        ones = torch.ones(len(photo), device=photo.device)
+        return Condition(
+            token=self.embedder(photo),
+            latent=self.latents.encode(photo),
+            view=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
+            cameras=cameras.resize(self.latent_size),
+            keep_token=ones,
+            keep_latent=ones,
+            keep_volume=ones,
+        )
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "batch view channel height width"],
+        timestep: Float[Tensor, "batch"],
+        condition: Condition,
+        *,
+        wanted: Sequence[int] | None = None,
+        batch_views: int | None = None,
+        guidance: float = 1.0,
+    ) -> Float[Tensor, "batch wanted channel height width"]:
+        """Prediction (noise, clean latent or velocity, as trained) for the wanted views.
+
+        noisy: latents of ALL views at one noise level per object.
+        timestep: of the noise schedule, one an object.
+        wanted: positions in the rig; default all.
+        batch_views: views the UNet takes at a time, to save memory; the result is the same.
+            Ignored by attention that needs all views at once.
+        guidance: 1 is the conditional answer alone.
+        """
+        cameras = self.rig.to(noisy.device).resize(self.latent_size)
+        time = get_timestep_embedding(timestep, self.time_dim, True, downscale_freq_shift=0)
+        time = self.time(time.to(self.project.weight.dtype))
+        volume = self.volume.build(
+            VolumeInputs(noisy, cameras, time, condition.view, condition.latent, condition.cameras)
+        )
+        index = torch.arange(len(self.rig)) if wanted is None else torch.tensor(list(wanted))
+        chunk = len(index) if self.all_views or not batch_views else batch_views
+        parts = []
+        for some in index.split(chunk):
+            frusta = self.volume.frusta(volume, cameras[some], time, condition.view[:, some])
+            scene = Scene(cameras[some], frusta, time, some)
+            out = self._denoise(noisy[:, some], timestep, condition, scene)
+            if guidance != 1.0:
+                free = self._denoise(noisy[:, some], timestep, condition.unconditional(), scene)
+                out = guide(out, free, guidance)
+            parts.append(out)
+        return torch.cat(parts, dim=1)
+
+    def _denoise(self, noisy: Tensor, timestep: Tensor, cond: Condition, scene: Scene) -> Tensor:
+        keep = cond.keep_volume[:, None, None, None, None, None]
+        frusta = {factor: f * keep.to(f.dtype) for factor, f in scene.frusta.items()}
+        scene = Scene(scene.cameras, frusta, scene.time, scene.index)
+        # each view's token: the picture's embedding with that view's relative pose
+        view = cond.view[:, scene.index]
+        token = cond.token[:, None].expand(-1, view.shape[1], -1)
+        context = self.project(torch.cat([token, view.to(token.dtype)], dim=-1))
+        context = context * cond.keep_token[:, None, None].to(context.dtype)
+        latent = cond.latent * cond.keep_latent[:, None, None, None].to(cond.latent.dtype)
+        latent = latent[:, None].expand(-1, view.shape[1], -1, -1, -1)
+        x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
+        return self.unet(x, timestep, context[:, :, None], scene)

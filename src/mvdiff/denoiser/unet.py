@@ -1,0 +1,174 @@
+"""The 2D backbone: Stable Diffusion 1.x's UNet with named slots for view attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..attention.base import Scene, ViewAttention
+
+
+class SlotUNet(nn.Module):
+    """Encoder, middle, decoder; a view-attention slot after the middle and the decoder blocks.
+
+    inputs, outputs: channels of the (concatenated) latents in and of the prediction.
+    width, mults: channels at level k are width · mults[k]; the map halves between levels.
+    blocks: residual blocks a level (one more in the decoder).
+    attention_levels: levels with a transformer block (self- and cross-attention).
+    heads, context_dim: of those. groups: of every GroupNorm.
+    slots: names that get a module: "middle", or the decoder block's number "0", "1", ….
+    make_slot: (name, channels, factor) → module.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        outputs: int,
+        width: int,
+        mults: Sequence[int],
+        blocks: int,
+        attention_levels: Sequence[int],
+        heads: int,
+        context_dim: int,
+        slots: Sequence[str],
+        make_slot: Callable[[str, int, int], ViewAttention],
+        groups: int = 32,
+    ) -> None:
+        super().__init__()
+        time_dim = 4 * width
+        self.width = width
+        self.time = nn.Sequential(
+            nn.Linear(width, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
+        )
+
+        def resnet(i: int, o: int) -> nn.Module:
+            return _residual(i, o, time_dim, groups)
+
+        def transformer(channels: int) -> nn.Module:
+            return _transformer(channels, heads, context_dim, groups)
+
+        self.stem = nn.Conv2d(inputs, width, 3, padding=1)
+        self.down = nn.ModuleList()
+        skips, channels = [width], width
+        for level, mult in enumerate(mults):
+            for _ in range(blocks):
+                block = [resnet(channels, width * mult)]
+                channels = width * mult
+                if level in attention_levels:
+                    block.append(transformer(channels))
+                self.down.append(nn.ModuleList(block))
+                skips.append(channels)
+            if level < len(mults) - 1:
+                halve = Downsample2D(channels, use_conv=True, out_channels=channels, name="op")
+                self.down.append(nn.ModuleList([halve]))
+                skips.append(channels)
+
+        factor = 2 ** (len(mults) - 1)
+        self.middle = nn.ModuleList(
+            [resnet(channels, channels), transformer(channels), resnet(channels, channels)]
+        )
+        self.slots = nn.ModuleDict()
+        if "middle" in slots:
+            self.slots["middle"] = make_slot("middle", channels, factor)
+
+        self.up = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(mults))):
+            for i in range(blocks + 1):
+                block = [resnet(channels + skips.pop(), width * mult)]
+                channels = width * mult
+                if level in attention_levels:
+                    block.append(transformer(channels))
+                if level and i == blocks:
+                    block.append(Upsample2D(channels, use_conv=True, out_channels=channels))
+                    factor //= 2
+                name = str(len(self.up))
+                self.up.append(nn.ModuleList(block))
+                if name in slots:
+                    self.slots[name] = make_slot(name, channels, factor)
+
+        self.out = nn.Sequential(
+            nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, outputs, 3, padding=1)
+        )
+        nn.init.zeros_(self.out[-1].weight)
+        nn.init.zeros_(self.out[-1].bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch view channel height width"],
+        timestep: Float[Tensor, "batch"],
+        context: Float[Tensor, "batch view token context"],
+        scene: Scene,
+    ) -> Float[Tensor, "batch view out height width"]:
+        batch, views = x.shape[:2]
+        time = get_timestep_embedding(
+            timestep, self.width, flip_sin_to_cos=True, downscale_freq_shift=0
+        )
+        time = repeat(self.time(time.to(self.stem.weight.dtype)), "b t -> (b v) t", v=views)
+        context = rearrange(context, "b v t c -> (b v) t c")
+        x = self.stem(rearrange(x, "b v c h w -> (b v) c h w"))
+
+        skips = [x]
+        for block in self.down:
+            x = _run(block, x, time, context)
+            skips.append(x)
+        x = _run(self.middle, x, time, context)
+        x = self._slot("middle", x, scene, batch)
+        for number, block in enumerate(self.up):
+            x = _run(block, torch.cat([x, skips.pop()], dim=1), time, context)
+            x = self._slot(str(number), x, scene, batch)
+        return rearrange(self.out(x), "(b v) c h w -> b v c h w", b=batch)
+
+    def _slot(self, name: str, x: Tensor, scene: Scene, batch: int) -> Tensor:
+        if name not in self.slots:
+            return x
+        x = self.slots[name](rearrange(x, "(b v) c h w -> b v c h w", b=batch), scene)
+        return rearrange(x, "b v c h w -> (b v) c h w")
+
+
+# Residual branches end in zeros, as in the published UNet: each block starts as the identity.
+def _residual(inputs: int, outputs: int, time_dim: int, groups: int) -> nn.Module:
+    block = ResnetBlock2D(
+        in_channels=inputs, out_channels=outputs, temb_channels=time_dim, groups=groups, eps=1e-5
+    )
+    nn.init.zeros_(block.conv2.weight)
+    nn.init.zeros_(block.conv2.bias)
+    return block
+
+
+def _transformer(channels: int, heads: int, context_dim: int, groups: int) -> nn.Module:
+    block = Transformer2DModel(
+        num_attention_heads=heads,
+        attention_head_dim=channels // heads,
+        in_channels=channels,
+        num_layers=1,
+        cross_attention_dim=context_dim,
+        norm_num_groups=groups,
+    )
+    for module in block.modules():
+        if hasattr(module, "set_processor"):
+            module.set_processor(AttnProcessor2_0())
+    nn.init.zeros_(block.proj_out.weight)
+    nn.init.zeros_(block.proj_out.bias)
+    return block
+
+
+def _run(block: nn.ModuleList, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    for layer in block:
+        if isinstance(layer, ResnetBlock2D):
+            x = layer(x, time)
+        elif isinstance(layer, Transformer2DModel):
+            x = layer(x, encoder_hidden_states=context, return_dict=False)[0]
+        else:
+            x = layer(x)
+    return x

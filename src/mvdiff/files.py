@@ -1,0 +1,54 @@
+"""Writing files so that a final name always holds a whole file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import MvdiffError
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success rename it, on failure remove it.
+
+    The temporary name keeps the suffix, since exporters choose the format by it.
+    Raises MvdiffError with one sentence when the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise MvdiffError(
+            f"cannot write to '{path.parent}' ({error.strerror}): choose another output folder"
+        ) from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        os.replace(part, path)
+    except OSError as error:
+        raise MvdiffError(
+            f"cannot write '{path}' ({error.strerror or error}): free some space or choose another "
+            "output folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) atomically."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise MvdiffError now rather than after the work when `folder` cannot be written to."""
+    with atomic(Path(folder) / ".writable"):
+        pass
+    (Path(folder) / ".writable").unlink()

@@ -1,0 +1,224 @@
+"""Pictures for people: a preview of one result, a turning mesh, sheets of many results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from .cameras.rigs import ring, spherical
+from .errors import MvdiffError
+from .files import atomic
+from .recon.mesh import Mesh
+from .views import Views
+
+PAPER, CARD, INK, FAINT = (244, 243, 240), (255, 255, 255), (58, 58, 62), (140, 139, 136)
+_GAP = 10
+_MARGIN = 28
+
+
+def preview(
+    views: Views,
+    photo: Image.Image | None = None,
+    renders: Sequence[Image.Image] | None = None,
+    *,
+    cell: int = 160,
+) -> Image.Image:
+    """One result at a glance: the input at the left, the views with their azimuths, the mesh.
+
+    renders: pictures of the mesh (`mesh_renders`), shown in a row of their own.
+    cell: side of one view in pixels; small views are enlarged to it.
+    """
+    count = len(views)
+    columns = count if count <= 6 else math.ceil(count / max(2, round(count / 8)))
+    degrees = torch.rad2deg(spherical(views.cameras)[0]) % 360
+    labels = [f"{round(float(a), 1) % 360:g}°" for a in degrees]
+    top = _block("views", pictures(views), labels, columns, cell)
+    if photo is not None:
+        side = min(max(2 * cell, top.height - 45), 3 * cell)
+        left = _block("input", [photo], [], 1, side)
+        both = Image.new("RGB", (left.width + 34 + top.width, max(left.height, top.height)), PAPER)
+        both.paste(left, (0, 0))
+        both.paste(top, (left.width + 34, 0))
+        top = both
+    if not renders:
+        return _framed(top)
+    # One row as wide as everything above it.
+    side = min((top.width + _GAP) // len(renders) - _GAP, 3 * cell)
+    row = _block("mesh", renders, [], len(renders), side)
+    out = Image.new("RGB", (top.width, top.height + 24 + row.height), PAPER)
+    out.paste(top, (0, 0))
+    out.paste(row, (0, top.height + 24))
+    return _framed(out)
+
+
+def mesh_renders(
+    mesh: Mesh, count: int = 6, size: int = 320, *, elevation: float = 20.0, azimuth: float = 0.0
+) -> list[Image.Image]:
+    """Shaded pictures of a mesh from `count` sides, on white.
+
+    elevation, azimuth: of the cameras and of the first one, degrees. The cameras stand as far
+    off as the mesh needs to be seen whole.
+    """
+    from .raycast import Raycaster, Shading
+
+    shape = mesh.to_trimesh()
+    low, high = shape.bounds
+    shape.apply_translation(-(low + high) / 2)
+    # The smallest sphere around the turning mesh fills nine tenths of the picture.
+    radius = max(float(np.linalg.norm(shape.vertices, axis=1).max()), 1e-6)
+    fov = 35.0
+    distance = radius / math.sin(math.radians(fov / 2)) / 0.96
+    shape.vertex_attributes["normal"] = np.array(shape.vertex_normals)
+    cameras = ring(count, elevation, azimuth=azimuth, distance=distance, fov=fov, size=size)
+    caster = Raycaster(shape)
+    # The colours come from lit pictures: a strong light would shade them twice.
+    light = Shading(ambient=0.78, wrap=0.6)
+    out = []
+    for i in range(count):
+        view = caster.render(cameras[i], supersample=2, shading=light).views(cameras[i])
+        out += pictures(view)
+    return out
+
+
+def turntable(
+    mesh: Mesh,
+    path: str | Path,
+    frames: int = 36,
+    size: int = 256,
+    *,
+    seconds: float = 3.0,
+    elevation: float = 20.0,
+) -> Path:
+    """Write an endless GIF of the mesh turning once, whole or not at all.
+
+    seconds: for one turn. All frames share one palette, so that nothing flickers.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise MvdiffError(f"a turntable is a GIF; name it like '{path.with_suffix('.gif').name}'")
+    if frames < 2:
+        raise MvdiffError(f"a turntable needs at least 2 frames, got {frames}")
+    shots = mesh_renders(mesh, frames, size, elevation=elevation)
+    sample = Image.new("RGB", (size, size * min(frames, 8)))
+    for i in range(min(frames, 8)):
+        sample.paste(shots[i * frames // min(frames, 8)], (0, i * size))
+    palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT)
+    shots = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
+    with atomic(path) as part:
+        shots[0].save(
+            part,
+            save_all=True,
+            append_images=shots[1:],
+            duration=max(20, round(1000 * seconds / frames)),
+            loop=0,
+            optimize=False,
+        )
+    return path
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image.Image] | Views],
+    path: str | Path | None = None,
+    *,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    cell: int = 112,
+) -> Image.Image:
+    """A grid of pictures, one sequence (or set of views) a row; written as PNG when given a path.
+
+    row_labels, column_labels: shown at the left and on top; as many as rows and columns, or none.
+    """
+    grid = [pictures(row) if isinstance(row, Views) else list(row) for row in rows]
+    if not grid or not any(grid):
+        raise MvdiffError("a contact sheet needs at least one picture")
+    columns = max(len(row) for row in grid)
+    for labels, count, kind in ((row_labels, len(grid), "row"), (column_labels, columns, "column")):
+        if labels and len(labels) != count:
+            raise MvdiffError(f"expected {count} {kind} labels, got {len(labels)}")
+    font = _font(max(12, cell // 8))
+    left = 14 + max(int(font.getlength(t)) for t in row_labels) if row_labels else 0
+    top = font.size + 12 if column_labels else 0
+    step = cell + 6
+    canvas = Image.new("RGB", (left + columns * step - 6, top + len(grid) * step - 6), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for j, text in enumerate(column_labels):
+        draw.text((left + j * step + cell / 2, 0), text, INK, font, anchor="mt")
+    for i, row in enumerate(grid):
+        if row_labels:
+            draw.text((left - 14, top + i * step + cell / 2), row_labels[i], INK, font, anchor="rm")
+        for j, picture in enumerate(row):
+            _card(canvas, picture, (left + j * step, top + i * step), cell)
+    sheet = _framed(canvas)
+    if path is not None:
+        with atomic(path) as part:
+            sheet.save(part, format="PNG")
+    return sheet
+
+
+def pictures(views: Views) -> list[Image.Image]:
+    """The views on white, as RGB pictures."""
+    pixels = (views.rgb * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(picture) for picture in pixels]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
+
+
+def _fit(picture: Image.Image, side: int) -> Image.Image:
+    """The whole picture on a white square of this side."""
+    if picture.mode not in ("RGB", "L"):
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, CARD)
+        picture = Image.alpha_composite(ground, picture)
+    picture = picture.convert("RGB")
+    scale = side / max(picture.size)
+    size = tuple(max(1, round(n * scale)) for n in picture.size)
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (side, side), CARD)
+    square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
+
+
+def _card(canvas: Image.Image, picture: Image.Image, at: tuple[int, int], side: int) -> None:
+    """Paste a picture with softly rounded corners."""
+    scale = 4
+    mask = Image.new("L", (side * scale, side * scale))
+    radius = scale * max(3, side // 24)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, *(n - 1 for n in mask.size)), radius, fill=255)
+    canvas.paste(_fit(picture, side), at, mask.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _block(
+    title: str, shots: Sequence[Image.Image], labels: Sequence[str], columns: int, cell: int
+) -> Image.Image:
+    """A titled grid of cards, a label under each."""
+    heading, small = _font(17), _font(max(11, cell // 12))
+    below = small.size + 7 if labels else 0
+    rows = math.ceil(len(shots) / columns)
+    size = (
+        columns * (cell + _GAP) - _GAP,
+        heading.size + 12 + rows * (cell + below + _GAP) - _GAP,
+    )
+    block = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(block)
+    draw.text((1, 0), title, INK, heading)
+    for i, shot in enumerate(shots):
+        x = (i % columns) * (cell + _GAP)
+        y = heading.size + 12 + (i // columns) * (cell + below + _GAP)
+        _card(block, shot, (x, y), cell)
+        if labels:
+            draw.text((x + cell / 2, y + cell + 4), labels[i], FAINT, small, anchor="mt")
+    return block
+
+
+def _framed(picture: Image.Image) -> Image.Image:
+    size = (picture.width + 2 * _MARGIN, picture.height + 2 * _MARGIN)
+    out = Image.new("RGB", size, PAPER)
+    out.paste(picture, (_MARGIN, _MARGIN))
+    return out

@@ -1,0 +1,35 @@
+"""How well views of one object agree with each other; no ground truth needed."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import MvdiffError
+from ..recon.carve import carve, seen_silhouettes
+from ..recon.silhouettes import edge_distance, object_mask, overlap
+from ..views import Views
+
+
+def hull_iou(views: Views, *, resolution: int = 64, size: int = 64) -> float:
+    """How far the silhouettes can all belong to one object, in [0, 1]; higher is better.
+
+    The visual hull of all masks is carved (no tolerance: one view's veto suffices), its
+    silhouettes are rendered for the views' cameras, and their intersection over union with
+    the soft masks is averaged over the views. The hull lies inside every mask, so what is
+    missing is what some other view denies. Views of a real object reach about 0.98 (the
+    rest is the grid).
+    resolution: grid points along the hull's longest side.
+    size: larger views are reduced to this side first, so that figures of different sizes
+        can be compared.
+    0 when the hull is empty. Raises MvdiffError for fewer than 2 views.
+    """
+    if len(views) < 2:
+        raise MvdiffError(f"agreement needs at least 2 views, got {len(views)}")
+    mask, cameras = object_mask(views), views.cameras.to("cpu", torch.float32)
+    if mask.shape[-1] > size:
+        mask = torch.nn.functional.interpolate(mask, size=(size, size), mode="area")
+        cameras = cameras.resize(size)
+    if not (mask > 0.5).any():
+        return 0.0
+    grid = carve(cameras, edge_distance(mask), resolution=resolution)
+    return float(overlap(seen_silhouettes(grid, cameras), mask[:, 0]).mean())

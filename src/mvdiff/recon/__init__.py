@@ -1,0 +1,7 @@
+"""Reconstructors: views in, mesh out. Importing a variant's file registers it."""
+
+from .base import RECONSTRUCTORS, Progress, Reconstructor
+from .hull import Hull
+from .mesh import Mesh
+
+__all__ = ["RECONSTRUCTORS", "Hull", "Mesh", "Progress", "Reconstructor"]

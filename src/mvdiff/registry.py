@@ -1,0 +1,44 @@
+"""Name → class, one `Registry` per slot. A variant registers itself on import of its file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Registry:
+    """The variants of one slot.
+
+    >>> ATTENTION = Registry("attention")
+    >>> @ATTENTION.register("depthwise")
+    ... class DepthwiseAttention: ...
+    """
+
+    def __init__(self, slot: str) -> None:
+        self.slot = slot
+        self._entries: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Decorator that files a class or function under `name`; ValueError when taken."""
+
+        def file(entry: Any) -> Any:
+            if name in self._entries:
+                raise ValueError(f"{self.slot} '{name}' is registered twice: pick another name")
+            self._entries[name] = entry
+            return entry
+
+        return file
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._entries:
+            close = difflib.get_close_matches(name, self._entries, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise KeyError(f"unknown {self.slot} '{name}'; choose from {', '.join(self)}.{hint}")
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries

@@ -1,0 +1,1 @@
+"""Training: the engine (`loop.py`) and what it trains for (`objective.py`)."""

@@ -1,0 +1,272 @@
+"""What a run carries from step to step, and the step itself."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.dataset import Batch
+from ..errors import MvdiffError
+from .ema import Ema
+from .meter import Meter
+from .optim import SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
+from .state import Checkpoints, Damaged, latest_checkpoint, read_checkpoint
+
+Objective = Callable[[nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
+
+_PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers that decide what a run computes; described in `loop.train`."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    warmup: int
+    schedule: str
+    final_lr: float
+    weight_decay: float
+    betas: list[float]
+    grad_clip: float | None
+    ema_decay: float
+    precision: str
+    seed: int
+    accumulate: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise MvdiffError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, choices in (("schedule", SCHEDULES), ("precision", _PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise MvdiffError(
+                    f"unknown {name} '{getattr(self, name)}'; choose from {', '.join(choices)}"
+                )
+        if not 0 <= self.ema_decay < 1:
+            raise MvdiffError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+
+    def rate(self, step: int) -> float:
+        """What learning rates are multiplied with at a step (from 0)."""
+        return lr_factor(
+            step, steps=self.steps, warmup=self.warmup, schedule=self.schedule, floor=self.final_lr
+        )
+
+
+class Engine:
+    """Model, average, optimizer and step count of a run.
+
+    model: moved to the device and trained in place.
+    out, keep: where checkpoints go and how many stay. param_groups: as in `loop.train`.
+    config: kept in the checkpoints. say: prints one line for people.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Settings,
+        *,
+        out: Path,
+        keep: int,
+        device: str,
+        channels_last: bool,
+        param_groups: list[dict[str, Any]] | None,
+        config: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        self.settings, self.config, self.out, self.say = settings, dict(config), out, say
+        self.accelerator = accelerator = _accelerator(settings.precision, device)
+        self.shards = accelerator.num_processes * settings.accumulate
+        if settings.batch_size % self.shards:
+            raise MvdiffError(
+                f"batch_size={settings.batch_size} cannot be split over "
+                f"{accelerator.num_processes} process(es) of {settings.accumulate} accumulation "
+                f"step(s): choose a multiple of {self.shards}"
+            )
+        self.main: bool = accelerator.is_main_process
+        self.device: torch.device = accelerator.device
+        #: Whether reading a figure each step costs nothing.
+        self.eager = self.device.type == "cpu"
+        self.model = model.to(self.device).train()
+        if channels_last:
+            _channels_last(model)
+        self.optimizer = make_optimizer(
+            model,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            betas=settings.betas,
+            param_groups=param_groups,
+            fused=settings.precision != "fp16" and self.device.type in ("cpu", "cuda"),
+        )
+        self.ema = Ema(model, settings.ema_decay)
+        self.store = Checkpoints(out, keep)
+        self.meter = Meter()
+        self.step = 0
+        self.checkpoint: Path | None = None
+        self._scaler: dict[str, Any] | None = None
+
+    def resume(self, resume: str | Path) -> None:
+        """Load the wanted checkpoint, if there is one; `resume` as in `loop.train`."""
+        if resume == "never":
+            newest = latest_checkpoint(self.out)
+            if newest is not None:
+                raise MvdiffError(
+                    f"'{self.out}' already holds the checkpoint '{newest.name}': choose another "
+                    "output folder, or resume=auto to go on from it"
+                )
+            return
+        tries = self.store.all()[::-1] if resume == "auto" else [Path(resume)]
+        for path in tries:
+            try:
+                self._load(path)
+                return
+            except Damaged as error:
+                if path == tries[-1]:
+                    raise
+                self.say(f"note: {error}; trying the one before")
+
+    def _load(self, path: Path) -> None:
+        optimizer, state = read_checkpoint(path, self.model, self.ema.module)
+        load_optimizer(self.optimizer, optimizer["optimizer"], path)
+        self._scaler = optimizer["scaler"]
+        self.meter.load(state["meter"])
+        self.step, self.checkpoint = int(state["step"]), path
+        self.say(f"resuming from '{path}' at step {self.step}")
+        for name, now in asdict(self.settings).items():
+            before = state["settings"].get(name)
+            if before != now:
+                self.say(f"note: {name}={now} from here on (was {before})")
+
+    def prepare(self, objective: Objective) -> None:
+        """Wrap model and optimizer for precision and processes; call after `resume`."""
+        for group in self.optimizer.param_groups:
+            group["base_lr"] = float(group["lr"])
+        wrapped = _Step(self.model, objective)
+        self._wrapped, self._driver = self.accelerator.prepare(wrapped, self.optimizer)
+        if self._scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(self._scaler)
+
+    def shard(self, micro: int) -> int:
+        """Which share of the whole batch is this process's accumulation step `micro`."""
+        return self.accelerator.process_index * self.settings.accumulate + micro
+
+    def update(self, batches: Iterator[Batch]) -> float | None:
+        """One step; returns the loss where reading it is free, else None."""
+        settings, accelerator = self.settings, self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * settings.rate(self.step)
+        losses = []
+        for micro in range(settings.accumulate):
+            batch, share = next(batches), self.shard(micro)
+            torch.manual_seed(seed_of(settings.seed, 3, self.step, share))
+            generator = torch.Generator().manual_seed(seed_of(settings.seed, 4, self.step, share))
+            # Processes exchange gradients once a step, with the last part.
+            last = micro == settings.accumulate - 1
+            quiet = contextlib.nullcontext() if last else accelerator.no_sync(self._wrapped)
+            with quiet:
+                figures = self._wrapped(batch, generator)
+                accelerator.backward(figures["loss"] / settings.accumulate)
+            self.meter.add(figures)
+            losses.append(figures["loss"].detach())
+        limit = math.inf if settings.grad_clip is None else settings.grad_clip
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        self.meter.add({"grad_norm": norm})
+        loss = sum(map(float, losses)) / len(losses) if self.eager else None
+        if loss is not None:
+            self._check(float(norm), loss, shared=accelerator.num_processes == 1)
+        self._driver.step()
+        self._driver.zero_grad(set_to_none=True)
+        self.ema.update(self.model, self.step)
+        self.step += 1
+        return loss
+
+    def means(self) -> dict[str, float]:
+        """The window's figures over all processes; MvdiffError when they are not finite."""
+        self.meter.gather(self.accelerator.num_processes)
+        means = self.meter.means()
+        if means:
+            self._check(means["grad_norm"], means["loss"], shared=True)
+        return means
+
+    def _check(self, norm: float, loss: float, shared: bool) -> None:
+        """shared: whether all processes see this loss."""
+        # Half precision has infinite gradients now and then; its scaler skips such steps.
+        overflow = self.settings.precision != "fp16" and not math.isfinite(norm)
+        # The gradient's norm is the same everywhere, so processes that judge by it stop together.
+        if overflow or (shared and not math.isfinite(loss)):
+            kept = "no checkpoint had been written"
+            if self.checkpoint is not None:
+                kept = f"the last good checkpoint is '{self.checkpoint}'"
+            raise MvdiffError(
+                f"the loss diverged near step {self.step + 1} (loss {loss:.4g}, gradient "
+                f"{norm:.4g}): lower lr or raise warmup; {kept}"
+            )
+
+    def save(self) -> None:
+        """Write a checkpoint; a diverged model never becomes one."""
+        self.means()
+        if self.main:
+            scaler = self.accelerator.scaler
+            optimizer = {
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+            }
+            state = {
+                "settings": asdict(self.settings),
+                "config": self.config,
+                "meter": self.meter.state(),
+                "torch": torch.__version__,
+            }
+            self.checkpoint = self.store.save(
+                self.step, self.model, self.ema.module, optimizer, state
+            )
+        self.accelerator.wait_for_everyone()
+
+
+class _Step(nn.Module):
+    """Model and objective as one module, so that DDP sees a single forward pass."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        return dict(self.objective(self.model, batch, generator))
+
+
+def _accelerator(precision: str, device: str) -> Any:
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState, PartialState
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise MvdiffError(f"device must be auto, cpu or cuda, got '{device}'")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MvdiffError("device=cuda, but torch sees no CUDA device: use device=auto or cpu")
+    # The state is shared by a process's accelerators: without this, a second run here would
+    # be held to the first one's device and precision.
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    # Dropped conditions leave some parameters without gradient in some steps.
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+    try:
+        return Accelerator(
+            cpu=device == "cpu", mixed_precision=_PRECISIONS[precision], kwargs_handlers=[ddp]
+        )
+    except ValueError as error:
+        raise MvdiffError(f"precision={precision} does not work here: {error}") from error
+
+
+def _channels_last(model: nn.Module) -> None:
+    """Only weights of 2D convolutions: 3D ones would need another format."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)

@@ -1,0 +1,168 @@
+"""Checkpoints: written whole or not at all, read without executing anything.
+
+`<out>/checkpoints/step-00001000/` holds `model.safetensors`, `ema.safetensors`,
+`optimizer.pt` and `state.json`; `<out>/checkpoints/latest` is a text file with the newest
+folder's name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import MvdiffError
+from ..files import atomic, write_text
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def save_weights(
+    weights: Mapping[str, Tensor],
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    precision: str | None = None,
+) -> Path:
+    """Write a state dict as safetensors, atomically.
+
+    metadata: strings stored in the file's header.
+    precision: "fp32", "bf16" or "fp16" casts floating-point tensors; None keeps them.
+    """
+    if precision is not None and precision not in _TYPES:
+        raise MvdiffError(f"precision must be one of {', '.join(_TYPES)}, got '{precision}'")
+    kept = {}
+    for name, tensor in weights.items():
+        tensor = tensor.detach().to("cpu")
+        if precision is not None and tensor.is_floating_point():
+            tensor = tensor.to(_TYPES[precision])
+        # A copy of its own: safetensors refuses tensors that share memory.
+        kept[name] = tensor.clone(memory_format=torch.contiguous_format)
+    with atomic(path) as part:
+        save_file(kept, part, metadata=dict(metadata or {}))
+    return Path(path)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load safetensors into a model; one sentence (MvdiffError) when they do not fit."""
+    try:
+        weights = load_file(path)
+    except FileNotFoundError as error:
+        raise MvdiffError(f"no weights at '{path}': check the path") from error
+    except Exception as error:  # safetensors raises its own kinds for each sort of damage
+        raise MvdiffError(f"'{path}' is not a readable safetensors file ({error})") from error
+    check_weights(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise MvdiffError unless names and shapes are the model's."""
+    wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    there = {name: tuple(t.shape) for name, t in weights.items()}
+    faults = [
+        f"'{name}' has shape {there[name]}, this model needs {shape}"
+        for name, shape in wanted.items()
+        if name in there and there[name] != shape
+    ]
+    faults += [f"'{name}' is missing" for name in wanted if name not in there]
+    faults += [f"'{name}' is unknown to this model" for name in there if name not in wanted]
+    if faults:
+        more = f" (and {len(faults) - 1} more differences)" if len(faults) > 1 else ""
+        raise MvdiffError(
+            f"'{path}' holds another model: {faults[0]}{more}; use the configuration it was "
+            "trained with, or another output folder"
+        )
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    out: the run's folder. keep: how many of the newest stay.
+    """
+
+    def __init__(self, out: str | Path, keep: int = 2) -> None:
+        self.folder = Path(out) / "checkpoints"
+        self.keep = max(keep, 1)
+
+    def all(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        found = self.folder.glob("step-[0-9]*")
+        return sorted(p for p in found if (p / "state.json").is_file())
+
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        ema: nn.Module,
+        optimizer: Mapping[str, Any],
+        state: Mapping[str, Any],
+    ) -> Path:
+        """Write `step-<step>` under a temporary name, then rename it; drop the oldest."""
+        target = self.folder / f"step-{step:08d}"
+        part = self.folder / f".part-{os.getpid()}-{target.name}"
+        try:
+            part.mkdir(parents=True, exist_ok=True)
+            save_weights(model.state_dict(), part / "model.safetensors")
+            save_weights(ema.state_dict(), part / "ema.safetensors")
+            torch.save(dict(optimizer), part / "optimizer.pt")
+            write_text(part / "state.json", json.dumps({"step": step, **state}, indent=1))
+            if target.exists():  # the same step again, after a resume
+                shutil.rmtree(target)
+            os.replace(part, target)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise MvdiffError(
+                f"cannot write the checkpoint '{target}' ({error}): free some space or choose "
+                "another output folder; older checkpoints are untouched"
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        write_text(self.folder / "latest", target.name + "\n")
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        for stale in self.folder.glob(".part-*"):  # what a kill left behind
+            shutil.rmtree(stale, ignore_errors=True)
+        return target
+
+
+def latest_checkpoint(out: str | Path) -> Path | None:
+    """The newest complete checkpoint of a run's folder, or None."""
+    found = Checkpoints(out).all()
+    return found[-1] if found else None
+
+
+def read_checkpoint(
+    path: str | Path, model: nn.Module, ema: nn.Module
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Load weights into `model` and `ema`; return the optimizer's state and the run's state.
+
+    Raises MvdiffError when there is none, it is damaged (`Damaged`) or of another model.
+    """
+    path = Path(path)
+    if not (path / "state.json").is_file():
+        raise MvdiffError(
+            f"no checkpoint at '{path}': expected a folder such as checkpoints/step-00001000"
+        )
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        weights = load_file(path / "model.safetensors")
+        average = load_file(path / "ema.safetensors")
+        optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # each library has its own kind of error for a cut file
+        raise Damaged(f"the checkpoint '{path}' cannot be read ({error}): delete it") from error
+    check_weights(model, weights, path)
+    check_weights(ema, average, path)
+    model.load_state_dict(weights)
+    ema.load_state_dict(average)
+    return optimizer, state
+
+
+class Damaged(MvdiffError):
+    """A checkpoint that cannot be read, as opposed to one of another model."""

@@ -1,0 +1,57 @@
+"""When a run ends early: signals and time budgets, agreed on by all processes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+
+class Stop:
+    """Context that turns the first Ctrl-C or SIGTERM into a wish, and a second into an end.
+
+    time_budget: minutes from now; None has no end.
+    """
+
+    def __init__(self, accelerator: Any, time_budget: float | None) -> None:
+        self.signalled = False
+        self._accelerator = accelerator
+        self._end = None if time_budget is None else time.monotonic() + 60 * time_budget
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        # Only the main thread may set handlers; elsewhere the caller's stay in force.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signalled = True
+        self._restore()
+
+    def agree(self, save_due: bool) -> tuple[bool, bool, bool]:
+        """(interrupted, out of time, save due): true if so on any process."""
+        late = self._end is not None and time.monotonic() >= self._end
+        wishes = [self.signalled, late, save_due]
+        if self._accelerator.num_processes > 1:
+            flags = torch.tensor(wishes, dtype=torch.float32, device=self._accelerator.device)
+            wishes = (self._accelerator.reduce(flags, "sum") > 0).tolist()
+        return bool(wishes[0]), bool(wishes[1]), bool(wishes[2])

@@ -1,0 +1,196 @@
+"""`Views`: pictures of one object with their cameras; the noun every room exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from .cameras.camera import Cameras
+from .cameras.formats import read_transforms, write_transforms
+from .errors import MvdiffError
+from .files import atomic
+
+
+@dataclass(frozen=True)
+class Views:
+    """Images of one object and the cameras that took them.
+
+    images: colours, 8 bit, not multiplied by alpha.
+    alpha: opacity, 8 bit; None when the pictures have none (then they stand on white).
+    cameras: one camera an image, of the images' size.
+    """
+
+    images: UInt8[Tensor, "view 3 height width"]
+    alpha: UInt8[Tensor, "view 1 height width"] | None
+    cameras: Cameras
+
+    def __post_init__(self) -> None:
+        n, height, width = self.images.shape[0], *self.images.shape[-2:]
+        if len(self.cameras) != n or (self.cameras.height, self.cameras.width) != (height, width):
+            raise MvdiffError(
+                f"{n} images of {width}×{height} need as many cameras of that size; got "
+                f"{len(self.cameras)} of {self.cameras.width}×{self.cameras.height}"
+            )
+        if self.alpha is not None and self.alpha.shape != (n, 1, height, width):
+            raise MvdiffError(
+                f"alpha must have shape {(n, 1, height, width)}, got {tuple(self.alpha.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def __getitem__(self, index: int | slice | list[int]) -> Views:
+        """The chosen views, always as a set."""
+        index = [index] if isinstance(index, int) else index
+        alpha = None if self.alpha is None else self.alpha[index]
+        return Views(self.images[index], alpha, self.cameras[index])
+
+    @staticmethod
+    def from_white(
+        images: Float[Tensor, "view 3 height width"],
+        alpha: Float[Tensor, "view 1 height width"] | None,
+        cameras: Cameras,
+    ) -> Views:
+        """From colours in [0, 1] composited on white (what models make), and alpha in [0, 1]."""
+        images = images.detach().float().cpu().clamp(0, 1)
+        if not torch.isfinite(images).all():
+            raise MvdiffError("the images contain NaN: the model diverged or the input is broken")
+        if alpha is None:
+            return Views(_to_bytes(images), None, cameras.to("cpu"))
+        alpha = alpha.detach().float().cpu().clamp(0, 1)
+        straight = 1 - (1 - images) / alpha.clamp(min=1 / 255)
+        return Views(_to_bytes(straight), _to_bytes(alpha), cameras.to("cpu"))
+
+    @property
+    def rgb(self) -> Float[Tensor, "view 3 height width"]:
+        """Colours in [0, 1] composited on white."""
+        images = self.images.float() / 255
+        return images if self.alpha is None else images * self.mask + (1 - self.mask)
+
+    @property
+    def mask(self) -> Float[Tensor, "view 1 height width"]:
+        """Opacity in [0, 1]; without alpha, how far a pixel is from white (keyed softly)."""
+        if self.alpha is not None:
+            return self.alpha.float() / 255
+        distance = (1 - self.images.float() / 255).amax(dim=1, keepdim=True)
+        return (distance / 0.05).clamp(0, 1)
+
+    def resize(self, size: int) -> Views:
+        """The same views at another square size, area-averaged down, bilinear up."""
+        rgba = torch.cat([self.rgb, self.mask], dim=1)
+        down = size < self.images.shape[-1]
+        kind = {"mode": "area"} if down else {"mode": "bilinear", "align_corners": False}
+        rgba = torch.nn.functional.interpolate(rgba, size=(size, size), **kind)
+        alpha = None if self.alpha is None else rgba[:, 3:]
+        return Views.from_white(rgba[:, :3], alpha, self.cameras.resize(size))
+
+    def pil(self, index: int) -> Image.Image:
+        """View `index` as an RGBA picture (RGB without alpha)."""
+        pixels = self.images[index]
+        if self.alpha is not None:
+            pixels = torch.cat([pixels, self.alpha[index]])
+        return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+
+    def strip(self) -> Image.Image:
+        """All views side by side on white, the published output form."""
+        row = (self.rgb * 255).round().byte().permute(2, 0, 3, 1).flatten(1, 2)
+        return Image.fromarray(np.ascontiguousarray(row.numpy()))
+
+    def save(self, folder: str | Path, subfolder: str = "") -> Path:
+        """Write `000.png…` (into `subfolder`, if given) and `transforms.json`; return its path.
+
+        `transforms.json` is written last, so a folder that has it is complete.
+        """
+        folder = Path(folder)
+        names = [str(Path(subfolder) / f"{i:03d}.png") for i in range(len(self))]
+        for i, name in enumerate(names):
+            with atomic(folder / name) as part:
+                self.pil(i).save(part)
+        target = folder / "transforms.json"
+        write_transforms(target, self.cameras, names)
+        return target
+
+    @staticmethod
+    def load(path: str | Path, rig: Cameras | None = None) -> Views:
+        """Read views in any known form.
+
+        path: a folder with `transforms.json` (or that file), a folder with the published
+            `meta.pkl`, or a strip PNG of square views side by side.
+        rig: cameras of a strip; default the published ring at the strip's size.
+        Raises MvdiffError when nothing readable is there.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".png" and path.is_file():
+            return _load_strip(path, rig)
+        if path.is_dir() and (path / "meta.pkl").is_file():
+            return _load_published(path)
+        listing = path / "transforms.json" if path.is_dir() else path
+        if not listing.is_file():
+            raise MvdiffError(
+                f"no views at '{path}': expected a folder with transforms.json or meta.pkl, "
+                "or a strip PNG"
+            )
+        cameras, names = read_transforms(listing)
+        return _read_images([listing.parent / name for name in names], cameras)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Views:
+        """Apply `change` to images and alpha alike (rolling or reordering pixels, say)."""
+        alpha = None if self.alpha is None else change(self.alpha)
+        return replace(self, images=change(self.images), alpha=alpha)
+
+
+def _to_bytes(x: Tensor) -> Tensor:
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _read_images(paths: list[Path], cameras: Cameras) -> Views:
+    arrays = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                mode = "RGBA" if image.has_transparency_data else "RGB"
+                arrays.append(torch.from_numpy(np.array(image.convert(mode))))
+        except FileNotFoundError as error:
+            raise MvdiffError(f"the view '{path}' is listed but missing") from error
+        except (OSError, SyntaxError) as error:
+            raise MvdiffError(f"cannot read the view '{path}': {error}") from error
+    sizes = {tuple(a.shape) for a in arrays}
+    if len(sizes) != 1:
+        raise MvdiffError(f"views must share one size and mode, got {sorted(sizes)} in {path}")
+    pixels = torch.stack(arrays).permute(0, 3, 1, 2)
+    alpha = pixels[:, 3:].contiguous() if pixels.shape[1] == 4 else None
+    return Views(pixels[:, :3].contiguous(), alpha, cameras)
+
+
+def _load_strip(path: Path, rig: Cameras | None) -> Views:
+    from .cameras.rigs import ring
+
+    try:
+        with Image.open(path) as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGB")))
+    except (OSError, SyntaxError) as error:
+        raise MvdiffError(f"cannot read the strip '{path}': {error}") from error
+    size = pixels.shape[0]
+    count = len(rig) if rig is not None else 16
+    if pixels.shape[1] != count * size:
+        raise MvdiffError(
+            f"a strip of {count} square views of side {size} is {count * size} wide; "
+            f"'{path}' is {pixels.shape[1]}"
+        )
+    cameras = ring(size=size) if rig is None else rig.resize(size)
+    images = pixels.reshape(size, count, size, 3).permute(1, 3, 0, 2).contiguous()
+    return Views(images, None, cameras)
+
+
+def _load_published(folder: Path) -> Views:
+    from .cameras.formats import read_meta_pickle
+
+    cameras = read_meta_pickle(folder / "meta.pkl")
+    return _read_images([folder / f"{i:03d}.png" for i in range(len(cameras))], cameras)

@@ -1,0 +1,59 @@
+"""The volume slot's interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..cameras.camera import Cameras
+from ..registry import Registry
+
+VOLUMES = Registry("volume")
+
+#: Frustum features by how much smaller than the latents they are: 1, 2, 4, …
+Frusta = Mapping[int, Float[Tensor, "batch view channel depth height width"]]
+
+
+@dataclass(frozen=True)
+class VolumeInputs:
+    """What a volume is built from.
+
+    latents: noisy latents of all views.
+    cameras: of those views, at the latents' resolution.
+    time: embedding of the noise level.
+    view: embedding of each view's pose relative to the photo.
+    photo: clean latent of the input picture.
+    photo_cameras: the input picture's camera, one an object, at the latents' resolution.
+    """
+
+    latents: Float[Tensor, "batch view channel height width"]
+    cameras: Cameras
+    time: Float[Tensor, "batch time"]
+    view: Float[Tensor, "batch view pose"]
+    photo: Float[Tensor, "batch channel height width"]
+    photo_cameras: Cameras
+
+
+class Volume(nn.Module, ABC):
+    """Builds a world volume from all noisy views and cuts out each wanted camera's frustum."""
+
+    #: channels of the frustum at each reduction factor; empty when there are no frusta
+    frustum_channels: Mapping[int, int]
+
+    @abstractmethod
+    def build(self, inputs: VolumeInputs) -> Float[Tensor, "batch channel depth height width"]:
+        """World volume, axes z, y, x."""
+
+    @abstractmethod
+    def frusta(
+        self,
+        volume: Float[Tensor, "batch channel depth height width"],
+        cameras: Cameras,
+        time: Float[Tensor, "batch time"],
+        view: Float[Tensor, "batch view pose"],
+    ) -> Frusta:
+        """Frustum features for `cameras` (any subset of the rig, at the latents' resolution)."""

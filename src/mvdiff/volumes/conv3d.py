@@ -1,0 +1,98 @@
+"""The 3D U-Net that both the world volume and the frusta go through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+GROUPS = 8  # of every GroupNorm in the published volume networks
+
+
+class ConditionedConv3d(nn.Module):
+    """x + time (+ view) → GroupNorm → SiLU → 3×3×3 convolution, plain, strided or transposed."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        time_dim: int,
+        view_dim: int = 0,
+        stride: int = 1,
+        transposed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.time = nn.Linear(time_dim, inputs)
+        self.view = nn.Linear(view_dim, inputs) if view_dim else None
+        self.norm = nn.GroupNorm(GROUPS, inputs)
+        self.conv: nn.Module
+        if transposed:
+            self.conv = nn.ConvTranspose3d(inputs, outputs, 3, stride, 1, output_padding=stride - 1)
+        else:
+            self.conv = nn.Conv3d(inputs, outputs, 3, stride, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor, view: Tensor | None) -> Tensor:
+        shift = self.time(time)
+        if self.view is not None:
+            shift = shift + self.view(view)
+        return self.conv(F.silu(self.norm(x + shift[:, :, None, None, None])))
+
+
+class UNet3D(nn.Module):
+    """Strided convolutions down, transposed ones up, skips by addition.
+
+    inputs: channels in.
+    dims: channels of the levels, finest first.
+    time_dim, view_dim: of the embeddings added in every block (view_dim 0: none).
+    stem_blocks: conditioned blocks at the finest level after the first convolution.
+    level_blocks: blocks at each coarser level after its strided one.
+    The published world volume has (1, 2), the published frusta (0, 1).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        dims: Sequence[int],
+        time_dim: int,
+        view_dim: int = 0,
+        stem_blocks: int = 1,
+        level_blocks: int = 2,
+    ) -> None:
+        super().__init__()
+
+        def block(i: int, o: int, stride: int = 1, transposed: bool = False) -> nn.Module:
+            return ConditionedConv3d(i, o, time_dim, view_dim, stride, transposed)
+
+        self.stem = nn.Conv3d(inputs, dims[0], 3, padding=1)
+        self.stem_blocks = nn.ModuleList(block(dims[0], dims[0]) for _ in range(stem_blocks))
+        self.down = nn.ModuleList(
+            nn.ModuleList([block(a, b, stride=2), *(block(b, b) for _ in range(level_blocks))])
+            for a, b in pairwise(dims)
+        )
+        self.up = nn.ModuleList(
+            block(b, a, stride=2, transposed=True) for a, b in reversed(list(pairwise(dims)))
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channel depth height width"],
+        time: Float[Tensor, "batch time"],
+        view: Float[Tensor, "batch pose"] | None = None,
+    ) -> list[Tensor]:
+        """Decoded features of every level, finest first. Sides must halve at each level."""
+        x = self.stem(x)
+        for block in self.stem_blocks:
+            x = block(x, time, view)
+        levels = [x]
+        for level in self.down:
+            for block in level:
+                x = block(x, time, view)
+            levels.append(x)
+        decoded = [x]
+        for up, skip in zip(self.up, reversed(levels[:-1]), strict=True):
+            x = skip + up(x, time, view)
+            decoded.append(x)
+        return decoded[::-1]

@@ -1,0 +1,63 @@
+"""From the world volume to one camera's frustum, and a 3D U-Net over that frustum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..cameras.camera import Cameras
+from ..cameras.frustum import frustum_points
+from .base import Frusta
+from .conv3d import UNet3D
+from .lift import look_up
+
+
+class FrustumNet(nn.Module):
+    """View frustum volumes with features at several resolutions (section 4.2).
+
+    channels: of the world volume.
+    dims: of the levels; level k is 2^k times smaller than the latents.
+    planes, radius: depth planes and the half range they span, see `frustum_points`.
+    bound: half side of the world volume.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        dims: Sequence[int],
+        planes: int,
+        radius: float,
+        bound: float,
+        time_dim: int,
+        view_dim: int,
+        level_blocks: int = 1,
+        offset: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.planes, self.radius, self.bound, self.offset = planes, radius, bound, offset
+        self.net = UNet3D(
+            channels, dims, time_dim, view_dim, stem_blocks=0, level_blocks=level_blocks
+        )
+        self.channels = {2**k: dim for k, dim in enumerate(dims)}
+
+    def forward(
+        self,
+        volume: Float[Tensor, "batch channel depth height width"],
+        cameras: Cameras,
+        time: Float[Tensor, "batch time"],
+        view: Float[Tensor, "batch view pose"],
+    ) -> Frusta:
+        points = frustum_points(cameras, self.planes, self.radius, self.offset)
+        samples = rearrange(look_up(volume, points, self.bound), "b v ... -> (b v) ...")
+        levels = self.net(
+            samples,
+            repeat(time, "b t -> (b v) t", v=len(cameras)),
+            rearrange(view, "b v e -> (b v) e"),
+        )
+        return {
+            2**k: rearrange(level, "(b v) ... -> b v ...", v=len(cameras))
+            for k, level in enumerate(levels)
+        }

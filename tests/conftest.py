@@ -1,0 +1,22 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Every public signature's shapes and types are checked in the whole test run.
+sys.path.insert(0, str(Path(__file__).parent))
+install_import_hook("mvdiff", "shapecheck.check")
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference data beside the repository; tests skip when it is missing."""
+    folder = Path(__file__).parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"reference data not found at '{folder}': this check needs it")
+    return folder

@@ -1,0 +1,202 @@
+"""Foreground slot: every variant's contract, and how well each finds a known object."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from mvdiff.errors import MvdiffError
+from mvdiff.inputs.foreground import FOREGROUND
+from mvdiff.inputs.photo import load_photo
+
+
+def truth(size: int = 96) -> Image.Image:
+    """A mug: a body with a handle that encloses background, drawn large and reduced."""
+    big = Image.new("RGBA", (8 * size, 8 * size))
+    draw = ImageDraw.Draw(big)
+    unit = 8 * size / 100
+    draw.ellipse(
+        [60 * unit, 35 * unit, 85 * unit, 68 * unit], outline="#2255cc", width=int(6 * unit)
+    )
+    draw.rounded_rectangle([20 * unit, 22 * unit, 68 * unit, 80 * unit], 6 * unit, fill="#cc4433")
+    draw.rectangle([30 * unit, 40 * unit, 50 * unit, 50 * unit], fill="#f0e8d0")
+    return big.resize((size, size), Image.Resampling.BOX)
+
+
+def on(background: np.ndarray | tuple[int, int, int], size: int = 96) -> Image.Image:
+    if isinstance(background, tuple):
+        background = np.full((size, size, 3), background, np.uint8)
+    ground = Image.fromarray(background).convert("RGBA")
+    return Image.alpha_composite(ground, truth(size)).convert("RGB")
+
+
+def textured(size: int = 96) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    base = 120 + 40 * np.sin(x / 7) + 30 * np.cos(y / 9) + rng.normal(0, 10, (size, size))
+    return np.stack([base * 0.5, base * 1.1, base * 0.7], axis=2).clip(0, 255).astype(np.uint8)
+
+
+def mask(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.getchannel("A")).astype(float) / 255
+
+
+def iou(image: Image.Image) -> float:
+    ours, theirs = mask(image) > 0.5, mask(truth(image.width)) > 0.5
+    return (ours & theirs).sum() / (ours | theirs).sum()
+
+
+INPUT = {
+    "alpha": truth,
+    "auto": truth,
+    "key": lambda: on((255, 255, 255)),
+    "grabcut": lambda: on(textured()),
+    "none": lambda: on(textured()),
+}
+
+
+def test_every_variant_is_covered_here():
+    assert set(FOREGROUND) == set(INPUT)
+
+
+@pytest.mark.parametrize("name", INPUT)
+def test_contract(name):
+    variant, photo = FOREGROUND[name](), INPUT[name]().convert("RGBA")
+    before = photo.tobytes()
+    first, second = variant(photo), FOREGROUND[name]()(photo)
+    assert (first.mode, first.size) == ("RGBA", photo.size)
+    assert first.tobytes() == second.tobytes()
+    assert photo.tobytes() == before
+    assert variant.__doc__.splitlines()[0].endswith(".")
+    with pytest.raises(MvdiffError, match="transparent everywhere"):
+        variant(Image.new("RGBA", (32, 32), (200, 10, 10, 0)))
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (30, 200, 90), (128, 128, 128)])
+@pytest.mark.parametrize("noise", [0, 2])
+def test_key_finds_the_object_softly_with_its_hole(colour, noise):
+    background = np.random.default_rng(0).normal(colour, noise, (96, 96, 3))
+    photo = on(background.clip(0, 255).round().astype(np.uint8))
+    cut = FOREGROUND["key"]()(photo)
+    assert iou(cut) > 0.97
+    assert np.abs(mask(cut) - mask(truth())).mean() < 0.01
+    hole = mask(cut)[50, 72]
+    assert mask(truth())[50, 72] == 0
+    assert hole == 0
+    soft = (mask(cut) > 0.05) & (mask(cut) < 0.95)
+    assert soft.sum() > 50
+
+
+def test_key_takes_the_background_out_of_the_edge_colours():
+    green = FOREGROUND["key"]()(on((0, 255, 0)))
+    ours, theirs = (
+        np.asarray(Image.alpha_composite(Image.new("RGBA", green.size, "black"), image))
+        for image in (green, truth())
+    )
+    edge = (mask(truth()) > 0.05) & (mask(truth()) < 0.95)
+    difference = np.abs(ours.astype(int) - theirs.astype(int))[edge, 1]
+    assert difference.mean() < 3  # 31 when the edges keep their mixed colours
+
+
+def test_key_keeps_light_parts_inside_the_object():
+    cut = FOREGROUND["key"]()(on((255, 255, 255)))
+    assert mask(cut)[43, 38] == 1  # the pale label
+
+
+def test_grabcut_finds_an_object_on_a_textured_ground():
+    cut = FOREGROUND["grabcut"]()(on(textured()))
+    assert iou(cut) > 0.9
+    assert np.asarray(cut)[60, 40, :3].tolist() == [204, 68, 51]
+
+
+def test_grabcut_does_not_depend_on_the_state_of_opencv():
+    import cv2
+
+    photo = on(textured())
+    cv2.setRNGSeed(7)
+    first = FOREGROUND["grabcut"]()(photo)
+    cv2.setRNGSeed(99)
+    assert FOREGROUND["grabcut"]()(photo).tobytes() == first.tobytes()
+
+
+def test_auto_uses_alpha_silently():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cut = FOREGROUND["auto"]()(truth())
+    assert cut.tobytes() == truth().tobytes()
+
+
+def test_auto_keys_a_plain_border_and_says_so():
+    with pytest.warns(UserWarning, match="foreground=key"):
+        cut = FOREGROUND["auto"]()(on((250, 250, 245)))
+    assert iou(cut) > 0.97
+
+
+def test_auto_falls_back_to_grabcut_and_says_so():
+    with pytest.warns(UserWarning, match="GrabCut"):
+        cut = FOREGROUND["auto"]()(on(textured()))
+    assert iou(cut) > 0.9
+
+
+def test_alpha_needs_transparency():
+    with pytest.raises(MvdiffError, match="no transparency, which foreground=alpha needs"):
+        FOREGROUND["alpha"]()(on((255, 255, 255)))
+
+
+def test_key_needs_a_plain_border():
+    with pytest.raises(MvdiffError, match="not of one colour"):
+        FOREGROUND["key"]()(on(textured()))
+
+
+@pytest.mark.filterwarnings("ignore:the picture has no transparency")
+@pytest.mark.parametrize("name", ["key", "auto"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (40, 40)])
+def test_a_picture_of_background_alone_is_refused(name, size):
+    with pytest.raises(MvdiffError, match="only background"):
+        FOREGROUND[name]()(Image.new("RGB", size, (200, 210, 220)))
+
+
+@pytest.mark.filterwarnings("ignore:the picture has no transparency")
+@pytest.mark.parametrize("name", ["grabcut", "auto"])
+def test_tiny_pictures_are_too_small_for_grabcut(name):
+    noise = np.random.default_rng(0).integers(0, 255, (5, 5, 3), dtype=np.uint8)
+    with pytest.raises(MvdiffError, match="5×5 is too small"):
+        FOREGROUND[name]()(Image.fromarray(noise))
+
+
+def test_grabcut_never_returns_an_empty_picture():
+    plain = Image.new("RGB", (40, 40), (90, 90, 90))
+    with pytest.raises(MvdiffError, match="only background"):
+        FOREGROUND["grabcut"]()(plain)
+
+
+def test_a_nearly_transparent_picture_is_refused():
+    with pytest.raises(MvdiffError, match="no object was found"):
+        FOREGROUND["auto"]()(Image.new("RGBA", (9, 9), (1, 2, 3, 20)))
+
+
+def test_none_takes_the_whole_picture_on_white():
+    cut = np.asarray(FOREGROUND["none"]()(truth()))
+    assert (cut[..., 3] == 255).all()
+    assert cut[0, 0].tolist() == [255, 255, 255, 255]
+
+
+def test_unknown_names_list_the_variants():
+    with pytest.raises(KeyError, match="choose from alpha, auto, grabcut, key, none"):
+        FOREGROUND["rembg"]
+
+
+def test_a_blurred_photo_keeps_its_shape():
+    photo = on((235, 235, 235)).filter(ImageFilter.GaussianBlur(1))
+    assert iou(FOREGROUND["key"]()(photo)) > 0.93
+
+
+@pytest.mark.parametrize("name", ["teapot-30", "head-15", "cat-30", "drum-30"])
+def test_photos_put_on_white_are_found_again(shared_dir, name):
+    photo = load_photo(shared_dir / "data" / "photos" / f"{name}.png")
+    white = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+    ours, theirs = mask(FOREGROUND["key"]()(white)) > 0.5, mask(photo) > 0.5
+    assert (ours & theirs).sum() / (ours | theirs).sum() > 0.97

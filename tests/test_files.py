@@ -1,0 +1,132 @@
+"""A final name always holds a whole file, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mvdiff.errors import MvdiffError
+from mvdiff.files import atomic, write_text
+
+
+def test_writes_and_makes_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "c.txt"
+    write_text(path, "größer\n")
+    assert path.read_text(encoding="utf-8") == "größer\n"
+    assert [p.name for p in path.parent.iterdir()] == ["c.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_temporary_name_is_beside_it_and_keeps_the_suffix(tmp_path):
+    with atomic(tmp_path / "mesh.glb") as part:
+        assert part.suffix == ".glb"
+        assert part.parent == tmp_path
+        assert not (tmp_path / "mesh.glb").exists()
+        part.write_bytes(b"1")
+    assert (tmp_path / "mesh.glb").read_bytes() == b"1"
+
+
+def write_half(path: Path, error: type[BaseException]) -> None:
+    with atomic(path) as part:
+        part.write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_exception_inside_leaves_nothing(tmp_path, error):
+    with pytest.raises(error):
+        write_half(tmp_path / "x.txt", error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_inside_leaves_the_old_file(tmp_path):
+    write_text(tmp_path / "x.txt", "old")
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "x.txt", RuntimeError)
+    assert (tmp_path / "x.txt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MvdiffError, match=r"cannot write to '.*file' .*choose another"):
+        write_text(tmp_path / "file" / "x.txt", "")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(MvdiffError, match=r"cannot write to .*Permission denied"):
+            write_text(tmp_path / "x.txt", "")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_read_only_file_system_is_named(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(MvdiffError, match="Read-only file system"):
+        write_text(tmp_path / "x.txt", "")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, text, **_):
+        self.write_bytes(text[:3].encode())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(MvdiffError, match=r"No space left on device.*free some space") as caught:
+        write_text(tmp_path / "x.txt", "some text")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_to_rename_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(MvdiffError, match="No space left"):
+        write_text(tmp_path / "x.txt", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on Unix")
+def test_an_interrupted_process_leaves_no_final_name(tmp_path):
+    import signal
+
+    script = (
+        "import sys, time\nfrom mvdiff.files import atomic\n"
+        "with atomic(sys.argv[1]) as part:\n"
+        "    part.write_text('half'); print('writing', flush=True); time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "x.txt")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline() == "writing\n"
+            assert [p.name.startswith(".part-") for p in tmp_path.iterdir()] == [True]
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "x.txt"
+    write_text(path, "old")
+    with atomic(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"

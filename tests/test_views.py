@@ -1,0 +1,217 @@
+"""`Views`: the same bits after saving and loading, and the published forms."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mvdiff.cameras import look_at, ring, spherical
+from mvdiff.cameras.formats import write_transforms
+from mvdiff.errors import MvdiffError
+from mvdiff.views import Views
+
+
+def some_views(seed: int = 0, count: int = 3, size: int = 8, alpha: bool = True) -> Views:
+    g = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, size, size), generator=g, dtype=torch.uint8)
+    opacity = torch.randint(0, 256, (count, 1, size, size), generator=g, dtype=torch.uint8)
+    return Views(images, opacity if alpha else None, ring(count, size=size))
+
+
+def assert_same(a: Views, b: Views) -> None:
+    assert torch.equal(a.images, b.images)
+    assert (a.alpha is None) == (b.alpha is None)
+    assert a.alpha is None or torch.equal(a.alpha, b.alpha)
+    for x, y in ((a.cameras.K, b.cameras.K), (a.cameras.w2c, b.cameras.w2c)):
+        assert torch.equal(x.view(torch.int32), y.contiguous().view(torch.int32))
+    assert (a.cameras.height, a.cameras.width) == (b.cameras.height, b.cameras.width)
+    assert a.cameras.projection == b.cameras.projection
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 5),
+    st.booleans(),
+    st.sampled_from(["", "views", "a/b"]),
+    st.sampled_from(["perspective", "orthographic"]),
+    st.floats(-90, 90),
+)
+def test_save_and_load_give_the_same_bits(
+    tmp_path_factory, seed, count, alpha, subfolder, projection, elevation
+):
+    folder = tmp_path_factory.mktemp("v")
+    views = some_views(seed, count, alpha=alpha)
+    cameras = ring(count, elevation, size=8, projection=projection)
+    views = Views(views.images, views.alpha, cameras)
+    listing = views.save(folder, subfolder)
+    assert listing == folder / "transforms.json"
+    assert (folder / subfolder / "000.png").is_file()
+    assert_same(Views.load(folder), views)
+    assert_same(Views.load(listing), views)
+
+
+def test_views_that_are_not_square(tmp_path):
+    images = torch.randint(0, 256, (2, 3, 4, 6), dtype=torch.uint8)
+    views = Views(images, None, ring(2, size=12).resize(4, 6))
+    views.save(tmp_path)
+    assert_same(Views.load(tmp_path), views)
+
+
+def test_the_listing_is_written_last(tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mvdiff.views.write_transforms", fail)
+    with pytest.raises(KeyboardInterrupt):
+        some_views().save(tmp_path)
+    assert not (tmp_path / "transforms.json").exists()
+    with pytest.raises(MvdiffError, match="no views at"):
+        Views.load(tmp_path)
+
+
+def test_a_strip_is_sixteen_published_views(tmp_path):
+    views = some_views(count=16, alpha=False)
+    views.strip().save(tmp_path / "strip.png")
+    assert Image.open(tmp_path / "strip.png").size == (128, 8)
+    assert_same(Views.load(tmp_path / "strip.png"), views)
+    torch.testing.assert_close(Views.load(tmp_path / "strip.png").cameras.K, ring(size=8).K)
+
+
+def test_a_strip_with_another_rig(tmp_path):
+    views = some_views(count=4, alpha=False)
+    views.strip().save(tmp_path / "strip.png")
+    rig = look_at([0, 90, 180, 270], [0, 10, 20, 30], size=256)
+    loaded = Views.load(tmp_path / "strip.png", rig)
+    assert torch.equal(loaded.images, views.images)
+    assert torch.equal(loaded.cameras.w2c, rig.w2c)
+    assert loaded.cameras.width == 8
+    with pytest.raises(MvdiffError, match="16 square views of side 8 is 128 wide"):
+        Views.load(tmp_path / "strip.png")
+
+
+def test_a_strip_of_views_with_alpha_stands_on_white():
+    views = some_views(count=2)
+    clear = Views(views.images, torch.zeros_like(views.alpha), views.cameras)
+    assert np.asarray(clear.strip()).min() == 255
+
+
+def published(folder, count=16, size=256):
+    cameras = ring(count, size=size)
+    a, e, d = (x.numpy() for x in spherical(cameras))
+    meta = [cameras.K[0].numpy(), a, e, d, cameras.w2c.numpy()]
+    (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
+    for i in range(count):
+        Image.new("RGBA", (256, 256), (i, 2 * i, 3, 100 + i)).save(folder / f"{i:03d}.png")
+
+
+def test_the_published_folder(tmp_path):
+    published(tmp_path)
+    views = Views.load(tmp_path)
+    assert len(views) == 16
+    assert views.images[:, 0, 0, 0].tolist() == list(range(16))
+    assert views.alpha[5, 0, 0, 0] == 105
+    assert torch.equal(views.cameras.w2c, ring().w2c)
+    assert torch.equal(views.cameras.K, ring().K)
+
+
+def test_a_published_folder_with_a_picture_missing(tmp_path):
+    published(tmp_path, count=2)
+    (tmp_path / "001.png").unlink()
+    with pytest.raises(MvdiffError, match=r"001\.png' is listed but missing"):
+        Views.load(tmp_path)
+
+
+def test_broken_pictures_are_named(tmp_path):
+    some_views().save(tmp_path)
+    whole = (tmp_path / "001.png").read_bytes()
+    (tmp_path / "001.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MvdiffError, match=r"cannot read the view '.*001\.png'"):
+        Views.load(tmp_path)
+    (tmp_path / "001.png").write_text("no picture")
+    with pytest.raises(MvdiffError, match=r"cannot read the view '.*001\.png'"):
+        Views.load(tmp_path)
+    Image.new("RGBA", (9, 8)).save(tmp_path / "001.png")
+    with pytest.raises(MvdiffError, match="share one size and mode"):
+        Views.load(tmp_path)
+    for i in range(3):
+        Image.new("RGBA", (9, 9)).save(tmp_path / f"{i:03d}.png")
+    with pytest.raises(MvdiffError, match="9×9 need as many cameras of that size"):
+        Views.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "strip.png", "file.txt"])
+def test_nothing_to_load(tmp_path, name):
+    (tmp_path / "file.txt").write_text("hello")
+    with pytest.raises(MvdiffError, match=r"no views at|not valid JSON"):
+        Views.load(tmp_path / name)
+
+
+def test_other_people_s_transforms(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8), (9, 8, 7)).save(tmp_path / "images" / "a.jpg")
+    write_transforms(tmp_path / "transforms.json", ring(1, size=8), ["./images/a.jpg"])
+    views = Views.load(tmp_path)
+    assert views.alpha is None
+    assert views.images.shape == (1, 3, 8, 8)
+
+
+def test_sizes_and_counts_must_fit():
+    views = some_views()
+    with pytest.raises(MvdiffError, match="3 images of 8×8 need"):
+        Views(views.images, None, ring(2, size=8))
+    with pytest.raises(MvdiffError, match="3 images of 8×8 need"):
+        Views(views.images, None, ring(3, size=9))
+    with pytest.raises(Exception, match="alpha"):
+        Views(views.images, views.alpha[:2], views.cameras)
+
+
+def test_from_white_and_back(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    alpha = torch.rand(2, 1, 8, 8, generator=g)
+    colour = torch.rand(2, 3, 8, 8, generator=g)
+    white = colour * alpha + 1 - alpha
+    views = Views.from_white(white, alpha, ring(2, size=8))
+    assert (views.rgb - white).abs().max() < 1.1 / 255
+    assert (views.mask - alpha).abs().max() <= 0.5001 / 255
+    plain = Views.from_white(white, None, ring(2, size=8))
+    assert plain.alpha is None
+    assert (plain.rgb - white).abs().max() <= 0.5001 / 255
+    with pytest.raises(MvdiffError, match="NaN"):
+        Views.from_white(white * torch.nan, None, ring(2, size=8))
+
+
+def test_mask_without_alpha_is_distance_from_white():
+    images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    images[0, 1, 0, 0] = 0
+    mask = Views(images, None, ring(1, size=2)).mask
+    assert mask[0, 0].tolist() == [[1, 0], [0, 0]]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([4, 16]), st.booleans())
+def test_resize_keeps_mean_colour_and_cameras(seed, size, alpha):
+    views = some_views(seed, alpha=alpha)
+    other = views.resize(size)
+    assert (other.cameras.height, other.images.shape[-1]) == (size, size)
+    torch.testing.assert_close(other.cameras.K, views.cameras.resize(size).K)
+    down = size < 8
+    difference = (other.rgb.mean() - views.rgb.mean()).abs()
+    assert difference < (0.01 if down else 0.08)
+
+
+def test_indexing_and_mapping():
+    views = some_views()
+    assert len(views[1]) == 1
+    assert torch.equal(views[[2, 0]].images, views.images[[2, 0]])
+    assert torch.equal(views[1:].cameras.w2c, views.cameras.w2c[1:])
+    turned = views.map(lambda x: x.flip(-1))
+    assert torch.equal(turned.images, views.images.flip(-1))
+    assert torch.equal(turned.alpha, views.alpha.flip(-1))
+    assert torch.equal(turned.cameras.K, views.cameras.K)
