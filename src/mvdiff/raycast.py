@@ -18,11 +18,11 @@ from torch import Tensor
 from .cameras.camera import Cameras
 from .errors import MvdiffError
 from .raytrace import build_tracer
+from .surface import surface_values
 from .views import Views
 
 #: Rays traced at once; bounds the memory of large pictures.
 _BATCH = 1 << 21
-_GREY = 0.7
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Raycaster:
             normals = np.asarray(smooth)[faces[solid]]
         else:
             normals = np.repeat((across[solid] / area[solid, None])[:, None], 3, axis=1)
-        values, self._paint = _surface(mesh, faces[solid], solid)
+        values, self._paint = surface_values(mesh, faces[solid], solid)
         # One table of all that varies over a face: normal, then what `_paint` wants.
         table = np.concatenate([normals, values], axis=2).astype(np.float32)
         self._flat = bool((table == table[:, :1]).all())
@@ -227,57 +227,3 @@ def _average(
     color = np.stack(sums, axis=-1) / np.maximum(count, 1)[:, None]
     alpha = np.rint(count * (255 / factor**2)).astype(np.uint8)
     return np.rint(color.clip(0, 1) * 255).astype(np.uint8).reshape(*shape, 3), alpha.reshape(shape)
-
-
-def _surface(mesh: trimesh.Trimesh, faces: np.ndarray, kept: np.ndarray):
-    """Values at corners (face, corner, n), and the function from them to colours in [0, 1]."""
-    visual = mesh.visual
-    material = getattr(visual, "material", None)
-    if material is not None:
-        image, base = material_color(material)
-        if image is None or visual.uv is None:
-            return np.broadcast_to(base, (*faces.shape, 3)), _as_is
-
-        def texture(uv: np.ndarray) -> np.ndarray:
-            sampled = trimesh.visual.color.uv_to_interpolated_color(uv, image)[:, :3] / 255
-            return sampled if base.min() == 1 else to_display(to_linear(sampled) * to_linear(base))
-
-        return np.asarray(visual.uv)[faces], texture
-    if visual.kind == "face":
-        flat = np.asarray(visual.face_colors)[kept, :3] / 255
-        return np.repeat(flat[:, None], 3, axis=1), _as_is
-    if visual.kind == "vertex":
-        return np.asarray(visual.vertex_colors)[faces][..., :3] / 255, _as_is
-    return np.full((*faces.shape, 3), _GREY), _as_is
-
-
-def _as_is(rgb: np.ndarray) -> np.ndarray:
-    return rgb
-
-
-def material_color(material: object) -> tuple[object | None, np.ndarray]:
-    """A trimesh material's RGB picture (None without) and base colour (3,), in [0, 1].
-
-    glTF gives base colours in linear light; they are returned for display (sRGB).
-    """
-    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    if isinstance(material, trimesh.visual.material.PBRMaterial):
-        factor = material.baseColorFactor
-        base = np.ones(3) if factor is None else to_display(np.asarray(factor)[:3] / 255)
-    else:
-        # An OBJ's diffuse colour only stands where no picture is given.
-        diffuse = getattr(material, "diffuse", None)
-        plain = image is not None or diffuse is None
-        base = np.ones(3) if plain else np.asarray(diffuse)[:3] / 255
-    return (None if image is None else image.convert("RGB")), base
-
-
-def to_display(linear: np.ndarray) -> np.ndarray:
-    """Linear light in [0, 1] to sRGB (IEC 61966-2-1)."""
-    curve = 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
-    return np.where(linear <= 0.0031308, 12.92 * linear, curve)
-
-
-def to_linear(display: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] to linear light."""
-    return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** 2.4)

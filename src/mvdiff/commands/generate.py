@@ -163,7 +163,7 @@ def _write_sample(
     stages: Stages,
     clock: Timer,
 ) -> None:
-    from ..gallery import preview, turntable
+    from ..gallery import mesh_renders, preview, turntable
 
     views.save(target, "views")
     save_picture(views.strip(), target / "strip.png")
@@ -180,7 +180,7 @@ def _write_sample(
             stages.start("turntable", None)
             turntable(mesh, target / "turntable.gif")
     stages.start("preview", None)
-    save_picture(preview(views, photo_rgb, mesh), target / "preview.png")
+    save_picture(preview(views, photo_rgb, mesh and mesh_renders(mesh)), target / "preview.png")
     clock.lap("writing")
 
 

@@ -15,7 +15,7 @@ from .progress import Stages
 
 def run(config: Any) -> int:
     """Read the views, make the mesh, write it with a preview and a turntable."""
-    from ..gallery import preview, turntable
+    from ..gallery import mesh_renders, preview, turntable
 
     source = Path(str(config.views)).expanduser()
     formats = ("glb", "obj", "ply", "stl")
@@ -35,6 +35,6 @@ def run(config: Any) -> int:
             stages.start("turntable", None)
             turntable(mesh, out / "turntable.gif")
         stages.start("preview", None)
-        save_picture(preview(views, None, mesh), out / "mesh-preview.png")
+        save_picture(preview(views, None, mesh_renders(mesh)), out / "mesh-preview.png")
         stages.say(f"{source} → {target}")
     return 0

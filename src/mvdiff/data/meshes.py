@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import trimesh
+from PIL import Image
 
 from ..errors import MvdiffError
-from ..raycast import material_color
+from ..surface import material_color
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 _Y_TO_Z = trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0])
@@ -41,13 +41,14 @@ def find_meshes(folder: str | Path) -> list[Path]:
     return found
 
 
-def load_mesh(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> trimesh.Trimesh:
+def load_mesh(path: str | Path, up: str = "auto") -> trimesh.Trimesh:
     """Read a mesh with its colours, as one piece, z up.
 
     Scenes are flattened with their transforms. The result has vertex colours, one corner a
     vertex, or keeps its texture where the texture holds more than the corners can.
     Smooth normals of the file are kept as `vertex_attributes["normal"]`. Transparency is
-    dropped: glass is opaque.
+    dropped: glass is opaque. Vertex colours are taken as displayed (sRGB), which is what files
+    hold, though glTF calls them linear.
 
     up: the file's upward axis; "auto" is y for glTF (its standard) and z for other formats.
     Raises MvdiffError naming the file when it is missing, unreadable or has no faces.
@@ -71,9 +72,7 @@ def load_mesh(path: str | Path, up: Literal["auto", "y", "z"] = "auto") -> trime
     return mesh
 
 
-def normalise(
-    mesh: trimesh.Trimesh, scale: Literal["diagonal", "extent"] = "diagonal"
-) -> trimesh.Trimesh:
+def normalise(mesh: trimesh.Trimesh, scale: str = "diagonal") -> trimesh.Trimesh:
     """A copy centred on its bounding box's centre and scaled.
 
     scale: "extent" makes the largest side 1, as published; near corners of cubes then leave
@@ -105,10 +104,12 @@ def _parts(scene: trimesh.Scene) -> list[trimesh.Trimesh]:
         mesh = scene.geometry[name]
         if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
             continue
+        # trimesh keeps a file's normals in its cache, which a copy loses, and would compute
+        # averages otherwise.
+        normals = mesh.vertex_normals if "vertex_normals" in mesh._cache else None
         mesh = mesh.copy()
-        # trimesh keeps a file's normals in its cache, and computes averages otherwise.
-        if "vertex_normals" in mesh._cache:
-            mesh.vertex_attributes["normal"] = np.array(mesh.vertex_normals)
+        if normals is not None:
+            mesh.vertex_attributes["normal"] = np.array(normals)
         _transform(mesh, transform)
         parts.append(mesh)
     return parts
@@ -130,10 +131,8 @@ def _flatten(parts: list[trimesh.Trimesh]) -> trimesh.Trimesh:
     if any(c is None for c in colors):
         if len(parts) == 1:
             return parts[0]
-        for part in parts:
-            if not isinstance(part.visual, trimesh.visual.TextureVisuals):
-                part.visual = part.visual.to_texture()
-        return trimesh.util.concatenate(parts)
+        pairs = zip(parts, colors, strict=True)
+        return trimesh.util.concatenate([p if c is None else _as_texture(p, c) for p, c in pairs])
     corners = np.concatenate([np.asarray(p.vertices)[p.faces] for p in parts])
     normals = np.concatenate([_corner_normals(p) for p in parts])
     return from_corners(corners, normals, np.concatenate(colors))
@@ -147,6 +146,26 @@ def from_corners(corners: np.ndarray, normals: np.ndarray, colors: np.ndarray) -
         faces=np.arange(3 * len(corners)).reshape(-1, 3),
         vertex_colors=np.concatenate([rgb, np.full((len(rgb), 1), 255, np.uint8)], axis=1),
         vertex_attributes={"normal": normals.reshape(-1, 3)},
+        process=False,
+    )
+
+
+def _as_texture(part: trimesh.Trimesh, colors: np.ndarray) -> trimesh.Trimesh:
+    """The part with one colour a face, out of a palette picture of 4×4 swatches."""
+    rgb = np.rint(colors.mean(axis=1) * 255).astype(np.uint8)
+    palette, index = np.unique(rgb, axis=0, return_inverse=True)
+    picture = Image.fromarray(np.repeat(np.repeat(palette[None], 4, axis=0), 4, axis=1))
+    u = (np.repeat(index.reshape(-1), 3) + 0.5) / len(palette)
+    visual = trimesh.visual.TextureVisuals(
+        uv=np.stack([u, np.full_like(u, 0.5)], axis=1),
+        material=trimesh.visual.material.PBRMaterial(baseColorTexture=picture),
+    )
+    corners = np.asarray(part.vertices)[part.faces].reshape(-1, 3)
+    return trimesh.Trimesh(
+        corners,
+        np.arange(len(corners)).reshape(-1, 3),
+        visual=visual,
+        vertex_attributes={"normal": _corner_normals(part).reshape(-1, 3)},
         process=False,
     )
 

@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
-from ..cameras import Cameras, look_at, ring, spherical
+from ..cameras import Cameras, ring
 from ..errors import MvdiffError
-from ..files import atomic, write_text
+from ..files import write_text
 from .meshes import find_meshes
-
-#: Part of the recorded settings: raise it when the same call would give other pictures.
-RENDERER = 1
-#: Depth PNGs: depth = value / 65535 · DEPTH_RANGE + (distance − DEPTH_RANGE / 2); 0 is nothing.
-#: At distance 1.5 these are the published files' numbers.
-DEPTH_RANGE = 1.8
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One object to render: everything a worker process needs."""
-
-    name: str
-    source: Literal["mesh", "shape"]
-    family: str
-    split: str
-    path: str
-    shape_seed: int
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What all objects share."""
-
-    rig: Cameras
-    scale: str
-    up: str
-    inputs: int
-    input_elevation: tuple[float, float]
-    depth: bool
-    normals: bool
-    supersample: int
-    seed: int
-
-    def record(self) -> dict[str, Any]:
-        """As written to the index; equal records mean equal pictures."""
-        rig = hashlib.sha256(self.rig.K.numpy().tobytes() + self.rig.w2c.numpy().tobytes())
-        plain = {k: v for k, v in self.__dict__.items() if k != "rig"}
-        return {
-            **plain,
-            "input_elevation": list(self.input_elevation),
-            "views": len(self.rig),
-            "rig": rig.hexdigest()[:16],
-            "renderer": RENDERER,
-        }
+from .render_object import DEPTH_RANGE, Job, Settings, render_object, rig_distance
 
 
 def render_objects(
@@ -73,8 +27,8 @@ def render_objects(
     meshes: str | Path | None = None,
     shapes: int = 0,
     size: int = 64,
-    scale: Literal["diagonal", "extent"] = "diagonal",
-    up: Literal["auto", "y", "z"] = "auto",
+    scale: str = "diagonal",
+    up: str = "auto",
     inputs: int = 16,
     rig: Cameras | None = None,
     input_elevation: tuple[float, float] = (-10, 40),
@@ -106,7 +60,8 @@ def render_objects(
     supersample: samples along each side of a pixel.
     seed: of lights and input elevations, which also depend on the object's name alone.
     held_out: mesh names of the validation split: a text file (one name or glob pattern a
-        line, # comments) or a list. Without it `val_fraction` of all objects, by name.
+        line, # comments) or a list; shapes then all train. Without it `val_fraction` of all
+        objects, chosen by name.
     workers: processes; default one a core.
     Raises MvdiffError on settings out of range and when nothing could be rendered.
     """
@@ -130,18 +85,20 @@ def render_objects(
     jobs += _shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
     if not jobs:
         raise MvdiffError("nothing to render: give a mesh folder (meshes=DIR) or shapes=N")
-    settings = _Settings(
+    settings = Settings(
         rig, scale, up, inputs, (float(low), float(high)), depth, normals, supersample, seed
     )
-    kept, note = _prepare(out, jobs, settings.record())
+    kept, skipped, note = _prepare(out, jobs, settings.record())
     todo = [job for job in jobs if not _complete(out, job, settings)]
     if note and progress:
         print(note)
     reasons = dict(_run(out, todo, settings, workers, progress))
 
     done = {o["name"]: o for o in kept}
+    failed = {s["name"]: s["reason"] for s in skipped}
     for job in jobs:
         done.pop(job.name, None)
+        failed.pop(job.name, None)
         if job.name not in reasons:
             done[job.name] = {
                 "name": job.name,
@@ -153,9 +110,9 @@ def render_objects(
         "version": 1,
         "size": rig.width,
         "settings": settings.record(),
-        "depth": {"range": DEPTH_RANGE, "offset": _distance(rig) - DEPTH_RANGE / 2},
+        "depth": {"range": DEPTH_RANGE, "offset": rig_distance(rig) - DEPTH_RANGE / 2},
         "objects": [done[name] for name in sorted(done)],
-        "skipped": [{"name": n, "reason": r} for n, r in sorted(reasons.items())],
+        "skipped": [{"name": n, "reason": r} for n, r in sorted({**failed, **reasons}.items())],
     }
     write_text(out / "index.json", json.dumps(index, indent=1) + "\n")
     if not done:
@@ -180,7 +137,7 @@ def read_patterns(held_out: str | Path | list[str]) -> list[str]:
 
 def _mesh_jobs(
     folder: str | Path, held_out: str | Path | list[str] | None, val_fraction: float
-) -> list[_Job]:
+) -> list[Job]:
     folder = Path(folder)
     paths = find_meshes(folder)
     names = ["-".join(p.relative_to(folder).with_suffix("").parts) for p in paths]
@@ -197,11 +154,11 @@ def _mesh_jobs(
             val = _fraction(name) < val_fraction
         else:
             val = any(fnmatchcase(name, pattern) for pattern in patterns)
-        jobs.append(_Job(name, "mesh", name.split("-")[0], _split(val), str(path), 0))
+        jobs.append(Job(name, "mesh", name.split("-")[0], _split(val), str(path), 0))
     return jobs
 
 
-def _shape_jobs(count: int, first: int, val_fraction: float) -> list[_Job]:
+def _shape_jobs(count: int, first: int, val_fraction: float) -> list[Job]:
     if not count:
         return []
     from .shapes import family_of
@@ -211,7 +168,7 @@ def _shape_jobs(count: int, first: int, val_fraction: float) -> list[_Job]:
         family = family_of(seed)
         name = f"shape-{family}-{seed:07d}"
         val = _fraction(name) < val_fraction
-        jobs.append(_Job(name, "shape", family, _split(val), "", seed))
+        jobs.append(Job(name, "shape", family, _split(val), "", seed))
     return jobs
 
 
@@ -224,22 +181,20 @@ def _fraction(name: str) -> float:
     return zlib.crc32(name.encode()) / 2**32
 
 
-def _prepare(out: Path, jobs: list[_Job], record: dict[str, Any]) -> tuple[list[dict], str]:
-    """Objects of earlier calls to keep in the index, and a note when settings changed.
+def _prepare(
+    out: Path, jobs: list[Job], record: dict[str, Any]
+) -> tuple[list[dict], list[dict], str]:
+    """Objects and failures of earlier calls to keep in the index; a note on changed settings.
 
     `settings.json` is written before the first picture, so that an interrupted run can be
     taken up. On other settings every object of this call is first marked incomplete.
     """
-    kept, note, known = [], "", None
-    try:
-        known = json.loads((out / "settings.json").read_text(encoding="utf-8"))
-        kept = json.loads((out / "index.json").read_text(encoding="utf-8"))["objects"]
-    except (OSError, ValueError, KeyError):
-        pass
+    known, index = _read_json(out / "settings.json"), _read_json(out / "index.json") or {}
+    if known is None:
+        write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
     if known is None or known == record:
-        if known is None:
-            write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
-        return kept, note
+        kept = [o for o in index.get("objects", []) if _present(out, o["name"], "target")]
+        return kept, index.get("skipped", []), ""
     changed = sorted(k for k in {*record, *known} if record.get(k) != known.get(k))
     note = (
         f"settings changed since '{out}' was made ({', '.join(changed)}): rendering all "
@@ -250,16 +205,28 @@ def _prepare(out: Path, jobs: list[_Job], record: dict[str, Any]) -> tuple[list[
             (out / job.name / part / "transforms.json").unlink(missing_ok=True)
     (out / "index.json").unlink(missing_ok=True)
     write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
-    return [], note
+    return [], [], note
 
 
-def _complete(out: Path, job: _Job, settings: _Settings) -> bool:
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _present(out: Path, name: str, part: str) -> bool:
+    """Whether a set of views is complete: `transforms.json` is written after the pictures."""
+    return (out / name / part / "transforms.json").is_file()
+
+
+def _complete(out: Path, job: Job, settings: Settings) -> bool:
     parts = ("target", "input") if settings.inputs else ("target",)
-    return all((out / job.name / part / "transforms.json").is_file() for part in parts)
+    return all(_present(out, job.name, part) for part in parts)
 
 
 def _run(
-    out: Path, jobs: list[_Job], settings: _Settings, workers: int | None, progress: bool
+    out: Path, jobs: list[Job], settings: Settings, workers: int | None, progress: bool
 ) -> Iterator[tuple[str, str]]:
     """Render the jobs; yield name and reason of those that failed, reporting each."""
     from rich.progress import (
@@ -289,12 +256,12 @@ def _run(
 
 
 def _results(
-    out: Path, jobs: list[_Job], settings: _Settings, workers: int | None
+    out: Path, jobs: list[Job], settings: Settings, workers: int | None
 ) -> Iterator[tuple[str, str | None]]:
     workers = min(os.cpu_count() or 1 if workers is None else workers, len(jobs))
     if workers <= 1:
         for job in jobs:
-            yield job.name, _render_object(out, job, settings)
+            yield job.name, render_object(out, job, settings)
         return
     import multiprocessing
 
@@ -302,11 +269,16 @@ def _results(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        futures: dict[Future, _Job] = {
-            pool.submit(_render_object, out, job, settings): job for job in jobs
+        futures: dict[Future, Job] = {
+            pool.submit(render_object, out, job, settings): job for job in jobs
         }
         for future in as_completed(futures):
             yield futures[future].name, future.result()
+    except BrokenProcessPool as error:
+        raise MvdiffError(
+            "a rendering process died, perhaps for lack of memory: try fewer workers; the "
+            "objects that are complete are kept"
+        ) from error
     except BaseException:
         # Workers ignore Ctrl-C: each ends the object in its hands, and nothing is left half.
         pool.shutdown(wait=True, cancel_futures=True)
@@ -319,68 +291,3 @@ def _start_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-def _render_object(out: Path, job: _Job, settings: _Settings) -> str | None:
-    """Render one object into its folder; the reason when it cannot be rendered."""
-    from ..raycast import Raycaster, Shading
-    from .meshes import load_mesh, normalise
-
-    try:
-        if job.source == "mesh":
-            mesh = load_mesh(job.path, up=settings.up)
-        else:
-            from .shapes import make_shape
-
-            mesh = make_shape(job.family, job.shape_seed)
-        raycaster = Raycaster(normalise(mesh, settings.scale))
-    except MvdiffError as error:
-        return str(error)
-    rng = np.random.default_rng([settings.seed, zlib.crc32(job.name.encode())])
-    shading = Shading(
-        light=(*rng.uniform(-0.7, 0.7, size=2), 1.0), ambient=float(rng.uniform(0.5, 0.65))
-    )
-    sets = {"target": settings.rig}
-    if settings.inputs:
-        elevation = rng.uniform(*settings.input_elevation, size=len(settings.rig))
-        sets["input"] = input_cameras(settings.rig, elevation[: settings.inputs].tolist())
-    for part, cameras in sets.items():
-        folder = out / job.name / part
-        picture = raycaster.render(cameras, supersample=settings.supersample, shading=shading)
-        if settings.depth:
-            _save_depth(folder, picture.depth, _distance(settings.rig))
-        if settings.normals:
-            _save_normals(folder, picture.normals)
-        picture.views(cameras).save(folder)
-    return None
-
-
-def input_cameras(rig: Cameras, elevation: list[float]) -> Cameras:
-    """Cameras at the azimuths of the rig's first views and the given elevations (degrees)."""
-    azimuth = torch.rad2deg(spherical(rig)[0])[: len(elevation)]
-    cameras = look_at(azimuth.tolist(), elevation, distance=_distance(rig), size=rig.width)
-    return Cameras(rig.K[: len(elevation)], cameras.w2c, rig.height, rig.width, rig.projection)
-
-
-def _distance(rig: Cameras) -> float:
-    return float(spherical(rig)[2].mean())
-
-
-def _save_depth(folder: Path, depth: torch.Tensor, distance: float) -> None:
-    from PIL import Image
-
-    value = (depth.double() - (distance - DEPTH_RANGE / 2)) / DEPTH_RANGE * 65535
-    value = torch.where(depth > 0, value.round().clamp(1, 65535), torch.zeros_like(value))
-    for i, plane in enumerate(value.numpy().astype(np.uint16)):
-        with atomic(folder / f"{i:03d}-depth.png") as part:
-            Image.fromarray(plane).save(part)
-
-
-def _save_normals(folder: Path, normals: torch.Tensor) -> None:
-    from PIL import Image
-
-    seen = normals.norm(dim=1, keepdim=True) > 0
-    pixels = (((normals + 1) / 2 * 255).round() * seen).byte().permute(0, 2, 3, 1)
-    for i, plane in enumerate(pixels.numpy()):
-        with atomic(folder / f"{i:03d}-normal.png") as part:
-            Image.fromarray(np.ascontiguousarray(plane)).save(part)

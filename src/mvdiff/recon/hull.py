@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
+from ..raycast import Raycaster
 from ..views import Views
 from .base import RECONSTRUCTORS, Progress
 from .carve import VoxelGrid, carve, dissent, seen_silhouettes
@@ -165,7 +166,7 @@ def _best_tolerance(cameras: Cameras, edges: Tensor, mask: Tensor, bound: float 
     mask = torch.nn.functional.interpolate(mask, size=(size, size), mode="area")[:, 0]
 
     def score(tolerance: int) -> float:
-        grid = carve(cameras, edges, resolution=64, bound=bound, tolerance=tolerance)
+        grid = carve(cameras, edges, resolution=48, bound=bound, tolerance=tolerance)
         return float(overlap(seen_silhouettes(grid, cameras), mask).mean())
 
     best, chosen = score(0), 0
@@ -193,29 +194,26 @@ def _drop_pieces(field: np.ndarray, share: float) -> np.ndarray:
 
 
 def _floor_height(grid: VoxelGrid, cameras: Cameras, size: int = 128) -> float:
-    """The highest horizontal plane below which nothing is needed to explain the silhouettes.
+    """Where to cut off what hangs, unseen, under an object that cameras look down on.
 
-    Cameras that look down on an object cannot see its underside, and the hull hangs below it
-    like a cone. A pixel stays covered as long as the highest point of the hull behind it
-    does; the plane may uncover 0.2 % of a view's pixels, and lies one pixel lower for safety.
-    Views that disagree see different floors: a quarter of them may be overruled, unless some
-    camera looks from below.
+    Below some plane nothing is needed to explain the silhouettes: rays descend, so a pixel
+    stays covered as long as the point where its ray enters the hull does. The plane may
+    uncover 0.2 % of a view's pixels. Views that disagree see different planes: a quarter of
+    them may be overruled, unless some camera looks from below. Flat undersides lie on the
+    plane, round ones bulge below it, so a tenth of what hangs is kept.
     """
-    inside = grid.field > 0
-    if not inside.any():
-        return float(grid.low[2])
-    points = grid.low + grid.step * inside.nonzero().flip(-1).float()
     cameras = cameras.to("cpu", torch.float32).resize(size)
-    uv, depth = cameras.project(points)
-    column = uv.floor().long().clamp(0, size - 1)
-    heights = []
-    for i in range(len(cameras)):
-        pixel = column[i, :, 1] * size + column[i, :, 0]
-        top = torch.full((size * size,), -math.inf)
-        top.scatter_reduce_(0, pixel, points[:, 2], "amax")
-        heights.append(top[top > -math.inf].quantile(0.002))
+    mesh = trimesh.Trimesh(*grid.surface(), process=False)
+    depth = Raycaster(mesh).render(cameras, shading=None).depth
+    uv = cameras.pixel_grid().expand(len(cameras), -1, -1, -1)
+    heights = cameras.unproject(uv, depth)[..., 2]
+    seen = [z[d > 0] for z, d in zip(heights, depth, strict=True) if (d > 0).any()]
+    if not seen:
+        return float(grid.low[2])
     footprint = 1 / float(cameras.K[:, 1, 1].min())
     if cameras.projection == "perspective":
-        footprint *= float(depth.median())
+        footprint *= float(depth[depth > 0].median())
     overruled = 0.25 if bool((cameras.R[:, 2, 2] < 0).all()) else 0.0
-    return float(torch.stack(heights).quantile(overruled)) - footprint
+    lowest = torch.stack([z.quantile(0.002) for z in seen])
+    needed = float(lowest.quantile(overruled)) - footprint / 2
+    return needed - max(0.0, needed - float(mesh.vertices[:, 2].min())) / 10

@@ -37,7 +37,7 @@ def object_mask(views: Views) -> Float[Tensor, "view 1 height width"]:
 
 def edge_distance(
     mask: Float[Tensor, "view 1 height width"],
-) -> Float[Tensor, "view 1 height width"]:
+) -> Float[Tensor, "view 1 fine_height fine_width"]:
     """Signed distance to the edge (opacity 0.5) of every mask, in widths; positive inside.
 
     Soft masks are enlarged first, since their grey edge tells where, within a pixel, the

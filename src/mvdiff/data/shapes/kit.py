@@ -11,30 +11,14 @@ import trimesh
 from ..meshes import from_corners
 
 Color = tuple[float, float, float]
+Vector = Sequence[float] | np.ndarray
 #: One colour, or colours of faces by their centres, measured before the part is placed.
 Paint = Color | Callable[[np.ndarray], np.ndarray]
 
-WHITE, BLACK, GREY, SILVER = (
-    (0.95, 0.95, 0.93),
-    (0.13, 0.13, 0.15),
-    (0.5, 0.51, 0.54),
-    (
-        0.75,
-        0.77,
-        0.8,
-    ),
-)
-WOOD, DARK_WOOD, STEEL, GOLD = (
-    (0.66, 0.45, 0.26),
-    (0.4, 0.26, 0.15),
-    (0.6, 0.63, 0.68),
-    (
-        0.9,
-        0.7,
-        0.22,
-    ),
-)
-GLASS = (0.62, 0.8, 0.9)
+WHITE, BLACK = (0.95, 0.95, 0.93), (0.13, 0.13, 0.15)
+GREY, SILVER, STEEL = (0.5, 0.51, 0.54), (0.75, 0.77, 0.8), (0.6, 0.63, 0.68)
+WOOD, DARK_WOOD = (0.66, 0.45, 0.26), (0.4, 0.26, 0.15)
+GOLD, GLASS = (0.9, 0.7, 0.22), (0.62, 0.8, 0.9)
 #: Colours that go well together; a shape draws one row and takes colours from it.
 PALETTES = (
     ((0.85, 0.2, 0.18), (0.98, 0.83, 0.3), (0.15, 0.35, 0.6), (0.94, 0.92, 0.86)),
@@ -89,8 +73,8 @@ class Kit:
         self,
         mesh: trimesh.Trimesh,
         paint: Paint,
-        at: Sequence[float] = (0, 0, 0),
-        turn: Sequence[float] = (0, 0, 0),
+        at: Vector = (0, 0, 0),
+        turn: Vector = (0, 0, 0),
         crease: float = 40,
     ) -> None:
         """Place a solid: rotate by `turn` (degrees about x, then y, then z), move to `at`.
@@ -105,7 +89,7 @@ class Kit:
         corners = mesh.triangles @ matrix[:3, :3].T + matrix[:3, 3]
         self._parts.append((corners, normals, np.repeat(rgb[:, None], 3, axis=1)))
 
-    def box(self, size: Sequence[float], paint: Paint, at=(0, 0, 0), turn=(0, 0, 0)) -> None:
+    def box(self, size: Vector, paint: Paint, at=(0, 0, 0), turn=(0, 0, 0)) -> None:
         """A box centred on `at`."""
         self.add(trimesh.creation.box(extents=size), paint, at, turn)
 

@@ -134,7 +134,7 @@ def cake(kit: Kit) -> None:
         kit.lathe(
             [(0, 0), (r, 0), (r, h), (0, h)],
             lambda c, p=body, base=z: (
-                p(c + [0, 0, base]) if callable(p) else np.broadcast_to(p, c.shape)
+                p(c + np.array([0, 0, base])) if callable(p) else np.broadcast_to(p, c.shape)
             ),
             at=(0, 0, z),
             rings=0.03,

@@ -1,0 +1,100 @@
+"""Silhouettes and the field carved from them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mvdiff.cameras import look_at, ring
+from mvdiff.recon.carve import agreement, carve, visible_bound
+from mvdiff.recon.silhouettes import CUTOFF, edge_distance, object_mask, overlap
+from mvdiff.views import Views
+
+
+def disc(size: int, radius: float) -> torch.Tensor:
+    """A disc with a soft edge in the middle of a picture; radius in picture widths."""
+    grid = (torch.arange(size) + 0.5) / size - 0.5
+    r = (grid[:, None] ** 2 + grid[None] ** 2).sqrt()
+    return ((radius - r) * size + 0.5).clamp(0, 1)[None, None]
+
+
+@pytest.mark.parametrize("size", [48, 160])
+def test_edge_distance_is_the_distance(size):
+    grid = edge_distance(disc(size, 0.3))[0, 0]
+    fine = (torch.arange(len(grid)) + 0.5) / len(grid) - 0.5
+    expected = 0.3 - (fine[:, None] ** 2 + fine[None] ** 2).sqrt()
+    near = expected.abs() < CUTOFF - 0.01
+    assert (grid - expected)[near].abs().max() < 0.5 / size
+    assert grid.min() == -CUTOFF
+    assert grid.max() == CUTOFF
+
+
+def test_agreement_leaves_out_the_dissenting_views():
+    cameras = ring(5, size=32)
+    mask = torch.zeros(5, 1, 32, 32)
+    mask[:3] = 1
+    points = torch.zeros(1, 3)
+    inside = [
+        float(agreement(cameras, edge_distance(mask), points, tolerance=k)) > 0 for k in range(5)
+    ]
+    assert inside == [False, False, True, True, True]
+
+
+def test_skipping_settled_points_changes_nothing_near_the_surface():
+    cameras = ring(8, size=48)
+    edges = edge_distance(disc(48, 0.3).expand(8, -1, -1, -1))
+    points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    exact = agreement(cameras, edges, points, tolerance=1)
+    quick = agreement(cameras, edges, points, tolerance=1, margin=0.01)
+    near = exact > -0.01
+    assert 0 < near.sum() < len(points)
+    assert torch.equal(exact[near], quick[near])
+    assert (quick[~near] <= -0.01).all()
+
+
+def test_points_behind_a_camera_are_outside():
+    cameras = look_at([0.0], [0.0], distance=1.0, size=16)
+    edges = edge_distance(torch.ones(1, 1, 16, 16))
+    points = torch.tensor([[0.0, 0, 0], [2.0, 0, 0]])
+    assert (agreement(cameras, edges, points) > 0).tolist() == [True, False]
+
+
+def test_grid_fits_the_object_tightly():
+    cameras = ring(12, 0.0, size=64, projection="orthographic")
+    grid = carve(cameras, edge_distance(disc(64, 0.1).expand(12, -1, -1, -1)), resolution=40)
+    radius = 0.1 * 2 * visible_bound(cameras)
+    assert max(grid.field.shape) in (40, 41)
+    assert float(grid.high.max()) < 2 * radius
+    inside = (grid.field > 0).nonzero().flip(-1) * grid.step + grid.low
+    assert inside.abs().amax(dim=0).tolist() == pytest.approx([radius] * 3, abs=2 * grid.step)
+
+
+def test_visible_bound_is_what_the_lens_shows():
+    assert visible_bound(ring(4, size=64)) == pytest.approx(1.5 * 16 / 35, rel=1e-5)
+    assert visible_bound(ring(4, size=64, projection="orthographic")) == pytest.approx(
+        1.5 * 16 / 35, rel=1e-5
+    )
+
+
+def test_overlap_of_soft_masks():
+    a = torch.zeros(3, 4, 4)
+    b = torch.zeros(3, 4, 4)
+    a[0, :2], b[0] = 1, 1
+    a[1, :2], b[1, 2:] = 1, 1
+    assert overlap(a, b).tolist() == [0.5, 0, 1]
+
+
+def test_keyed_mask_finds_the_true_edge_and_fills_highlights():
+    alpha = disc(64, 0.3)
+    rgb = 1 - alpha * torch.tensor([0.2, 0.9, 0.6])[None, :, None, None]
+    rgb[:, :, 30:33, 30:33] = 1
+    views = Views.from_white(rgb, None, ring(1, size=64))
+    repaired = object_mask(views)
+    assert (repaired - alpha).abs().max() < 0.1
+    assert (repaired - alpha).abs().mean() < 0.25 * (views.mask - alpha).abs().mean()
+
+
+def test_large_holes_stay_open():
+    ringlike = disc(64, 0.4) - disc(64, 0.2)
+    views = Views.from_white(1 - ringlike.expand(-1, 3, -1, -1), None, ring(1, size=64))
+    assert object_mask(views)[0, 0, 32, 32] == 0

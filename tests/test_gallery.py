@@ -1,0 +1,119 @@
+"""Pictures for people: sizes, places and files (how they look is for people to say)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from mvdiff.cameras import ring
+from mvdiff.errors import MvdiffError
+from mvdiff.gallery import PAPER, contact_sheet, mesh_renders, pictures, preview, turntable
+from mvdiff.recon import Mesh
+from mvdiff.views import Views
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    box = trimesh.creation.box((0.8, 0.3, 0.3))
+    box.apply_translation([0.5, 0, 0])
+    colors = np.full((len(box.vertices), 3), [220, 40, 40], np.uint8)
+    return Mesh(box.vertices.astype(np.float32), np.array(box.faces), colors)
+
+
+def colored(count: int, size: int = 16) -> Views:
+    """View i is one plain colour, (10 i, 100, 200)."""
+    images = torch.zeros(count, 3, size, size, dtype=torch.uint8)
+    images[:, 0] = (10 * torch.arange(count)).byte()[:, None, None]
+    images[:, 1], images[:, 2] = 100, 200
+    return Views(images, None, ring(count, size=size))
+
+
+def colors_of(picture: Image.Image) -> set[tuple[int, ...]]:
+    return {color for _, color in picture.getcolors(1 << 24)}
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 16, 33])
+def test_preview_shows_every_view(count):
+    picture = preview(colored(count))
+    assert {(10 * i % 256, 100, 200) for i in range(count)} <= colors_of(picture)
+    assert picture.getpixel((0, 0)) == PAPER
+
+
+def test_preview_shows_photo_and_renders():
+    views = colored(16)
+    photo = Image.new("RGBA", (30, 60), (1, 222, 3, 255))
+    renders = [Image.new("RGB", (20, 20), (250, i, 7)) for i in range(4)]
+    plain, full = preview(views), preview(views, photo, renders)
+    assert {(1, 222, 3), *((250, i, 7) for i in range(4))} <= colors_of(full)
+    assert full.width > plain.width
+    assert full.height > plain.height
+
+
+def test_clear_pixels_of_the_photo_are_white():
+    photo = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    assert (255, 0, 0) not in colors_of(preview(colored(4), photo))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_photos_of_any_mode(mode):
+    assert preview(colored(4), Image.new("RGB", (9, 5), (9, 9, 9)).convert(mode)).width > 400
+
+
+def test_renders_show_the_whole_mesh(mesh):
+    shots = mesh_renders(mesh, 4, 64)
+    assert len(shots) == 4
+    for shot in shots:
+        ink = np.array(shot).min(axis=-1) < 200
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        assert 0 < rows.min() <= rows.max() < 63
+        assert 0 < columns.min() <= columns.max() < 63
+        assert abs(columns.mean() - 31.5) < 3
+
+
+def test_turntable_turns_and_loops(mesh, tmp_path):
+    path = turntable(mesh, tmp_path / "t.gif", frames=6, size=48)
+    with Image.open(path) as gif:
+        assert gif.n_frames == 6
+        assert gif.size == (48, 48)
+        assert gif.info["loop"] == 0
+        frames = []
+        for i in range(6):
+            gif.seek(i)
+            frames.append(np.array(gif.convert("RGB"), np.int32))
+    assert min(np.abs(a - b).mean() for a, b in pairwise(frames)) > 1
+    red = frames[0][24, 24]
+    assert red[0] > 150 > 100 > red[1]
+    assert [p.name for p in tmp_path.iterdir()] == ["t.gif"]
+
+
+def test_turntable_is_a_gif(mesh, tmp_path):
+    with pytest.raises(MvdiffError, match="is a GIF"):
+        turntable(mesh, tmp_path / "t.mp4")
+    with pytest.raises(MvdiffError, match="at least 2 frames"):
+        turntable(mesh, tmp_path / "t.gif", frames=1)
+
+
+def test_contact_sheet_places_rows_and_columns(tmp_path):
+    rows = [colored(3), pictures(colored(2))]
+    sheet = contact_sheet(
+        rows, tmp_path / "s.png", row_labels=["a", "bb"], column_labels=["1", "2", "3"], cell=40
+    )
+    with Image.open(tmp_path / "s.png") as back:
+        assert back.size == sheet.size
+    pixels = np.array(sheet)
+    found = (pixels == [10, 100, 200]).all(axis=-1)
+    middle = np.flatnonzero(found.any(axis=1))
+    assert middle.max() - middle.min() == 40 + 6 + 40 - 1
+    assert abs(np.flatnonzero(found.any(axis=0)).mean() - sheet.width / 2) < 20
+
+
+def test_contact_sheet_refuses_what_it_cannot_label():
+    with pytest.raises(MvdiffError, match="expected 1 row labels, got 2"):
+        contact_sheet([colored(2)], row_labels=["a", "b"])
+    with pytest.raises(MvdiffError, match="at least one picture"):
+        contact_sheet([])
