@@ -10,8 +10,8 @@ from rich.console import Console
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.evaluate import evaluate_folder, evaluate_mesh, evaluate_views, table
-from mvdiff.raycast import Raycaster
 from mvdiff.recon import Mesh
+from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 
 
@@ -55,11 +55,9 @@ def test_mesh_is_compared_with_the_normalised_truth(box, tmp_path):
     figures = evaluate_mesh(path, large)
     assert figures["chamfer"] < 1e-4
     assert figures["iou"] > 0.99
-    turned = evaluate_mesh(path, large, rotate_z=90)
-    assert turned["chamfer"] > 0.02
-    assert evaluate_mesh(box, box, normalise_truth=False)["chamfer"] == 0
-    as_is = evaluate_mesh(box, box, normalise_truth=False, rotate_z=90)
-    assert as_is["chamfer"] == pytest.approx(turned["chamfer"], abs=1e-3)
+    as_is = evaluate_mesh(path, box, normalise_truth=False, rotate_z=90)
+    assert as_is["chamfer"] > 0.02
+    assert 0.4 < as_is["iou"] < 0.6
 
 
 def test_folders_are_paired_by_name(views, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import build
 from .config import compose
+from .errors import MvdiffError
 from .pipeline import Model
 from .recon.mesh import Mesh
 from .views import Views
@@ -27,7 +28,7 @@ def load(
     Raises MvdiffError on unknown names (the message lists the choices) and on weights that
     do not fit.
     """
-    settings = [f"recipe={recipe}", "image=none", f"device={device}", *overrides]
+    settings = [f"recipe={recipe}", "image=none", f"device={device}", *_list(overrides)]
     config = compose("generate", settings)
     if checkpoint is not None:
         config.weights = str(checkpoint)
@@ -46,7 +47,15 @@ def reconstruct(
     reconstructor: a registered name. overrides: e.g. ["reconstructor.resolution=96"].
     progress: called with a stage's name and the share done.
     """
-    config = compose("reconstruct", [f"reconstructor={reconstructor}", "views=none", *overrides])
+    settings = [f"reconstructor={reconstructor}", "views=none", *_list(overrides)]
+    make = build.reconstructor(compose("reconstruct", settings))
+    if make is None:
+        raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     if not isinstance(views, Views):
         views = Views.load(views)
-    return build.reconstructor(config)(views, progress=progress)
+    return make(views, progress=progress)
+
+
+def _list(overrides: Sequence[str]) -> list[str]:
+    """A single override may stand alone."""
+    return [overrides] if isinstance(overrides, str) else list(overrides)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import MvdiffError
@@ -30,10 +32,7 @@ def construct(registry: Registry, config: Mapping[str, Any], **parts: Any) -> An
 
     Raises MvdiffError on an unknown name, and on settings the variant does not have.
     """
-    try:
-        variant = registry[config["name"]]
-    except KeyError as error:
-        raise MvdiffError(error.args[0]) from error
+    variant = _registered(registry, config["name"])
     settings = {key: plain(value) for key, value in config.items() if key != "name"}
     parameters = inspect.signature(variant).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -44,7 +43,21 @@ def construct(registry: Registry, config: Mapping[str, Any], **parts: Any) -> An
                 f"{registry.slot} '{config['name']}' has no setting {', '.join(unknown)}; choose "
                 f"from {', '.join(choices) or 'none (it has no settings)'}"
             )
-    return variant(**parts, **settings)
+    try:
+        return variant(**parts, **settings)
+    except MvdiffError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise MvdiffError(
+            f"{registry.slot} '{config['name']}' cannot be built with these settings: {error}"
+        ) from error
+
+
+def _registered(registry: Registry, name: str) -> Any:
+    try:
+        return registry[name]
+    except KeyError as error:
+        raise MvdiffError(error.args[0]) from error
 
 
 def plain(value: Any) -> Any:
@@ -66,18 +79,25 @@ def scheduler(config: Any) -> Any:
     """The diffusers scheduler for `sampler` on the `noise` schedule."""
     import diffusers
 
+    from .inputs.latents import LATENTS
+
     name = config.sampler.name
     if name not in SCHEDULERS:
         raise MvdiffError(f"unknown sampler '{name}'; choose from {', '.join(sorted(SCHEDULERS))}")
     variant = getattr(diffusers, SCHEDULERS[name])
     settings = {**plain(config.noise), **plain(config.sampler.get("options") or {})}
-    accepted = inspect.signature(variant.__init__).parameters
-    # pixel latents are bounded: keep the predicted clean picture in range where supported
-    if config.latents.name == "pixel-shuffle" and "clip_sample" in accepted:
-        settings["clip_sample"] = True
-    elif "clip_sample" in accepted:
-        settings["clip_sample"] = False
-    return variant.from_config(settings)
+    kinds = ("epsilon", "sample", "v_prediction")
+    kind = settings.setdefault("prediction_type", "epsilon")
+    if kind not in kinds:
+        raise MvdiffError(f"unknown noise.prediction_type '{kind}'; choose from {', '.join(kinds)}")
+    if "clip_sample" in inspect.signature(variant.__init__).parameters:
+        # where latents are bounded, the predicted clean picture is kept in range
+        bound = _registered(LATENTS, config.latents.name).clip
+        settings |= {"clip_sample": bound is not None, "clip_sample_range": bound or 1.0}
+    try:
+        return variant.from_config(settings)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise MvdiffError(f"sampler '{name}' cannot be set up like this: {error}") from error
 
 
 def sampler(config: Any) -> Sampler:
@@ -85,6 +105,14 @@ def sampler(config: Any) -> Sampler:
     from .pipeline import Sampler
 
     scheduler(config)  # a bad setting is told now, not at the first step
+    steps, most = config.sampler.steps, config.noise.num_train_timesteps
+    if not 1 <= steps <= most:
+        raise MvdiffError(f"sampler.steps must lie in [1, {most}], got {steps}")
+    if not (math.isfinite(config.guidance.scale) and math.isfinite(config.sampler.eta)):
+        raise MvdiffError(
+            "guidance.scale and sampler.eta must be finite numbers, got "
+            f"{config.guidance.scale} and {config.sampler.eta}"
+        )
     return Sampler(
         scheduler=lambda: scheduler(config),
         steps=config.sampler.steps,
@@ -119,6 +147,12 @@ def model(config: Any) -> MultiViewDenoiser:
         views=len(cameras),
         time_dim=sizes.time_dim,
     )
+    levels = [2 ** (len(config.unet.mults) - 1), *volume.frustum_channels]
+    coarsest = latents.factor * max(levels)
+    if config.size % coarsest:
+        raise MvdiffError(
+            f"size must be a multiple of {coarsest} for these latents and parts, got {config.size}"
+        )
 
     def slot(name: str, channels: int, factor: int) -> Any:
         spec = SlotSpec(channels, factor, volume.frustum_channels, sizes.time_dim)
@@ -179,7 +213,7 @@ def device(name: str) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
-        torch.empty(0, device=chosen)
+        torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError) as error:
         raise MvdiffError(
             f"device '{name}' is not available here ({str(error).splitlines()[0]}): use "
@@ -198,7 +232,8 @@ def pipeline(config: Any) -> Model:
     target = device(config.device)
     denoiser = model(config)
     weights = config.weights
-    path = embedded_weights(config.recipe_name) if weights == "embedded" else weights
+    embedded = weights == "embedded"
+    path = embedded_weights(config.recipe_name) if embedded else Path(weights).expanduser()
     load_into(denoiser, path)
     return Model(
         denoiser=denoiser.to(target).eval().requires_grad_(False),

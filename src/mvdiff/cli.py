@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 import warnings
 from importlib import resources
@@ -44,55 +45,93 @@ EXAMPLES = {
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 partly, 2 bad input, 130 interrupted)."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help", "help"):
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = _dispatch(args)
+        sys.stdout.flush()  # a closed pipe is noticed here, not after the return
+        return code
+    except BrokenPipeError:  # `mvdiff list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MvdiffError as error:
+        return _fail(str(error))
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        return _fail(f"the system refused{where}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _fail("not enough memory: use batch_views=4, a smaller size or another device")
+    except KeyboardInterrupt:
+        return _fail("interrupted; files that have their final name are whole", 130)
+
+
+def _dispatch(args: list[str]) -> int:
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
+    if not args or args[0] in ("-h", "--help"):
         print(_overview())
         return 0
     if args[0] in ("-V", "--version"):
         print(f"mvdiff {__version__}")
         return 0
-    warnings.showwarning = _show_warning
     command, rest = args[0], args[1:]
-    try:
-        if command not in COMMANDS:
-            close = difflib.get_close_matches(command, COMMANDS, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise MvdiffError(
-                f"unknown command '{command}'; choose from {', '.join(COMMANDS)}.{hint}"
-            )
-        if "-h" in rest or "--help" in rest:
-            print(_help(command))
-            return 0
-        return _run(command, rest)
-    except MvdiffError as error:
-        print(f"mvdiff: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("mvdiff: interrupted; files that have their final name are whole", file=sys.stderr)
-        return 130
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f". Did you mean '{close[0]}'?" if close else ""
+        raise MvdiffError(f"unknown command '{command}'; choose from {', '.join(COMMANDS)}{hint}")
+    if "-h" in rest or "--help" in rest:
+        print(_help(command, [word for word in rest if not word.startswith("-")]))
+        return 0
+    return _run(command, rest)
+
+
+def _fail(message: str, code: int = 2) -> int:
+    """Exactly one line, whatever a library's message held."""
+    print(f"mvdiff: {' '.join(message.splitlines())}", file=sys.stderr)
+    return code
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
 
 
 def _run(command: str, rest: list[str]) -> int:
-    module = importlib.import_module(f"mvdiff.commands.{command}")
+    from .config import compose, load_plugins
+
+    where = f"mvdiff.commands.{command}"
     if command == "list":
-        if rest:
-            raise MvdiffError(f"mvdiff list takes no arguments, got '{rest[0]}'")
-        return module.run()
-    show = "--cfg" in rest
-    from .config import compose
-
+        unknown = [word for word in rest if not word.startswith("plugins=")]
+        if unknown:
+            raise MvdiffError(f"mvdiff list takes plugins=[…] at most, got '{unknown[0]}'")
+        return importlib.import_module(where).run(load_plugins(rest))
+    # composed before torch is imported: wrong settings are told at once
     config = compose(command, [word for word in rest if word != "--cfg"])
-    if show:
-        from omegaconf import OmegaConf
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    if "--cfg" in rest:
         print(OmegaConf.to_yaml(config), end="")
         return 0
-    return module.run(config)
+    try:
+        return importlib.import_module(where).run(config)
+    except OmegaConfBaseException as error:  # a setting was deleted, or is no longer what it was
+        raise MvdiffError(
+            f"the settings do not fit mvdiff {command}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """Our own warnings are for users: one line. Libraries' warnings stay out of the way."""
-    if "mvdiff" in str(filename):
+    if is_ours(filename):
         print(f"note: {message}", file=sys.stderr)
+
+
+def is_ours(filename: str) -> bool:
+    """Whether a warning came from this package."""
+    return os.path.abspath(filename).startswith(os.path.dirname(os.path.abspath(__file__)) + os.sep)
 
 
 def _overview() -> str:
@@ -115,10 +154,13 @@ def _overview() -> str:
     )
 
 
-def _help(command: str) -> str:
+def _help(command: str, rest: list[str]) -> str:
     if command == "list":
-        return "usage: mvdiff list\n\nSlots and their variants; choose one with slot=variant."
-    from .config import groups
+        return (
+            "usage: mvdiff list [plugins=PACKAGE]\n\n"
+            "Slots and their variants; choose one with slot=variant."
+        )
+    from .config import groups, load_plugins
 
     conf = resources.files("mvdiff.conf")
     about, settings, slots = _read_yaml_comments((conf / f"{command}.yaml").read_text())
@@ -128,12 +170,14 @@ def _help(command: str) -> str:
         recipe = (conf / "recipe" / f"{slots['recipe']}.yaml").read_text()
         _, more, inner = _read_yaml_comments(recipe)
         slots = {**slots, **inner}
-        lines += [f"  {line}" for line in more if line.startswith(("weights:", "fill:"))]
-    known = groups()
+        if command == "generate":
+            lines += [f"  {line}" for line in more if line.startswith(("weights:", "fill:"))]
+    known = groups(load_plugins(rest))
     if slots:
-        lines += ["", "Parts (key=variant, and key.setting=value; see --cfg for every setting):"]
+        lines += ["", "Parts (slot=variant, and slot.setting=value; --cfg shows every setting):"]
         for slot, default in slots.items():
-            lines.append(f"  {slot}={default}".ljust(28) + "of " + ", ".join(known[slot]))
+            others = ", ".join(name for name in known[slot] if name != default)
+            lines.append((f"  {slot}={default}".ljust(28) + f"or {others}" * bool(others)).rstrip())
     lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[command])]
     return "\n".join(lines)
 
@@ -151,7 +195,7 @@ def _read_yaml_comments(text: str) -> tuple[str, list[str], dict[str, str]]:
             key, _, rest = line.partition(": ")
             value, _, comment = rest.partition("#")
             shown = value.strip().replace("???", "(required)").replace("null", "-")
-            settings.append(f"{key + ': ' + shown:<28}{comment.strip()}")
+            settings.append(f"{key + ': ' + shown:<28}{comment.strip()}".rstrip())
     return about, settings, slots
 
 

@@ -2,52 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import re
+from collections.abc import Iterator, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from .errors import MvdiffError
 
-
-def groups() -> dict[str, list[str]]:
-    """Config groups and the variants of each, read from the YAML files of the package."""
-    root = resources.files("mvdiff.conf")
-    return {
-        folder.name: sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
-        for folder in sorted(root.iterdir(), key=lambda f: f.name)
-        if folder.is_dir() and not folder.name.startswith("_")
-    }
+#: settings whose values are paths: taken literally, whatever characters they hold
+_PATHS = ("image", "views", "pred", "truth", "out", "data", "meshes", "weights", "held_out", "run")
 
 
-def compose(command: str, overrides: list[str] | None = None) -> Any:
+def groups(plugins: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Config groups and the variants of each, read from the YAML files.
+
+    plugins: packages whose `conf/` folder adds to them (imported by `load_plugins`).
+    """
+    found: dict[str, set[str]] = {}
+    for root in (resources.files("mvdiff.conf"), *_conf_folders(plugins)):
+        for folder in root.iterdir():
+            if folder.is_dir() and not folder.name.startswith("_"):
+                names = {f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")}
+                found.setdefault(folder.name, set()).update(names)
+    return {group: sorted(names) for group, names in sorted(found.items()) if names}
+
+
+def yaml_comment(group: str, name: str, plugins: Sequence[str] = ()) -> str:
+    """The first comment of a variant's YAML: what it is."""
+    for root in (resources.files("mvdiff.conf"), *_conf_folders(plugins)):
+        file = root / group / f"{name}.yaml"
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            comments = [x.split("# ", 1)[1] for x in lines if "# " in x and "@package" not in x]
+            return comments[0] if comments else ""
+    return ""
+
+
+def load_plugins(overrides: Sequence[str]) -> list[str]:
+    """Import the packages that `plugins=[…]` names, so that their variants are registered."""
+    named = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "plugins"]
+    packages = [name.strip(" '\"") for value in named for name in value.strip("[]").split(",")]
+    packages = [name for name in packages if name]
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # their code, so any kind
+            reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise MvdiffError(
+                f"cannot import the plugin '{package}' ({reason}): install it in this environment"
+            ) from error
+    return packages
+
+
+def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
     """The resolved config of a command, exactly as the command line composes it.
 
     command: "generate", "train", "render", "reconstruct" or "evaluate".
     overrides: Hydra overrides, e.g. ["attention=none", "sampler.steps=20"].
-    Raises MvdiffError with the choices on an unknown key or variant.
+    Plugins named in them (`plugins=[package]`) are imported, and their `conf/` folders searched.
+    Raises MvdiffError with the choices on an unknown key or variant, and on a value of
+    another type than the default's.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    overrides = [_quote(override) for override in overrides or []]
-    for package in _plugins(overrides):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise MvdiffError(f"cannot import the plugin '{package}': {error}") from error
-    GlobalHydra.instance().clear()
+    given = [_check_form(command, override) for override in overrides or []]
+    plugins = load_plugins(given)
+    settings = [_quote(override) for override in given] + _search_path(plugins)
     try:
-        with initialize_config_module("mvdiff.conf", version_base="1.3"):
-            config = hydra_compose(command, overrides)
+        config = _compose(command, settings)
         OmegaConf.resolve(config)
+        _check_types(command, settings, config, groups(plugins))
     except (HydraException, OmegaConfBaseException) as error:
-        raise MvdiffError(_explain(command, overrides, error)) from error
-    missing = [key for key in config if OmegaConf.is_missing(config, key)]
+        raise MvdiffError(_explain(command, given, error, groups(plugins))) from error
+    missing = [str(key) for key in config if OmegaConf.is_missing(config, str(key))]
     if missing:
         raise MvdiffError(
             f"mvdiff {command} needs {' and '.join(f'{key}=…' for key in missing)}: see "
@@ -56,65 +89,164 @@ def compose(command: str, overrides: list[str] | None = None) -> Any:
     return config
 
 
-#: settings whose values are paths: taken literally, whatever characters they hold
-_PATHS = ("image", "views", "pred", "truth", "out", "data", "meshes", "weights", "held_out")
+def _compose(command: str, overrides: Sequence[str] = ()) -> Any:
+    from hydra import compose, initialize_config_module
+
+    with _own_hydra(), initialize_config_module("mvdiff.conf", version_base="1.3"):
+        return compose(command, list(overrides))
+
+
+@contextlib.contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Hydra has one global state: put back that of an application which calls us."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    theirs = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = theirs
+
+
+def _conf_folders(plugins: Sequence[str]) -> list[Path]:
+    folders = [Path(str(resources.files(package) / "conf")) for package in plugins]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _search_path(plugins: Sequence[str]) -> list[str]:
+    """Hydra's search path with the `conf/` folders that plugins ship."""
+    folders = [_literal(f"file://{folder}") for folder in _conf_folders(plugins)]
+    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+
+
+def _check_form(command: str, override: str) -> str:
+    key, separator, value = override.partition("=")
+    if not separator and not key.startswith("~"):
+        path = _PATH_OF.get(command)
+        likely = f"{path}={override}" if path and Path(override).exists() else "key=value"
+        raise MvdiffError(
+            f"'{override}' is not a setting: write {likely}, see mvdiff {command} --help"
+        )
+    if not re.match(r"(\+\+?|~)?[A-Za-z_]", key):
+        raise MvdiffError(f"'{override}' has no setting's name before the '=': write key=value")
+    if key == "image" and not value:
+        raise MvdiffError("image= is empty: name a picture, a list of pictures or a folder")
+    return override
+
+
+#: what a lone path on the command line most likely is
+_PATH_OF = {"generate": "image", "reconstruct": "views", "train": "data", "render": "meshes"}
 
 
 def _quote(override: str) -> str:
     """`image=my photo (1).png` as Hydra's grammar wants it."""
     key, separator, value = override.partition("=")
-    plain = not value or value[0] in "[{'\"$" or value in ("null", "none", "???")
-    if key not in _PATHS or not separator or plain:
+    if key == "plugins" and not value.startswith("["):
+        return f"plugins=[{value}]"
+    if key not in _PATHS or not separator or value in ("", "null", "???"):
         return override
-    escaped = value.replace("'", "\\'")  # the grammar keeps other backslashes as they are
-    return f"{key}='{escaped}'"
+    enclosed = len(value) > 1 and value[0] + value[-1] in ("[]", "''", '""')
+    return override if enclosed and not Path(value).exists() else f"{key}={_literal(value)}"
 
 
-def _plugins(overrides: list[str]) -> list[str]:
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "plugins":
-            return [name.strip() for name in value.strip("[]").split(",") if name.strip()]
-    return []
+def _literal(value: str) -> str:
+    """A string that survives Hydra's quotes and OmegaConf's interpolation."""
+    value = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value)
+    # escaped twice: the value is read once when the config is resolved, and again on access
+    return "'" + value.replace("${", "\\\\\\${") + "'"
 
 
-def _explain(command: str, overrides: list[str], error: Exception) -> str:
+def _check_types(
+    command: str, overrides: Sequence[str], config: Any, known: dict[str, list[str]]
+) -> None:
+    """A number where the default is a number, and so on; MvdiffError otherwise."""
+    from omegaconf import OmegaConf
+
+    key_of = {override: override.lstrip("+").partition("=")[0] for override in overrides}
+    parts = [o for o, key in key_of.items() if key in known or key == "hydra.searchpath"]
+    keys = [key for o, key in key_of.items() if o not in parts and key[:1] not in ("~", "")]
+    keys = [key for key in keys if key not in (*_PATHS, "elevation") and "hydra." not in key]
+    if not keys:
+        return
+    defaults = _compose(command, parts)
+    for key in keys:
+        default = OmegaConf.select(defaults, key, throw_on_resolution_failure=False)
+        value = OmegaConf.select(config, key)
+        if not _fits(value, default):
+            usual = "" if _kind(default) == "a mapping" else f": the default is {_shown(default)}"
+            raise MvdiffError(f"{key} must be {_kind(default)}, got {_shown(value)}{usual}")
+
+
+def _fits(value: Any, default: Any) -> bool:
+    from omegaconf import DictConfig, ListConfig
+
+    if default is None:
+        return True
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, int) and not isinstance(default, bool):
+        return isinstance(value, int) and not isinstance(value, bool)
+    for kind in (bool, str, ListConfig, DictConfig):
+        if isinstance(default, kind):
+            return isinstance(value, kind)
+    return True
+
+
+def _kind(default: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    from omegaconf import ListConfig
+
+    return kinds.get(type(default), "a list" if isinstance(default, ListConfig) else "a mapping")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return f"'{value}'"
+    plain = value is None or isinstance(value, bool)
+    return str(value).lower().replace("none", "null") if plain else str(value)
+
+
+def _explain(
+    command: str, overrides: Sequence[str], error: Exception, known: dict[str, list[str]]
+) -> str:
     """One sentence for what Hydra says in several lines."""
-    known = groups()
+    from hydra.errors import OverrideParseException
+
+    text = str(error).splitlines()[0].strip().rstrip(".")
     for override in overrides:
-        key, separator, value = override.lstrip("+~").partition("=")
-        if not separator:
-            return f"'{override}' is not an override: write key=value, see mvdiff {command} --help"
-        if key in known and "." not in key and value not in known[key] and value[:1] not in "{[":
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in known and value not in known[key] and value[:1] not in ("{", "["):
             choices = ", ".join(known[key])
             return f"unknown {key} '{value}'; choose from {choices}{_hint(value, known[key])}"
-    text = str(error).splitlines()[0].strip()
+        if override in text and "mbiguous" in text:
+            return f"{key} takes one value, got '{value}': write {key}=[{value}] for a list"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': put special characters in quotes, key=\"'a (1)'\""
+    parts = [o for o in overrides if o.lstrip("+~").partition("=")[0] in known]
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        if key and (f"'{key}'" in text or f" {key}" in text or f"'{key.split('.')[-1]}'" in text):
-            choices = _keys(command, key)
+        if f"'{key}'" in text or f" {key}" in text or f"'{key.split('.')[-1]}'" in text:
+            choices = _keys(command, key, [o for o in parts if o != override])
             if key.split(".")[-1] not in choices:
                 return (
                     f"unknown setting '{key}' of mvdiff {command}; choose from "
                     f"{', '.join(choices)}{_hint(key.split('.')[-1], choices)}"
                 )
-    return f"the settings do not compose: {text}"
+    return f"the settings do not fit together: {text}"
 
 
-def _keys(command: str, key: str) -> list[str]:
-    """The settings beside `key` in the command's default config."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
+def _keys(command: str, key: str, parts: Sequence[str]) -> list[str]:
+    """The settings beside `key` in the command's config with these parts."""
     from omegaconf import DictConfig
 
-    with initialize_config_module("mvdiff.conf", version_base="1.3"):
-        node: Any = hydra_compose(command)
+    node: Any = _compose(command, parts)
     for part in key.split(".")[:-1]:
         if isinstance(node, DictConfig) and part in node:
             node = node[part]
     return sorted(str(k) for k in node) if isinstance(node, DictConfig) else []
 
 
-def _hint(word: str, choices: list[str]) -> str:
+def _hint(word: str, choices: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, choices, n=1)
     return f". Did you mean '{close[0]}'?" if close else ""

@@ -64,7 +64,7 @@ def mesh_renders(
     elevation, azimuth: of the cameras and of the first one, degrees. The cameras stand as far
     off as the mesh needs to be seen whole.
     """
-    from .raycast import Raycaster, Shading
+    from .rendering import Raycaster, Shading
 
     shape = mesh.to_trimesh()
     low, high = shape.bounds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -130,10 +131,12 @@ class Model:
         callback: Callable[[int, int, Tensor], None] | None = None,
     ) -> list[Views]:
         """As `generate`, for several prepared photos (or several seeds of one) in one batch."""
-        if batch_views is not None and batch_views < 1:
-            raise MvdiffError(f"batch_views must be at least 1, got {batch_views}")
-        for elevation in elevations:
-            check_elevation(elevation)
+        if batch_views is not None and not (_is_whole(batch_views) and batch_views >= 1):
+            raise MvdiffError(f"batch_views must be a whole number from 1, got {batch_views}")
+        for seed in seeds:
+            if not _is_whole(seed) or not 0 <= seed < 2**63:
+                raise MvdiffError(f"seed must be a whole number in [0, 2^63), got {seed}")
+        elevations = [check_elevation(elevation) for elevation in elevations]
         rgba = torch.stack([photo.rgba for photo in photos])
         device = self.denoiser.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -141,17 +144,21 @@ class Model:
                 self.denoiser,
                 self.sampler,
                 rgba,
-                torch.tensor([float(e) for e in elevations]),
+                torch.tensor(elevations),
                 seeds,
                 batch_views=batch_views,
                 callback=callback,
             )
 
 
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
 def check_elevation(elevation: Any) -> float:
     """The elevation as a float; MvdiffError unless it is a number in [-90, 90]."""
     try:
-        value = float(elevation)
+        value = math.nan if isinstance(elevation, bool) else float(elevation)
     except (TypeError, ValueError):
         value = math.nan
     if not -90 <= value <= 90:

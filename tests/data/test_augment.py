@@ -10,7 +10,7 @@ import trimesh
 from mvdiff.cameras.rigs import look_at, ring
 from mvdiff.data.augment import Augment, Draw, apply, view_order
 from mvdiff.errors import MvdiffError
-from mvdiff.raycast import Raycaster
+from mvdiff.rendering import Raycaster
 
 STILL = Augment.none().draw(np.random.default_rng(0), 4)
 

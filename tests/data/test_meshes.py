@@ -11,7 +11,7 @@ from PIL import Image
 from mvdiff.cameras import look_at
 from mvdiff.data.meshes import DIAGONAL, find_meshes, load_mesh, normalise
 from mvdiff.errors import MvdiffError
-from mvdiff.raycast import Raycaster
+from mvdiff.rendering import Raycaster
 
 
 def seen_color(mesh: trimesh.Trimesh, azimuth: float = 0, elevation: float = 0) -> list[int]:

@@ -13,9 +13,10 @@ from PIL import Image
 from mvdiff.cameras import ring, spherical
 from mvdiff.data import render as render_module
 from mvdiff.data.meshes import load_mesh, normalise
-from mvdiff.data.render import read_patterns, render_objects
+from mvdiff.data.render import render_objects
+from mvdiff.data.render_jobs import mesh_jobs, read_patterns
 from mvdiff.errors import MvdiffError
-from mvdiff.raycast import Raycaster
+from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 
 SMALL = {"rig": ring(4, size=16), "inputs": 4, "workers": 1, "progress": False, "supersample": 1}
@@ -185,6 +186,13 @@ def test_formats_of_one_name_are_two_objects(tmp_path, meshes):
     assert {"post-glb", "post-ply"} <= {o["name"] for o in index["objects"]}
 
 
+def test_names_never_clash(tmp_path):
+    for name in ("a/b.glb", "a-b.glb", "c.glb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [j.name for j in mesh_jobs(tmp_path, None, 0.0)] == ["a-b-glb", "a-b-glb-2", "c"]
+
+
 def test_patterns_come_from_a_file_with_comments(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("# kinds\ncup*\n\n  tractor  # one\n")
@@ -220,9 +228,7 @@ def test_the_held_out_list_names_shipped_meshes(shared_dir):
     from importlib.resources import files
 
     listed = json.loads((shared_dir / "meshes" / "index.json").read_text())
-    jobs = render_module._mesh_jobs(
-        shared_dir / "meshes", str(files("mvdiff") / "assets" / "held_out.txt"), 0.0
-    )
+    jobs = mesh_jobs(shared_dir / "meshes", str(files("mvdiff") / "assets" / "held_out.txt"), 0.0)
     val = {job.name for job in jobs if job.split == "val"}
     assert 55 <= len(val) <= 65
     categories = {m["category"] for m in listed}

@@ -9,7 +9,7 @@ from mvdiff.cameras import ring
 from mvdiff.data.meshes import normalise
 from mvdiff.data.shapes import SHAPES, family_of, make_shape
 from mvdiff.errors import MvdiffError
-from mvdiff.raycast import Raycaster
+from mvdiff.rendering import Raycaster
 
 ASKED = {
     *("mug", "bottle", "rocket", "house", "tree", "chair", "table", "car"),

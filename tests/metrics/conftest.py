@@ -6,7 +6,7 @@ import pytest
 import trimesh
 
 from mvdiff.cameras import ring
-from mvdiff.raycast import Raycaster
+from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 
 

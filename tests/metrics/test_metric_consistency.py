@@ -43,7 +43,7 @@ def test_keyed_views_give_nearly_the_same_figure(chair_views):
 
 
 def test_larger_views_give_nearly_the_same_figure(chair, chair_views):
-    from mvdiff.raycast import Raycaster
+    from mvdiff.rendering import Raycaster
 
     cameras = ring(size=192)
     large = Raycaster(chair).render(cameras, supersample=2).views(cameras)

@@ -49,7 +49,7 @@ def test_depth_points_are_means_of_their_cube():
     cameras = ring(1, 0.0, size=256)
     depth = torch.zeros(1, 256, 256)
     depth[0, 128, 128:130] = 1.5
-    depth[0, 10, 10] = 1.5
+    depth[0, 10, 99] = 1.5
     points = depth_points(depth, cameras)
     assert len(points) == 2
     near = points[np.linalg.norm(points, axis=1).argmin()]

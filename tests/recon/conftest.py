@@ -6,7 +6,7 @@ import pytest
 import trimesh
 
 from mvdiff.cameras import Cameras, look_at
-from mvdiff.raycast import Raycaster
+from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 
 

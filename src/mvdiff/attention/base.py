@@ -42,7 +42,7 @@ class Scene:
     """
 
     cameras: Cameras
-    frusta: Mapping[int, Float[Tensor, "batch view channel depth height width"]]
+    frusta: Mapping[int, Float[Tensor, "batch view _channel _depth _height _width"]]
     time: Float[Tensor, "batch time"]
     index: Int[Tensor, "view"]
 

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__, build
+from ..cli import is_ours
 from ..errors import MvdiffError
 from ..files import atomic, check_writable, write_text
 from ..pipeline import Model, check_elevation
+from ..views import Views
 from .progress import Stages
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -38,45 +40,62 @@ class Timer:
 
 
 def run(config: Any) -> int:
-    """All pictures; 1 when some failed, and 2 when all did."""
+    """All pictures; 1 when some failed or have no mesh, and 2 when all failed."""
     pictures = find_pictures(config.image)
     elevations = _elevations(config.elevation, len(pictures))
-    if config.samples < 1:
-        raise MvdiffError(f"samples must be at least 1, got {config.samples}")
-    out = Path(config.out)
+    _check_numbers(config)
+    out = Path(str(config.out)).expanduser()
     check_writable(out)
     timer = Timer()
+    failed = meshless = 0
     with Stages("loading the model") as stages:
         model = build.pipeline(config)
         reconstructor = build.reconstructor(config)
         timer.lap("setup")
-        failed = 0
         for picture, folder, elevation in zip(
             pictures, _folders(out, pictures), elevations, strict=True
         ):
+            clock = Timer({"setup": timer.seconds["setup"]})
             try:
-                for result in _one_picture(
-                    config, model, reconstructor, picture, folder, elevation, stages, timer
+                for result, trouble in _one_picture(
+                    config, model, reconstructor, picture, folder, elevation, stages, clock
                 ):
                     stages.say(f"{picture} → {result}")
+                    if trouble:
+                        meshless += 1
+                        stages.say(f"mvdiff: {picture}: the views are written, but {trouble}")
             except MvdiffError as error:
                 if len(pictures) == 1:
                     raise
                 failed += 1
-                stages.say(f"mvdiff: {picture}: {error}")
-            timer = Timer({"setup": timer.seconds["setup"]})
+                named = f"'{picture}'" in str(error)
+                stages.say(f"mvdiff: {error}" if named else f"mvdiff: {picture}: {error}")
     if failed == len(pictures):
         return 2
-    return 1 if failed else 0
+    return 1 if failed or meshless else 0
+
+
+def _check_numbers(config: Any) -> None:
+    """Raise MvdiffError now rather than after the model is loaded."""
+    if config.samples < 1:
+        raise MvdiffError(f"samples must be at least 1, got {config.samples}")
+    if not 0 <= config.seed < 2**62:
+        raise MvdiffError(f"seed must be a whole number in [0, 2^62), got {config.seed}")
+    some = config.batch_views
+    if some is not None and (type(some) is not int or some < 1):
+        raise MvdiffError(f"batch_views must be a whole number from 1, got {some!r}")
 
 
 def find_pictures(image: Any) -> list[Path]:
     """The pictures of a path, a list of paths or a folder; MvdiffError when there are none."""
-    paths = [Path(str(p)).expanduser() for p in ([image] if isinstance(image, str) else image)]
+    if not image:
+        raise MvdiffError("image names no picture: give a path, a list of paths or a folder")
+    paths = [image] if isinstance(image, (str, Path)) else image
     found: list[Path] = []
-    for path in paths:
+    for path in (Path(str(p)).expanduser() for p in paths):
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+            inside = [p for p in inside if p.is_file() and not p.name.startswith(".")]
             if not inside:
                 raise MvdiffError(
                     f"no pictures in the folder '{path}': expected {', '.join(PICTURES)}"
@@ -90,7 +109,8 @@ def find_pictures(image: Any) -> list[Path]:
 
 
 def _elevations(value: Any, count: int) -> list[float]:
-    values = list(value) if not isinstance(value, (int, float, str)) else [value] * count
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    values = list(value) if several else [value] * count
     if len(values) != count:
         raise MvdiffError(
             f"give one elevation for all pictures or one each: got {len(values)} for {count}"
@@ -100,11 +120,13 @@ def _elevations(value: Any, count: int) -> list[float]:
 
 def _folders(out: Path, pictures: list[Path]) -> list[Path]:
     """One result folder a picture; pictures of the same name get a number."""
-    seen: dict[str, int] = {}
-    folders = []
+    folders: list[Path] = []
     for picture in pictures:
-        count = seen[picture.stem] = seen.get(picture.stem, 0) + 1
-        folders.append(out / (picture.stem if count == 1 else f"{picture.stem}-{count}"))
+        number, folder = 1, out / picture.stem
+        while folder in folders:
+            number += 1
+            folder = out / f"{picture.stem}-{number}"
+        folders.append(folder)
     return folders
 
 
@@ -117,41 +139,49 @@ def _one_picture(
     elevation: float,
     stages: Stages,
     timer: Timer,
-) -> Iterator[Path]:
-    """Every sample of one picture; yields the folder of each finished one."""
+) -> Iterator[tuple[Path, str | None]]:
+    """Every sample of one picture; yields each one's folder, and why it has no mesh if so.
+
+    One sample at a time: it is written as soon as it is made, and it is the same to the bit
+    however many there are.
+    """
+    stages.start(f"{picture.name}: reading", None)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
         photo = model.prepare(picture)
-    said = [str(note.message) for note in notes if "mvdiff" in note.filename]
+    said = [str(note.message) for note in notes if is_ours(note.filename)]
     for note in said:
-        stages.say(f"note: {note}")
+        stages.say(f"note: {picture}: {note}")
     timer.lap("photo")
-    seeds = [config.seed + k for k in range(config.samples)]
-    stages.start(f"{picture.name}: denoising", model.sampler.steps)
-    views = model.generate_many(
-        [photo] * config.samples,
-        [elevation] * config.samples,
-        seeds,
-        batch_views=config.batch_views,
-        callback=lambda step, steps, _: stages.advance(step, steps),
-    )
-    timer.lap("denoising")
-    for k, (seed, sample) in enumerate(zip(seeds, views, strict=True)):
-        target = folder / f"sample-{k}"
+    for k in range(config.samples):
         clock = Timer(dict(timer.seconds))
-        _write_sample(config, reconstructor, target, photo.pil(), sample, stages, clock)
+        seed = config.seed + k
+        name = picture.name
+        if config.samples > 1:
+            name += f", sample {k + 1} of {config.samples}"
+        stages.start(f"{name}: denoising", model.sampler.steps)
+        views = model.generate_many(
+            [photo],
+            [elevation],
+            [seed],
+            batch_views=config.batch_views,
+            callback=lambda done, steps, _: stages.advance(done, steps),
+        )[0]
+        clock.lap("denoising")
+        target = folder / f"sample-{k}"
+        trouble = _write_sample(config, reconstructor, target, photo.pil(), views, stages, clock)
         record = {
             "picture": str(picture),
             "elevation": elevation,
             "seed": seed,
-            "notes": said,
+            "notes": said + ([trouble] if trouble else []),
             "seconds": clock.seconds,
             "versions": versions(),
             "device": str(model.denoiser.device),
             "config": build.plain(config),
         }
         write_text(target / "run.json", json.dumps(record, indent=1))
-        yield target
+        yield target, trouble
 
 
 def _write_sample(
@@ -159,29 +189,38 @@ def _write_sample(
     reconstructor: Any,
     target: Path,
     photo: Image.Image,
-    views: Any,
+    views: Views,
     stages: Stages,
     clock: Timer,
-) -> None:
+) -> str | None:
+    """Everything but `run.json`, which comes last; why there is no mesh, where it failed."""
     from ..gallery import mesh_renders, preview, turntable
 
+    for name in ("run.json", "mesh.glb", "turntable.gif", "preview.png"):
+        (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
     views.save(target, "views")
     save_picture(views.strip(), target / "strip.png")
-    photo_rgb = photo.convert("RGB")
-    save_picture(photo_rgb, target / "input.png")
+    save_picture(photo, target / "input.png")
     clock.lap("writing")
-    mesh = None
+    renders, trouble = [], None
     if reconstructor is not None:
         stages.start("mesh", 1.0)
-        mesh = reconstructor(views, progress=lambda stage, share: stages.update(stage, share))
-        clock.lap("mesh")
-        mesh.export(target / "mesh.glb")
-        if config.turntable:
-            stages.start("turntable", None)
-            turntable(mesh, target / "turntable.gif")
+        try:
+            mesh = reconstructor(views, progress=stages.within("mesh"))
+        except MvdiffError as error:  # the views were expensive: keep them
+            trouble = f"there is no mesh: {error}"
+            clock.lap("mesh")
+        else:
+            mesh.export(target / "mesh.glb")
+            clock.lap("mesh")
+            stages.start("pictures of the mesh", None)
+            renders = mesh_renders(mesh)
+            if config.turntable:
+                turntable(mesh, target / "turntable.gif")
     stages.start("preview", None)
-    save_picture(preview(views, photo_rgb, mesh and mesh_renders(mesh)), target / "preview.png")
-    clock.lap("writing")
+    save_picture(preview(views, photo, renders), target / "preview.png")
+    clock.lap("pictures")
+    return trouble
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

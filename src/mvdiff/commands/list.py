@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 
-def slots() -> dict[str, dict[str, str]]:
-    """Slot → variant → one line about it."""
+def slots(plugins: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Slot → variant → one line about it. plugins: imported packages with further variants."""
     from ..attention import ATTENTION
     from ..build import SCHEDULERS
-    from ..config import groups
+    from ..config import groups, yaml_comment
     from ..inputs.embed import EMBEDDERS
     from ..inputs.foreground import FOREGROUND
     from ..inputs.latents import LATENTS
@@ -20,10 +21,13 @@ def slots() -> dict[str, dict[str, str]]:
     registries = (ATTENTION, VOLUMES, LATENTS, EMBEDDERS, FOREGROUND, RECONSTRUCTORS)
     found = {r.slot: {name: _first_line(r[name]) for name in r} for r in registries}
     found["reconstructor"]["none"] = "No mesh."
-    found["sampler"] = {name: f"diffusers' {SCHEDULERS[name]}." for name in sorted(SCHEDULERS)}
-    known = groups()
+    known = groups(plugins)
+    found["sampler"] = {
+        name: f"{yaml_comment('sampler', name)}: diffusers' {SCHEDULERS[name]}."
+        for name in sorted(SCHEDULERS)
+    }
     for group in ("guidance", "noise", "rig", "recipe"):
-        found[group] = {name: _yaml_comment(group, name) for name in known[group]}
+        found[group] = {name: yaml_comment(group, name, plugins) for name in known[group]}
     return found
 
 
@@ -31,21 +35,13 @@ def _first_line(entry: Any) -> str:
     return (inspect.getdoc(entry) or "").split("\n", 1)[0]
 
 
-def _yaml_comment(group: str, name: str) -> str:
-    from importlib import resources
-
-    lines = (resources.files("mvdiff.conf") / group / f"{name}.yaml").read_text().splitlines()
-    comments = [x.split("# ", 1)[1] for x in lines if "# " in x and "@package" not in x]
-    return comments[0] if comments else ""
-
-
-def run() -> int:
+def run(plugins: Sequence[str] = ()) -> int:
     """Print the table."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("slot", "variant", "what it is", title="Choose with slot=variant")
-    for slot, variants in slots().items():
+    for slot, variants in slots(plugins).items():
         for i, (name, line) in enumerate(variants.items()):
             table.add_row(slot if i == 0 else "", name, line, end_section=i == len(variants) - 1)
     Console().print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -45,15 +46,21 @@ class Stages:
         """How much of the stage is done."""
         self.progress.update(self.task, completed=done, total=total)
 
-    def update(self, stage: str, share: float) -> None:
-        """Name and share done of a part of the stage."""
-        self.progress.update(self.task, description=stage, completed=share, total=1.0)
+    def within(self, whole: str) -> Callable[[str, float], None]:
+        """A callback for (part of the stage, share of the whole stage done)."""
+
+        def update(part: str, share: float) -> None:
+            stage = f"{whole}: {part}" if part else whole
+            self.progress.update(self.task, description=stage, completed=share, total=1.0)
+
+        return update
 
     def say(self, line: str) -> None:
         """A line that stays: on standard output when it is a result, else on standard error."""
         if line.startswith(("note:", "mvdiff:")):
             self.console.print(line, markup=False, soft_wrap=True)
-        elif self.console.is_terminal:
+        elif self.console.is_terminal and sys.stdout.isatty():
+            # the same screen as the bar, which must move down a line
             self.progress.console.print(line, markup=False, soft_wrap=True)
         else:
-            print(line, file=sys.stdout, flush=True)
+            print(line, flush=True)

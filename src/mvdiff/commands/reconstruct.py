@@ -21,14 +21,15 @@ def run(config: Any) -> int:
     formats = ("glb", "obj", "ply", "stl")
     if config.format not in formats:
         raise MvdiffError(f"unknown format '{config.format}'; choose from {', '.join(formats)}")
-    out = Path(config.out) if config.out else (source if source.is_dir() else source.parent)
+    beside = source if source.is_dir() else source.parent
+    out = Path(str(config.out)).expanduser() if config.out else beside
     reconstructor = build.reconstructor(config)
     if reconstructor is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     views = Views.load(source)
     check_writable(out)
     with Stages("mesh") as stages:
-        mesh = reconstructor(views, progress=stages.update)
+        mesh = reconstructor(views, progress=stages.within("mesh"))
         target = out / f"mesh.{config.format}"
         mesh.export(target)
         if config.turntable:

@@ -46,6 +46,7 @@ def run(config: Any) -> int:
         ema_decay=settings.ema,
         precision=settings.precision,
         seed=config.seed,
+        accumulate=config.accumulate,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         validate=validate,
@@ -56,5 +57,4 @@ def run(config: Any) -> int:
         device=config.device,
         config=build.plain(config),
     )
-    print(result.message)
     return 130 if result.interrupted else 0

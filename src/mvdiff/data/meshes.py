@@ -9,7 +9,7 @@ import trimesh
 from PIL import Image
 
 from ..errors import MvdiffError
-from ..surface import material_color
+from ..rendering.surface import material_color
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply")
 _Y_TO_Z = trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 from ..cameras import Cameras, ring
 from ..errors import MvdiffError
 from ..files import write_text
-from .meshes import find_meshes
+from .render_jobs import mesh_jobs, shape_jobs
 from .render_object import DEPTH_RANGE, Job, Settings, render_object, rig_distance
 
 
@@ -81,8 +79,8 @@ def render_objects(
             "expected supersample ≥ 1, shapes ≥ 0 and val_fraction in [0, 1]; got "
             f"{supersample}, {shapes}, {val_fraction}"
         )
-    jobs = _mesh_jobs(meshes, held_out, val_fraction) if meshes is not None else []
-    jobs += _shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
+    jobs = mesh_jobs(meshes, held_out, val_fraction) if meshes is not None else []
+    jobs += shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
     if not jobs:
         raise MvdiffError("nothing to render: give a mesh folder (meshes=DIR) or shapes=N")
     settings = Settings(
@@ -119,66 +117,6 @@ def render_objects(
         first = next(iter(reasons.values()))
         raise MvdiffError(f"none of the {len(jobs)} objects could be rendered; the first: {first}")
     return index
-
-
-def read_patterns(held_out: str | Path | list[str]) -> list[str]:
-    """Names or glob patterns of held-out meshes, from a list or a text file with # comments."""
-    if isinstance(held_out, (str, Path)):
-        try:
-            held_out = Path(held_out).read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise MvdiffError(
-                f"cannot read the held-out list '{held_out}' ({error.strerror}): expected a text "
-                "file with one name or pattern a line"
-            ) from error
-    lines = (line.split("#")[0].strip() for line in held_out)
-    return [line for line in lines if line]
-
-
-def _mesh_jobs(
-    folder: str | Path, held_out: str | Path | list[str] | None, val_fraction: float
-) -> list[Job]:
-    folder = Path(folder)
-    paths = find_meshes(folder)
-    names = ["-".join(p.relative_to(folder).with_suffix("").parts) for p in paths]
-    # Two formats of one name are two objects.
-    twice = {n for n in names if names.count(n) > 1} if len(set(names)) < len(names) else set()
-    names = [
-        n + p.suffix.lower().replace(".", "-") if n in twice else n
-        for n, p in zip(names, paths, strict=True)
-    ]
-    patterns = None if held_out is None else read_patterns(held_out)
-    jobs = []
-    for name, path in zip(names, paths, strict=True):
-        if patterns is None:
-            val = _fraction(name) < val_fraction
-        else:
-            val = any(fnmatchcase(name, pattern) for pattern in patterns)
-        jobs.append(Job(name, "mesh", name.split("-")[0], _split(val), str(path), 0))
-    return jobs
-
-
-def _shape_jobs(count: int, first: int, val_fraction: float) -> list[Job]:
-    if not count:
-        return []
-    from .shapes import family_of
-
-    jobs = []
-    for seed in range(first, first + count):
-        family = family_of(seed)
-        name = f"shape-{family}-{seed:07d}"
-        val = _fraction(name) < val_fraction
-        jobs.append(Job(name, "shape", family, _split(val), "", seed))
-    return jobs
-
-
-def _split(val: bool) -> str:
-    return "val" if val else "train"
-
-
-def _fraction(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return zlib.crc32(name.encode()) / 2**32
 
 
 def _prepare(

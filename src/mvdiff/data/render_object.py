@@ -63,7 +63,7 @@ class Settings:
 
 def render_object(out: Path, job: Job, settings: Settings) -> str | None:
     """Render one object into its folder; the reason when it cannot be rendered."""
-    from ..raycast import Raycaster, Shading
+    from ..rendering import Raycaster, Shading
     from .meshes import load_mesh, normalise
 
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cameras.camera import Cameras
 from ..cameras.rigs import ring
 from ..errors import MvdiffError
-from ..raycast import Raycaster
+from ..rendering import Raycaster
 
 #: Side of the cubes whose points are merged into their mean, world units.
 VOXEL = 0.01
@@ -81,8 +81,8 @@ def depth_points(
             "and be about 1 in size"
         )
     cell = np.floor((points - points.min(axis=0)) / VOXEL + 0.5).astype(np.int64)
-    _, index, count = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
-    index = index.reshape(-1)
+    key = np.ravel_multi_index(tuple(cell.T), tuple(cell.max(axis=0) + 1))
+    _, index, count = np.unique(key, return_inverse=True, return_counts=True)
     sums = [np.bincount(index, points[:, axis]) for axis in range(3)]
     return np.stack(sums, axis=-1) / count[:, None]
 

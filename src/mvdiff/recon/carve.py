@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
-from ..raycast import Raycaster
+from ..rendering import Raycaster
 from .silhouettes import CUTOFF
 
 _CHUNK = 1 << 18

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..raycast import Raycaster
+from ..rendering import Raycaster
 from ..views import Views
 
 #: Pixels nearer to the silhouette's edge than this (picture widths) mix in the background.

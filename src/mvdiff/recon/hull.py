@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
-from ..raycast import Raycaster
 from ..views import Views
 from .base import RECONSTRUCTORS, Progress
 from .carve import VoxelGrid, carve, dissent, seen_silhouettes
 from .color import vertex_colors
 from .mesh import Mesh
 from .silhouettes import CUTOFF, edge_distance, object_mask, overlap
+from .trim import needed_heights
 
 
 @RECONSTRUCTORS.register("hull")
@@ -39,8 +39,8 @@ class Hull:
         what the cameras show at the origin's depth.
     pieces: loose parts smaller than this share of the largest one are dropped.
     power: how strongly a vertex prefers the colours of views that face it.
-    floor: cut off what hangs below the lowest height the silhouettes need (the underside
-        that cameras above the object cannot see).
+    trim: cut off what lies below or above the heights the silhouettes need: cameras on a ring
+        leave a cone under every flat bottom and on every flat top.
     polish: steps of Taubin's smoothing, which evens ripples and keeps the volume.
     """
 
@@ -53,7 +53,7 @@ class Hull:
         bound: float | None = None,
         pieces: float = 0.02,
         power: float = 6.0,
-        floor: bool = True,
+        trim: bool = True,
         polish: int = 10,
     ) -> None:
         _check(resolution >= 8, "resolution", resolution, "at least 8")
@@ -65,7 +65,7 @@ class Hull:
         _check(polish >= 0, "polish", polish, "at least 0")
         _check(0 <= power < math.inf, "power", power, "at least 0")
         self.resolution, self.faces, self.tolerance = resolution, faces, tolerance
-        self.floor, self.polish = floor, polish
+        self.trim, self.polish = trim, polish
         self.smoothing, self.bound, self.pieces, self.power = smoothing, bound, pieces, power
 
     def __call__(self, views: Views, *, progress: Progress | None = None) -> Mesh:
@@ -114,14 +114,15 @@ class Hull:
         return Mesh(np.array(shape.vertices, np.float32), mesh.faces, colors)
 
     def _finish(self, grid: VoxelGrid, cameras: Cameras) -> VoxelGrid:
-        """Cut off the floor, drop loose parts, smooth."""
+        """Cut off bottom and top, drop loose parts, smooth."""
         from scipy import ndimage
 
         field = grid.field.numpy()
-        if self.floor:
+        if self.trim:
             height = grid.low[2].item() + grid.step * np.arange(len(field), dtype=np.float32)
-            above = (height - _floor_height(grid, cameras)) * CUTOFF / (4 * grid.step)
-            field = np.minimum(field, above.clip(-CUTOFF, CUTOFF)[:, None, None])
+            low, high = needed_heights(grid, cameras)
+            within = np.minimum(height - low, high - height) * CUTOFF / (4 * grid.step)
+            field = np.minimum(field, within.clip(-CUTOFF, CUTOFF)[:, None, None])
         field = _drop_pieces(field, self.pieces)
         if self.smoothing:
             field = ndimage.gaussian_filter(field, self.smoothing)
@@ -191,29 +192,3 @@ def _drop_pieces(field: np.ndarray, share: float) -> np.ndarray:
     small = sizes < share * sizes.max()
     small[0] = False
     return np.where(small[labels], -np.abs(field), field)
-
-
-def _floor_height(grid: VoxelGrid, cameras: Cameras, size: int = 128) -> float:
-    """Where to cut off what hangs, unseen, under an object that cameras look down on.
-
-    Below some plane nothing is needed to explain the silhouettes: rays descend, so a pixel
-    stays covered as long as the point where its ray enters the hull does. The plane may
-    uncover 0.2 % of a view's pixels. Views that disagree see different planes: a quarter of
-    them may be overruled, unless some camera looks from below. Flat undersides lie on the
-    plane, round ones bulge below it, so a tenth of what hangs is kept.
-    """
-    cameras = cameras.to("cpu", torch.float32).resize(size)
-    mesh = trimesh.Trimesh(*grid.surface(), process=False)
-    depth = Raycaster(mesh).render(cameras, shading=None).depth
-    uv = cameras.pixel_grid().expand(len(cameras), -1, -1, -1)
-    heights = cameras.unproject(uv, depth)[..., 2]
-    seen = [z[d > 0] for z, d in zip(heights, depth, strict=True) if (d > 0).any()]
-    if not seen:
-        return float(grid.low[2])
-    footprint = 1 / float(cameras.K[:, 1, 1].min())
-    if cameras.projection == "perspective":
-        footprint *= float(depth[depth > 0].median())
-    overruled = 0.25 if bool((cameras.R[:, 2, 2] < 0).all()) else 0.0
-    lowest = torch.stack([z.quantile(0.002) for z in seen])
-    needed = float(lowest.quantile(overruled)) - footprint / 2
-    return needed - max(0.0, needed - float(mesh.vertices[:, 2].min())) / 10

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 
 from ..errors import MvdiffError
 from ..files import atomic
-from ..surface import material_color, to_display, to_linear
+from ..rendering.surface import material_color, to_display, to_linear
 
 FORMATS = (".glb", ".obj", ".ply", ".stl")
 

@@ -15,7 +15,7 @@ from ..registry import Registry
 VOLUMES = Registry("volume")
 
 #: Frustum features by how much smaller than the latents they are: 1, 2, 4, …
-Frusta = Mapping[int, Float[Tensor, "batch view channel depth height width"]]
+Frusta = Mapping[int, Float[Tensor, "batch view _channel _depth _height _width"]]
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,13 @@ class ConcatVolume(Volume):
         offset: float = 0.5,
     ) -> None:
         super().__init__()
+        coarsest, thinnest = 2 ** (len(dims) - 1), 2 ** (len(frustum_dims) - 1)
+        if side % coarsest or planes % thinnest:
+            raise MvdiffError(
+                f"volume 'concat' halves its grid {len(dims) - 1} times: side must be a multiple "
+                f"of {coarsest}, and planes a multiple of {thinnest}, got side {side} and planes "
+                f"{planes}"
+            )
         self.views, self.side, self.bound, self.offset = views, side, bound, offset
         self.encoder = ViewEncoder(latent_channels, features, time_dim, view_dim)
         self.photo_encoder = (

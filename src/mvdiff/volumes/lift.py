@@ -21,9 +21,9 @@ def grid_points(side: int, bound: float, like: Tensor) -> Float[Tensor, "depth h
 def lift(
     features: Float[Tensor, "batch view channel height width"],
     cameras: Cameras,
-    points: Float[Tensor, "depth height width 3"],
+    points: Float[Tensor, "plane row column 3"],
     offset: float = 0.5,
-) -> Float[Tensor, "batch view channel depth height width"]:
+) -> Float[Tensor, "batch view channel plane row column"]:
     """Sample every view's features where the grid's points project to (section 4.1).
 
     cameras: one a view, shared by the batch; or, for one view an object, one an object

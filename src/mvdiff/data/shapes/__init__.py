@@ -38,4 +38,13 @@ def family_of(seed: int) -> str:
     return names[seed % len(names)]
 
 
-from . import creatures, furniture, nature, places, tableware, vehicles  # noqa: E402, F401
+from . import (  # noqa: E402, F401
+    crafts,
+    creatures,
+    furniture,
+    nature,
+    places,
+    tableware,
+    toys,
+    vehicles,
+)

@@ -15,11 +15,11 @@ import trimesh
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from .cameras.camera import Cameras
-from .errors import MvdiffError
-from .raytrace import build_tracer
+from ..cameras.camera import Cameras
+from ..errors import MvdiffError
+from ..views import Views
 from .surface import surface_values
-from .views import Views
+from .tracers import build_tracer
 
 #: Rays traced at once; bounds the memory of large pictures.
 _BATCH = 1 << 21

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError
-from mvdiff.raycast import Raycaster, Shading
-from mvdiff.raytrace import embree_tracer, numpy_tracer
+from mvdiff.rendering import Raycaster, Shading
+from mvdiff.rendering.tracers import embree_tracer, numpy_tracer
 
 BOTH = pytest.mark.parametrize("projection", ["perspective", "orthographic"])
 
@@ -192,7 +192,7 @@ def test_a_camera_inside_the_mesh_sees_all_around():
 def test_views_are_rendered_in_groups_when_memory_is_short(monkeypatch):
     raycaster, cameras = Raycaster(cube()), ring(5, size=16)
     whole = raycaster.render(cameras, supersample=2)
-    monkeypatch.setattr("mvdiff.raycast._BATCH", 2 * 32 * 32)
+    monkeypatch.setattr("mvdiff.rendering.raycast._BATCH", 2 * 32 * 32)
     parts = raycaster.render(cameras, supersample=2)
     assert torch.equal(whole.color, parts.color)
     assert torch.equal(whole.depth, parts.depth)

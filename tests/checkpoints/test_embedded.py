@@ -1,0 +1,162 @@
+"""Weights into a model: strict but for swapped parts, and nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import pytest
+import torch
+from tiny_recipe import toy_model, toy_weights
+
+from mvdiff.checkpoints.embedded import embedded_weights, load_into
+from mvdiff.errors import MvdiffError
+from mvdiff.training.state import save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return toy_weights(tmp_path_factory.mktemp("weights") / "toy.safetensors")
+
+
+def fresh(*overrides):
+    from tiny_recipe import toy_config
+
+    from mvdiff import build
+
+    return build.model(toy_config(*overrides))
+
+
+def test_everything_goes_in_and_the_report_says_so(weights):
+    model, source = fresh(), toy_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = load_into(model, weights)
+    assert report.loaded == len(source.state_dict())
+    assert report.untrained == report.unused == ()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, source.state_dict()[name]), name
+
+
+def test_half_precision_files_widen(tmp_path):
+    path = save_weights(toy_model().state_dict(), tmp_path / "h.safetensors", precision="bf16")
+    model = fresh()
+    load_into(model, path)
+    name = "unet.stem.weight"
+    assert model.state_dict()[name].dtype == torch.float32
+    torch.testing.assert_close(
+        model.state_dict()[name], toy_model().state_dict()[name], atol=0.01, rtol=0.01
+    )
+
+
+def test_the_header_is_handed_on(tmp_path):
+    path = save_weights(toy_model().state_dict(), tmp_path / "h.safetensors", {"step": "7"})
+    assert load_into(fresh(), path).metadata["step"] == "7"
+
+
+def test_a_part_that_was_swapped_out_leaves_its_weights_unused_with_a_warning(weights):
+    model = fresh("attention=none")
+    with pytest.warns(UserWarning, match="unused, because their part was swapped"):
+        report = load_into(model, weights)
+    assert report.untrained == ()
+    assert report.unused
+    assert all(name.startswith("unet.slots.") for name in report.unused)
+    assert torch.equal(model.unet.stem.weight, toy_model().unet.stem.weight)
+
+
+def test_a_part_that_was_swapped_in_starts_untrained_with_a_warning(tmp_path):
+    path = toy_weights(tmp_path / "none.safetensors", "attention=none")
+    model = fresh()
+    with pytest.warns(UserWarning, match="stay untrained"):
+        report = load_into(model, path)
+    assert report.unused == ()
+    assert all(name.startswith("unet.slots.") for name in report.untrained)
+    assert not model.unet.slots["middle"].out[-1].weight.any()  # still the identity
+
+
+def refused(model, path) -> str:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(MvdiffError) as caught:
+        load_into(model, path)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+    return str(caught.value)
+
+
+def test_other_shapes_are_refused_by_name_and_nothing_is_loaded(weights):
+    message = refused(fresh("sizes.unet_width=24"), weights)
+    assert "belong to another model" in message
+    assert "has shape (" in message
+    assert "this model needs (" in message
+
+
+def test_other_shapes_inside_a_swappable_part_are_refused_too(weights):
+    assert "has shape" in refused(fresh("sizes.volume_dims=[8,24]"), weights)
+
+
+def test_missing_and_unknown_tensors_are_refused(tmp_path):
+    state = toy_model().state_dict()
+    lacking = {n: t for n, t in state.items() if n != "project.bias"}
+    path = save_weights(lacking, tmp_path / "lacking.safetensors")
+    assert "'project.bias' is missing" in refused(fresh(), path)
+    path = save_weights({**state, "extra": torch.zeros(1)}, tmp_path / "more.safetensors")
+    assert "'extra' is unknown to this model" in refused(fresh(), path)
+
+
+def test_files_that_are_none(tmp_path):
+    assert "no weights at" in refused(fresh(), tmp_path / "missing.safetensors")
+    assert "no weights at" in refused(fresh(), tmp_path)
+    for content in (b"", b"nonsense", b"\xff" * 64):
+        path = tmp_path / "broken.safetensors"
+        path.write_bytes(content)
+        assert "not a readable safetensors file" in refused(fresh(), path)
+
+
+def test_a_cut_file_is_refused(tmp_path, weights):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(weights.read_bytes()[:-1000])
+    assert "not a readable safetensors file" in refused(fresh(), path)
+
+
+class Bomb:
+    """Leaves a mark when unpickled."""
+
+    def __init__(self, mark):
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return open, (self.mark, "w")
+
+
+@pytest.mark.parametrize("name", ["bomb.safetensors", "bomb.pt", "bomb.ckpt"])
+def test_a_pickle_is_refused_and_never_run(tmp_path, name):
+    path, mark = tmp_path / name, tmp_path / "mark"
+    path.write_bytes(pickle.dumps({"state_dict": Bomb(mark)}))
+    assert "safetensors only" in refused(fresh(), path)
+    torch.save({"state_dict": Bomb(mark)}, path)
+    assert "safetensors only" in refused(fresh(), path)
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Bomb(mark))).close()
+    assert mark.exists()  # it would have
+
+
+def test_a_recipe_without_embedded_weights_says_what_to_do():
+    with pytest.raises(
+        MvdiffError, match=r"recipe 'none-such': pass weights=FILE.safetensors, or t"
+    ):
+        embedded_weights("none-such")
+
+
+def test_the_embedded_model_fits_its_recipe_and_the_package():
+    from mvdiff import build
+    from mvdiff.config import compose
+
+    try:
+        path = embedded_weights("tiny")
+    except MvdiffError:
+        pytest.skip("this checkout has no embedded weights: make weights trains them")
+    assert path.stat().st_size <= 20e6
+    model = build.model(compose("generate", ["image=x"]))
+    report = load_into(model, path)
+    assert report.untrained == report.unused == ()
+    assert all(torch.isfinite(t).all() for t in model.state_dict().values())

@@ -1,0 +1,184 @@
+"""What every volume must hold to. A new variant is tested without a change here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_recipe import randomise, toy_config
+from torch import Tensor
+
+from mvdiff import build
+from mvdiff.cameras import Cameras, look_at, ring
+from mvdiff.config import groups
+from mvdiff.volumes import VOLUMES, VolumeInputs
+from mvdiff.volumes.base import Volume
+
+CHANNELS, VIEWS, SIDE, TIME = 6, 4, 8, 16
+VARIANTS = groups()["volume"]
+PROJECTIONS = ["perspective", "orthographic"]
+
+
+def test_every_registered_name_has_its_yaml():
+    assert set(VOLUMES) <= set(VARIANTS)
+
+
+def make(variant: str) -> Volume:
+    config = toy_config(f"volume={variant}")
+    parts = {"latent_channels": CHANNELS, "views": VIEWS, "time_dim": TIME}
+    torch.manual_seed(0)
+    return randomise(build.construct(VOLUMES, config.volume, **parts)).eval()
+
+
+def inputs_for(batch: int = 2, projection: str = "perspective", seed: int = 0) -> VolumeInputs:
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    return VolumeInputs(
+        latents=random(batch, VIEWS, CHANNELS, SIDE, SIDE),
+        cameras=ring(VIEWS, size=SIDE, projection=projection),
+        time=random(batch, TIME),
+        view=random(batch, VIEWS, 4),
+        photo=random(batch, CHANNELS, SIDE, SIDE),
+        photo_cameras=look_at(
+            [0.0] * batch, [5.0 + 20 * i for i in range(batch)], size=SIDE, projection=projection
+        ),
+    )
+
+
+def one(inputs: VolumeInputs, i: int) -> VolumeInputs:
+    """Object i alone."""
+    return VolumeInputs(
+        latents=inputs.latents[i : i + 1],
+        cameras=inputs.cameras,
+        time=inputs.time[i : i + 1],
+        view=inputs.view[i : i + 1],
+        photo=inputs.photo[i : i + 1],
+        photo_cameras=inputs.photo_cameras[i],
+    )
+
+
+def cut(volume: Volume, world: Tensor, inputs: VolumeInputs, views: list[int] | None = None):
+    views = list(range(VIEWS)) if views is None else views
+    return volume.frusta(world, inputs.cameras[views], inputs.time, inputs.view[:, views])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_frusta_of_every_promised_factor(variant, projection, batch):
+    volume, inputs = make(variant), inputs_for(batch, projection)
+    world = volume.build(inputs)
+    assert world.ndim == 5
+    assert world.shape[0] == batch
+    assert torch.isfinite(world).all()
+    frusta = cut(volume, world, inputs)
+    assert set(frusta) == set(volume.frustum_channels)
+    for factor, channels in volume.frustum_channels.items():
+        level = frusta[factor]
+        assert level.shape[:3] == (batch, VIEWS, channels)
+        assert level.shape[-2:] == (SIDE // factor, SIDE // factor)
+        assert torch.isfinite(level).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_objects_of_a_batch_do_not_see_each_other(variant):
+    volume, inputs = make(variant), inputs_for()
+    world = volume.build(inputs)
+    frusta = cut(volume, world, inputs)
+    for i in range(2):
+        alone = volume.build(one(inputs, i))
+        torch.testing.assert_close(alone[0], world[i], atol=1e-4, rtol=1e-4)
+        levels = cut(volume, alone, one(inputs, i))
+        for factor, level in levels.items():
+            torch.testing.assert_close(level[0], frusta[factor][i], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_a_subset_of_cameras_gives_the_same_frusta(variant, projection):
+    volume, inputs = make(variant), inputs_for(projection=projection)
+    world = volume.build(inputs)
+    every = cut(volume, world, inputs)
+    some = [3, 1]
+    for factor, level in cut(volume, world, inputs, some).items():
+        torch.testing.assert_close(level, every[factor][:, some], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_noisy_view_and_the_time_reach_the_volume(variant):
+    volume, inputs = make(variant), inputs_for()
+    world = volume.build(inputs)
+    if not volume.frustum_channels:
+        assert world.numel() == 0
+        return
+    for i in range(VIEWS):
+        changed = inputs.latents.clone()
+        changed[:, i] += 1.0
+        assert not torch.allclose(volume.build(replace(inputs, latents=changed)), world, atol=1e-4)
+    assert not torch.allclose(volume.build(replace(inputs, time=-inputs.time)), world, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_frusta_depend_on_the_camera_and_its_pose(variant):
+    volume, inputs = make(variant), inputs_for()
+    world = volume.build(inputs)
+    if not volume.frustum_channels:
+        pytest.skip("no frusta")
+    here = volume.frusta(world, inputs.cameras[0], inputs.time, inputs.view[:, :1])
+    there = volume.frusta(world, inputs.cameras[1], inputs.time, inputs.view[:, :1])
+    turned = volume.frusta(world, inputs.cameras[0], inputs.time, inputs.view[:, 1:2])
+    for factor in here:
+        assert not torch.allclose(here[factor], there[factor], atol=1e-4)
+        assert not torch.allclose(here[factor], turned[factor], atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_reach_every_parameter(variant):
+    volume, inputs = make(variant), inputs_for()
+    world = volume.build(inputs)
+    frusta = cut(volume, world, inputs)
+    if not frusta:
+        assert list(volume.parameters()) == []
+        return
+    sum(level.square().mean() for level in frusta.values()).backward()
+    assert [n for n, p in volume.named_parameters() if p.grad is None] == []
+    # an embedding of something that is always zero may be without effect, but no more than that
+    silent = sum(p.numel() for p in volume.parameters() if not p.grad.any())
+    assert silent < 0.01 * sum(p.numel() for p in volume.parameters())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_inputs_are_not_changed(variant):
+    volume, inputs = make(variant), inputs_for()
+    before = inputs.latents.clone(), inputs.photo.clone(), inputs.cameras.K.clone()
+    cut(volume, volume.build(inputs), inputs)
+    assert torch.equal(inputs.latents, before[0])
+    assert torch.equal(inputs.photo, before[1])
+    assert torch.equal(inputs.cameras.K, before[2])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_cameras_are_not_in_the_weights(variant):
+    names = make(variant).state_dict()
+    assert not [name for name in names if "camera" in name or "w2c" in name or "rig" in name]
+
+
+def move(cameras: Cameras, by: Tensor) -> Cameras:
+    w2c = cameras.w2c.clone()
+    w2c[:, :, 3] -= torch.einsum("vij,j->vi", cameras.R, by)
+    return replace(cameras, w2c=w2c)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cameras_are_read_as_cameras(variant):
+    """Cameras that stand elsewhere see the same pictures at other points of space."""
+    volume, inputs = make(variant), inputs_for()
+    if not volume.frustum_channels:
+        pytest.skip("no volume")
+    world = volume.build(inputs)
+    moved = replace(inputs, cameras=move(inputs.cameras, torch.tensor([0.2, 0.0, 0.0])))
+    assert not torch.allclose(volume.build(moved), world, atol=1e-4)

@@ -1,0 +1,192 @@
+"""Config → parts: every variant builds at toy size, and what does not fit is one sentence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_recipe import photos, toy_config
+
+from mvdiff import build
+from mvdiff.attention import ATTENTION
+from mvdiff.commands.list import slots
+from mvdiff.config import compose, groups
+from mvdiff.errors import MvdiffError
+from mvdiff.inputs.embed import EMBEDDERS
+from mvdiff.inputs.foreground import FOREGROUND
+from mvdiff.inputs.latents import LATENTS
+from mvdiff.recon import RECONSTRUCTORS
+from mvdiff.registry import Registry
+from mvdiff.volumes import VOLUMES
+
+REGISTRIES = {
+    "attention": ATTENTION,
+    "volume": VOLUMES,
+    "latents": LATENTS,
+    "embedder": EMBEDDERS,
+    "foreground": FOREGROUND,
+    "reconstructor": RECONSTRUCTORS,
+}
+PARTS = [
+    (g, v)
+    for g in ("rig", "latents", "embedder", "volume", "attention", "unet", "recipe")
+    for v in groups()[g]
+]
+
+
+def test_every_registered_variant_has_its_yaml_and_one_line_of_words():
+    for group, registry in REGISTRIES.items():
+        assert set(registry) <= set(groups()[group]), group
+        for name, line in slots()[group].items():
+            assert line, f"{group} {name} says nothing about itself"
+            assert "\n" not in line
+
+
+def test_every_yaml_names_a_registered_variant():
+    for group, registry in REGISTRIES.items():
+        for variant in set(groups()[group]) - {"none"}:
+            config = toy_config(f"{group}={variant}")
+            assert config[group].name in registry
+
+
+@pytest.mark.parametrize(("group", "variant"), PARTS)
+def test_every_part_builds_and_runs_at_toy_size(group, variant):
+    # what has no frusta to offer goes with attention that needs none
+    plain = ["attention=none"] if f"{group}={variant}" == "volume=none" else []
+    model = build.model(toy_config(f"{group}={variant}", *plain))
+    x = torch.zeros(model.latent_shape(1))
+    condition = model.condition(photos(1), torch.tensor([10.0]))
+    assert model(x, torch.tensor([3.0]), condition).shape == x.shape
+
+
+@pytest.mark.parametrize("sampler", groups()["sampler"])
+@pytest.mark.parametrize("noise", groups()["noise"])
+def test_every_sampler_builds_on_every_noise_schedule(sampler, noise):
+    config = toy_config(f"sampler={sampler}", f"noise={noise}")
+    scheduler = build.scheduler(config)
+    assert type(scheduler).__name__ == build.SCHEDULERS[sampler]
+    assert scheduler.config.prediction_type == config.noise.prediction_type
+    made = build.sampler(config)
+    assert made.steps == config.sampler.steps
+    assert made.scheduler() is not made.scheduler()
+
+
+def test_the_training_schedule_is_the_samplers():
+    config = toy_config("noise=published")
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
+    assert torch.allclose(build.training_scheduler(config).betas.double(), betas, atol=1e-7)
+    assert torch.allclose(build.scheduler(config).betas.double(), betas, atol=1e-7)
+
+
+def test_bounded_latents_are_clipped_to_their_bound_while_sampling():
+    config = build.scheduler(toy_config("sampler=ddim")).config
+    assert config.clip_sample is True
+    assert config.clip_sample_range == 1.0
+
+
+@pytest.mark.parametrize("foreground", groups()["foreground"])
+def test_every_foreground_builds(foreground):
+    made = build.foreground(toy_config(f"foreground={foreground}"))
+    assert type(made) is FOREGROUND[foreground]
+
+
+def test_every_reconstructor_builds():
+    for name in set(groups()["reconstructor"]) - {"none"}:
+        assert build.reconstructor(toy_config(f"reconstructor={name}")) is not None
+
+
+def test_the_training_objective_is_the_recipes():
+    config = toy_config("train.views=3", "noise=published", command="train")
+    objective = build.objective(config)
+    assert objective.views == 3
+    assert objective.scheduler.config.prediction_type == "epsilon"
+    assert objective.drop == {"everything": 0.05, "latent": 0.0, "volume": 0.0, "token": 0.0}
+
+
+def test_the_tiny_recipe_has_the_promised_size():
+    # at most about 10 M parameters: 20 MB in half precision
+    model = build.model(compose("generate", ["image=x"]))
+    assert 5e6 < sum(p.numel() for p in model.parameters()) < 10.5e6
+
+
+REFUSED = {
+    "attention.name=foo": r"unknown attention 'foo'; choose from depthwise, none",
+    "volume.name=foo": r"unknown volume 'foo'; choose from concat, none",
+    "latents.name=foo": r"unknown latents 'foo'; choose from pixel-shuffle",
+    "embedder.name=foo": r"unknown embedder 'foo'; choose from conv",
+    "attention.heads=3": r"attention 'depthwise' cannot be built with these settings: .*divisible",
+    "size=30": r"size must be a multiple of 8 for these latents and parts, got 30",
+    "volume=none": r"attention 'depthwise' needs frusta.*attention=none",
+    "rig.count=0": r"at least 1 camera, got count=0",
+    "rig.elevation=95.0": r"elevation must lie in \[-90, 90\] degrees, got 95",
+    "sizes.embedding=12": r"embedder 'conv' cannot be built with these settings: .*divisible",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_parts_that_cannot_be_are_one_sentence(override):
+    with pytest.raises(MvdiffError, match=REFUSED[override]) as caught:
+        build.model(toy_config(override))
+    assert "\n" not in str(caught.value)
+
+
+SAMPLERS_REFUSED = {
+    "sampler.name=foo": r"unknown sampler 'foo'; choose from ddim, ddpm, dpmpp, euler, unipc",
+    "sampler.steps=0": r"sampler.steps must lie in \[1, 1000\], got 0",
+    "sampler.steps=1001": r"sampler.steps must lie in \[1, 1000\], got 1001",
+    "guidance.scale=nan": r"guidance.scale and sampler.eta must be finite numbers, got nan",
+    "sampler.eta=inf": r"must be finite numbers",
+    "noise.prediction_type=x": r"unknown noise.prediction_type 'x'; choose from epsilon, sample",
+    "noise.beta_schedule=x": r"sampler 'ddim' cannot be set up like this: x is not implemented",
+}
+
+
+@pytest.mark.parametrize("override", SAMPLERS_REFUSED)
+def test_samplers_that_cannot_be_are_one_sentence(override):
+    with pytest.raises(MvdiffError, match=SAMPLERS_REFUSED[override]):
+        build.sampler(toy_config(override))
+
+
+def test_a_setting_a_variant_lacks_lists_its_own():
+    registry = Registry("thing")
+
+    @registry.register("box")
+    class Box:
+        def __init__(self, part, width=1, height=2):
+            self.size = part, width, height
+
+    assert build.construct(registry, {"name": "box", "width": 5}, part="p").size == ("p", 5, 2)
+    with pytest.raises(
+        MvdiffError, match="thing 'box' has no setting depth; choose from width, he"
+    ):
+        build.construct(registry, {"name": "box", "depth": 5}, part="p")
+    with pytest.raises(
+        MvdiffError, match=r"unknown thing 'bx'; choose from box. Did you mean 'box'"
+    ):
+        build.construct(registry, {"name": "bx"})
+
+    @registry.register("plain")
+    class Plain:
+        pass
+
+    with pytest.raises(MvdiffError, match=r"choose from none \(it has no settings\)"):
+        build.construct(registry, {"name": "plain", "depth": 5})
+
+
+def test_devices():
+    assert build.device("cpu") == torch.device("cpu")
+    assert build.device("auto").type in ("cpu", "cuda")
+    for name in ("cuda:99", "nonsense", "meta"):
+        with pytest.raises(
+            MvdiffError, match=f"device '{name}' is not available here.*device=auto"
+        ):
+            build.device(name)
+
+
+def test_embedded_weights_of_a_recipe_without_any():
+    with pytest.raises(MvdiffError, match=r"no embedded weights for recipe 'other'.*weights=FILE"):
+        build.pipeline(toy_config("recipe_name=other"))
+
+
+def test_an_unknown_precision_is_refused_before_anything_is_loaded():
+    with pytest.raises(MvdiffError, match="precision must be fp32 or bf16, got 'fp8'"):
+        build.pipeline(toy_config("precision=fp8"))

@@ -1,0 +1,473 @@
+"""The command line from end to end with the toy model, and how quickly it answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_recipe import ball_views, picture, pixels, toy_args, toy_model, toy_weights
+
+from mvdiff import __version__
+from mvdiff.build import SCHEDULERS
+from mvdiff.cameras import ring
+from mvdiff.cli import COMMANDS, main
+from mvdiff.commands.generate import find_pictures
+from mvdiff.commands.list import slots
+from mvdiff.config import groups
+from mvdiff.recon.mesh import Mesh
+from mvdiff.training.state import save_weights
+from mvdiff.views import Views
+
+QUICK_MESH = ["reconstructor=hull", "reconstructor.resolution=16", "reconstructor.faces=300"]
+VIEW_FILES = {f"views/{i:03d}.png" for i in range(4)}
+ALWAYS = {"transforms.json", "strip.png", "input.png", "preview.png", "run.json"} | VIEW_FILES
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return toy_weights(tmp_path_factory.mktemp("toy") / "toy.safetensors")
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory) -> Path:
+    """Weights whose views show nothing: there is no mesh to be had."""
+    state = toy_model().state_dict()
+    state["unet.out.2.weight"] = torch.zeros_like(state["unet.out.2.weight"])
+    state["unet.out.2.bias"] = torch.full_like(state["unet.out.2.bias"], -1.0)
+    return save_weights(state, tmp_path_factory.mktemp("blank") / "blank.safetensors")
+
+
+@pytest.fixture
+def solid(monkeypatch):
+    """The toy model's colours on the silhouettes of a ball, so that there is a mesh to make."""
+    from mvdiff.inputs.latents import PixelShuffle
+
+    decode = PixelShuffle.decode
+    mask = ball_views(ring(4, size=32)).mask
+    monkeypatch.setattr(PixelShuffle, "decode", lambda self, x: (decode(self, x)[0], mask))
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    path = tmp_path / "disc.png"
+    picture().save(path)
+    return path
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_generate_writes_exactly_what_it_promises(photo, weights, solid, tmp_path, capsys):
+    out = tmp_path / "out"
+    args = [f"image={photo}", "elevation=25", "seed=3", f"out={out}"]
+    assert main(["generate", *args, *toy_args(weights), *QUICK_MESH]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{photo} → {out}/disc/sample-0\n"
+    assert captured.err == ""
+    sample = out / "disc" / "sample-0"
+    assert files(out) == {f"disc/sample-0/{n}" for n in ALWAYS | {"mesh.glb", "turntable.gif"}}
+
+    views = Views.load(sample)
+    assert views.images.shape == (4, 3, 32, 32)
+    assert views.alpha is not None
+    assert torch.equal(views.cameras.w2c, ring(4, size=32).w2c)
+    assert pixels(sample / "strip.png").shape == (32, 4 * 32, 3)
+    assert np.array_equal(pixels(sample / "strip.png"), pixels(views.strip()))
+    assert pixels(sample / "input.png").shape == (32, 32, 3)
+    assert len(Mesh.load(sample / "mesh.glb").faces) > 4
+    with Image.open(sample / "preview.png") as preview:
+        assert min(preview.size) > 200
+    with Image.open(sample / "turntable.gif") as turntable:
+        assert turntable.n_frames > 10
+
+    run = json.loads((sample / "run.json").read_text())
+    assert run["picture"] == str(photo)
+    assert (run["seed"], run["elevation"], run["device"]) == (3, 25.0, "cpu")
+    assert run["config"]["sizes"]["unet_width"] == 16
+    assert run["config"]["sampler"]["steps"] == 3
+    assert run["config"]["seed"] == 3
+    assert {"setup", "photo", "denoising", "mesh", "writing"} <= set(run["seconds"])
+    assert all(seconds >= 0 for seconds in run["seconds"].values())
+    assert run["versions"]["mvdiff"] == __version__
+    assert run["versions"]["torch"] == torch.__version__
+
+
+def test_sixteen_views_are_numbered_to_fifteen(photo, tmp_path):
+    weights = toy_weights(tmp_path / "w.safetensors", "rig.count=16")
+    args = [f"image={photo}", f"out={tmp_path / 'out'}", *toy_args(weights), "rig.count=16"]
+    assert main(["generate", *args, "sampler.steps=1"]) == 0
+    names = sorted(p.name for p in (tmp_path / "out" / "disc" / "sample-0" / "views").iterdir())
+    assert names == [f"{i:03d}.png" for i in range(16)]
+    strip = pixels(tmp_path / "out" / "disc" / "sample-0" / "strip.png")
+    assert strip.shape == (32, 16 * 32, 3)
+
+
+def test_the_same_seed_gives_the_same_bytes_however_many_samples(photo, weights, tmp_path):
+    def run(name: str, *more: str) -> Path:
+        out = tmp_path / name
+        assert main(["generate", f"image={photo}", f"out={out}", *toy_args(weights), *more]) == 0
+        return out / "disc"
+
+    def data(sample: Path) -> list[bytes]:
+        return [(sample / name).read_bytes() for name in sorted(VIEW_FILES | {"strip.png"})]
+
+    two = run("a", "samples=2", "seed=5")
+    assert files(two) == {f"sample-{k}/{name}" for k in (0, 1) for name in ALWAYS}
+    assert data(two / "sample-0") != data(two / "sample-1")
+    assert json.loads((two / "sample-1" / "run.json").read_text())["seed"] == 6
+    assert data(run("b", "seed=6") / "sample-0") == data(two / "sample-1")
+    again = data(two / "sample-0")
+    run("a", "samples=2", "seed=5")
+    assert data(two / "sample-0") == again
+
+
+def test_a_rerun_leaves_nothing_of_the_earlier_run_beside_new_views(
+    photo, weights, solid, tmp_path
+):
+    args = ["generate", f"image={photo}", f"out={tmp_path / 'out'}", *toy_args(weights)]
+    sample = tmp_path / "out" / "disc" / "sample-0"
+    assert main([*args, *QUICK_MESH, "turntable=false"]) == 0
+    assert (sample / "mesh.glb").exists()
+    (sample / "turntable.gif").write_bytes(b"of an earlier run")
+    (sample / "mine.txt").write_text("kept")
+    assert main([*args, "seed=1"]) == 0
+    assert files(sample) == ALWAYS | {"mine.txt"}
+
+
+def test_no_turntable(photo, weights, solid, tmp_path):
+    args = ["generate", f"image={photo}", f"out={tmp_path / 'out'}", *toy_args(weights)]
+    assert main([*args, *QUICK_MESH, "turntable=false"]) == 0
+    assert files(tmp_path / "out" / "disc" / "sample-0") == ALWAYS | {"mesh.glb"}
+
+
+def test_without_a_mesh_the_views_are_kept_and_the_reason_is_told(photo, blank, tmp_path, capsys):
+    args = ["generate", f"image={photo}", f"out={tmp_path / 'out'}", *toy_args(blank)]
+    assert main([*args, *QUICK_MESH]) == 1
+    captured = capsys.readouterr()
+    sample = tmp_path / "out" / "disc" / "sample-0"
+    assert captured.out == f"{photo} → {sample}\n"
+    assert captured.err.count("\n") == 1
+    assert f"mvdiff: {photo}: the views are written, but there is no mesh: " in captured.err
+    assert files(sample) == ALWAYS
+    assert "there is no mesh" in json.loads((sample / "run.json").read_text())["notes"][0]
+
+
+def test_a_folder_with_one_broken_picture(weights, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    picture().save(folder / "a.png")
+    picture(colour=(20, 150, 60)).save(folder / "b (2), größe.png")
+    (folder / "c.png").write_text("no picture")
+    (folder / "notes.txt").write_text("not looked at")
+    (folder / ".hidden.png").write_text("nor this")
+    out = tmp_path / "out"
+    assert main(["generate", f"image={folder}", f"out={out}", *toy_args(weights)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(f"mvdiff: cannot read '{folder / 'c.png'}' as a picture")
+    assert captured.out.count(" → ") == 2
+    assert {p.name for p in out.iterdir()} == {"a", "b (2), größe"}
+    assert files(out / "a" / "sample-0") == ALWAYS
+
+
+def test_a_folder_of_broken_pictures_fails(weights, tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_text("no picture")
+    out = tmp_path / "out"
+    assert main(["generate", f"image={tmp_path}", f"out={out}", *toy_args(weights)]) == 2
+    assert capsys.readouterr().err.count("mvdiff: ") == 2
+    assert files(out) == set()
+
+
+def test_several_pictures_with_their_elevations_and_equal_names(weights, tmp_path):
+    paths = [tmp_path / name / "x.png" for name in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        picture().save(path)
+    out = tmp_path / "out"
+    args = [f"image=['{paths[0]}','{paths[1]}']", "elevation=[10,-5]", f"out={out}"]
+    assert main(["generate", *args, *toy_args(weights)]) == 0
+    assert {p.name for p in out.iterdir()} == {"x", "x-2"}
+    records = [json.loads((out / n / "sample-0" / "run.json").read_text()) for n in ("x", "x-2")]
+    assert [r["elevation"] for r in records] == [10.0, -5.0]
+    assert [r["picture"] for r in records] == [str(p) for p in paths]
+
+
+def test_elevations_must_be_one_or_as_many_as_pictures(photo, weights, tmp_path, capsys):
+    args = [f"image={photo}", "elevation=[1,2]", f"out={tmp_path / 'o'}", *toy_args(weights)]
+    assert main(["generate", *args]) == 2
+    assert "one elevation for all pictures or one each: got 2 for 1" in capsys.readouterr().err
+
+
+def test_a_keyed_background_is_noted(weights, tmp_path, capsys):
+    ground = Image.new("RGB", (48, 48), "white")
+    ground.paste(picture(), mask=picture())
+    ground.save(tmp_path / "plain.jpg", quality=95)
+    # in a process of its own: there, warnings come from the package's own files
+    args = [f"image={tmp_path / 'plain.jpg'}", f"out={tmp_path / 'out'}", *toy_args(weights)]
+    done = run_cli("generate", *args)
+    assert done.returncode == 0
+    note = "the picture has no transparency: its plain background was keyed out (foreground=key)"
+    assert done.stderr == f"note: {tmp_path / 'plain.jpg'}: {note}\n"
+    assert done.stdout.count("\n") == 1
+    run = json.loads((tmp_path / "out" / "plain" / "sample-0" / "run.json").read_text())
+    assert run["notes"] == [note]
+
+
+@pytest.mark.filterwarnings("ignore:.*their part was swapped")
+def test_parts_are_overrides(photo, weights, tmp_path):
+    args = ["generate", f"image={photo}", f"out={tmp_path / 'out'}", *toy_args(weights)]
+    chosen = ["sampler=dpmpp", "sampler.steps=4", "guidance=cfg", "batch_views=2"]
+    assert main([*args, "attention=none", *chosen]) == 0
+    config = json.loads((tmp_path / "out" / "disc" / "sample-0" / "run.json").read_text())["config"]
+    assert config["attention"]["name"] == "none"
+    assert config["sampler"]["name"] == "dpmpp"
+    assert config["guidance"]["scale"] == 2.0
+
+
+def test_pictures_are_found_in_paths_lists_and_folders(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.txt"):
+        (tmp_path / name).write_text("")
+    assert [p.name for p in find_pictures(str(tmp_path))] == ["a.jpg", "b.PNG"]
+    assert find_pictures([str(tmp_path / "c.txt")]) == [tmp_path / "c.txt"]
+
+
+QUICK_HULL = ["reconstructor.resolution=20", "reconstructor.faces=400"]
+
+
+def test_reconstruct_reads_a_folder_and_writes_beside_it(tmp_path, capsys):
+    ball_views(ring(16, size=48)).save(tmp_path / "ball", "views")
+    assert main(["reconstruct", f"views={tmp_path / 'ball'}", *QUICK_HULL]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'ball'} → {tmp_path / 'ball' / 'mesh.glb'}\n"
+    new = files(tmp_path / "ball") - {f"views/{i:03d}.png" for i in range(16)}
+    assert new == {"transforms.json", "mesh.glb", "turntable.gif", "mesh-preview.png"}
+    radius = np.linalg.norm(Mesh.load(tmp_path / "ball" / "mesh.glb").vertices, axis=1)
+    assert 0.28 < radius.min() < 0.36
+
+
+@pytest.mark.parametrize("form", ["ply", "obj", "stl"])
+def test_reconstruct_reads_a_strip_and_writes_other_formats(tmp_path, form):
+    ball_views(ring(16, size=32)).strip().save(tmp_path / "strip.png")
+    out = tmp_path / "out"
+    args = [f"views={tmp_path / 'strip.png'}", f"out={out}", f"format={form}", "turntable=false"]
+    assert main(["reconstruct", *args, *QUICK_HULL]) == 0
+    assert f"mesh.{form}" in files(out)
+    assert len(Mesh.load(out / f"mesh.{form}").faces) > 50
+
+
+def test_reconstruct_refuses_in_a_sentence(tmp_path, capsys):
+    ball_views().save(tmp_path)
+    for args, sentence in (
+        ([f"views={tmp_path / 'none'}"], "no views at"),
+        (
+            [f"views={tmp_path}", "format=fbx"],
+            "unknown format 'fbx'; choose from glb, obj, ply, stl",
+        ),
+        ([f"views={tmp_path}", "reconstructor=none"], "reconstructor=none makes no mesh"),
+    ):
+        assert main(["reconstruct", *args]) == 2
+        err = capsys.readouterr().err
+        assert sentence in err
+        assert err.count("\n") == 1
+
+
+def shade(views: Views, levels: int) -> Views:
+    """Every colour darker by so many levels of 255."""
+    images = (views.images.int() - levels).clamp(min=0).byte()
+    return Views(images, views.alpha, views.cameras)
+
+
+def test_evaluate_gives_the_right_figures(tmp_path, capsys):
+    # grey on opaque pictures: every pixel differs by 10 levels
+    rig = ring(4, size=32)
+    grey = Views(torch.full((4, 3, 32, 32), 120, dtype=torch.uint8), None, rig)
+    for name, views in (("cup", grey), ("box", shade(grey, 10))):
+        views.save(tmp_path / "truth" / name)
+        grey.save(tmp_path / "pred" / name)
+    out = tmp_path / "figures.json"
+    args = [f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", f"out={out}"]
+    assert main(["evaluate", *args]) == 0
+    figures = json.loads(out.read_text())
+    assert figures["objects"]["box"]["psnr"] == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
+    assert figures["objects"]["cup"]["ssim"] == pytest.approx(1.0, abs=1e-6)
+    printed = capsys.readouterr().out
+    assert "28.13" in printed
+    assert "cup" in printed
+
+
+def test_evaluate_reads_what_generate_wrote(photo, weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["generate", f"image={photo}", f"out={out}", *toy_args(weights)]) == 0
+    sample = out / "disc" / "sample-0"
+    truth = shade(Views.load(sample), 8)
+    truth.save(tmp_path / "truth" / "disc")
+    args = [f"pred={sample}", f"truth={tmp_path / 'truth' / 'disc'}"]
+    assert main(["evaluate", *args, f"out={tmp_path / 'f.json'}"]) == 0
+    (figures,) = json.loads((tmp_path / "f.json").read_text())["objects"].values()
+    assert 25 < figures["psnr"] < 60
+
+
+def test_evaluate_compares_meshes(tmp_path, capsys):
+    import trimesh
+
+    for name, radius in (("pred", 0.45), ("truth", 0.5)):
+        trimesh.creation.icosphere(3, radius).export(tmp_path / f"{name}.ply")
+    args = [f"pred={tmp_path / 'pred.ply'}", f"truth={tmp_path / 'truth.ply'}"]
+    assert main(["evaluate", *args, f"out={tmp_path / 'f.json'}"]) == 0
+    (figures,) = json.loads((tmp_path / "f.json").read_text())["objects"].values()
+    assert figures["chamfer"] == pytest.approx(0.05, abs=0.005)
+    assert figures["iou"] == pytest.approx(0.9**3, abs=0.05)
+
+
+def test_evaluate_refuses_in_a_sentence(tmp_path, capsys):
+    assert main(["evaluate", f"pred={tmp_path / 'no'}", f"truth={tmp_path}"]) == 2
+    assert capsys.readouterr().err == f"mvdiff: nothing at '{tmp_path / 'no'}': check the path\n"
+    assert main(["evaluate", f"pred={tmp_path}", f"truth={tmp_path}"]) == 2
+    assert "nothing to compare" in capsys.readouterr().err
+
+
+def test_render_writes_targets_inputs_and_an_index(tmp_path, capsys):
+    args = ["shapes=2", "size=32", "inputs=2", "workers=1", "supersample=1"]
+    assert main(["render", *args, f"out={tmp_path / 'data'}"]) == 0
+    assert "2 objects in" in capsys.readouterr().out
+    objects = json.loads((tmp_path / "data" / "index.json").read_text())["objects"]
+    assert len(objects) == 2
+    for entry in objects:
+        target = Views.load(tmp_path / "data" / entry["name"] / "target")
+        assert target.images.shape == (16, 3, 32, 32)
+        assert 0.01 < target.mask.mean() < 0.8
+        assert len(Views.load(tmp_path / "data" / entry["name"] / "input")) == 2
+    assert main(["render", f"out={tmp_path / 'x'}"]) == 2
+    assert "nothing to render" in capsys.readouterr().err
+
+
+def run_cli(*args: str, **kwargs) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mvdiff", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)
+
+
+SLOW = [
+    "torch",
+    "diffusers",
+    "transformers",
+    "trimesh",
+    "cv2",
+    "skimage",
+    "kornia",
+    "numpy",
+    "hydra",
+    "rich",
+    "scipy",
+]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["generate", "--help"], ["train", "--help"]])
+def test_help_imports_nothing_slow(args):
+    code = (
+        f"import sys; from mvdiff.cli import main; code = main({args!r}); "
+        f"slow = [m for m in {SLOW!r} if m in sys.modules]; print(slow, file=sys.stderr); "
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr == "[]\n"
+
+
+def test_importing_the_package_is_light():
+    code = f"import sys, mvdiff; sys.exit(any(m in sys.modules for m in {SLOW!r}))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_public_names_resolve():
+    import mvdiff
+
+    for name in mvdiff.__all__:
+        assert getattr(mvdiff, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        mvdiff.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    assert main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: mvdiff {command}")
+    assert main(["help", command]) == 0
+    assert capsys.readouterr().out == printed
+    if command == "list":
+        return
+    from mvdiff.config import compose
+
+    needed = {"generate": ["image=x"], "train": ["data=x"], "reconstruct": ["views=x"]}.get(
+        command, ["out=x", "run=x"] if command == "export" else []
+    )
+    needed = {"render": ["out=x"], "evaluate": ["pred=x", "truth=x"]}.get(command, needed)
+    inner = {"sizes", "train", "recipe_name", "size"}  # of the recipe: shown by --cfg
+    inner |= {"weights", "fill"} if command == "train" else set()
+    for key in compose(command, needed):
+        assert key in inner or f"{key}" in printed, key
+    assert "mvdiff " + command in printed.split("Examples:")[1]
+
+
+def test_the_examples_of_the_help_compose():
+    from mvdiff.cli import EXAMPLES
+    from mvdiff.config import compose
+
+    for command, lines in EXAMPLES.items():
+        for line in lines:
+            program, named, *settings = line.split()
+            assert (program, named) == ("mvdiff", command)
+            assert compose(command, settings)
+
+
+def test_overview_and_version(capsys):
+    for args in ([], ["--help"], ["-h"], ["help"]):
+        assert main(args) == 0
+        printed = capsys.readouterr().out
+        assert all(f"  {name} " in printed for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mvdiff {__version__}\n"
+
+
+def test_unknown_commands_list_the_choices(capsys):
+    assert main(["generat"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("mvdiff: unknown command 'generat'; choose from generate, reconstruct")
+    assert err.endswith("Did you mean 'generate'?\n")
+    assert main(["list", "all"]) == 2
+    assert "mvdiff list takes plugins=[…] at most, got 'all'" in capsys.readouterr().err
+
+
+def test_list_names_every_variant_with_a_line(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for group, variants in slots().items():
+        assert group in printed
+        assert set(variants) == set(groups()[group])
+        for name, line in variants.items():
+            row = next(r for r in printed.splitlines() if f" {name} " in r and line[:40] in r)
+            assert row
+    assert set(slots()["sampler"]) == set(SCHEDULERS)
+
+
+def test_the_whole_config_can_be_shown(capsys):
+    assert main(["generate", "image=x.png", "sampler.steps=7", "--cfg"]) == 0
+    shown = capsys.readouterr().out
+    assert "steps: 7" in shown
+    assert "${" not in shown
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m mvdiff list | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1

@@ -1,0 +1,187 @@
+"""Photo → views through the whole toy model, and the API around it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_recipe import TOY, ball_views, photos, picture, toy_config, toy_model, toy_weights
+
+import mvdiff
+from mvdiff import build
+from mvdiff.config import groups
+from mvdiff.errors import MvdiffError
+from mvdiff.pipeline import check_elevation, generate_views
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return toy_model()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def views_of(denoiser, seeds, *overrides, count=None, **kwargs):
+    count = count or len(seeds)
+    sampler = build.sampler(toy_config(*overrides))
+    elevation = torch.linspace(0, 30, 3)[:count]
+    return generate_views(denoiser, sampler, photos(3)[:count], elevation, seeds, **kwargs)
+
+
+def same(a, b) -> bool:
+    return torch.equal(a.images, b.images) and torch.equal(a.alpha, b.alpha)
+
+
+def test_all_views_with_the_rigs_cameras(denoiser):
+    (views,) = views_of(denoiser, [0])
+    assert len(views) == 4
+    assert views.images.shape == (4, 3, 32, 32)
+    assert views.alpha.shape == (4, 1, 32, 32)
+    assert torch.equal(views.cameras.w2c, denoiser.rig.w2c)
+    assert views.images.float().std() > 10
+
+
+def test_the_seed_decides(denoiser):
+    first, again = views_of(denoiser, [3]), views_of(denoiser, [3])
+    assert same(first[0], again[0])
+    assert not same(first[0], views_of(denoiser, [4])[0])
+
+
+@pytest.mark.parametrize("overrides", [[], ["sampler=ddpm", "sampler.steps=3"], ["guidance=cfg"]])
+def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(denoiser, overrides):
+    sampler = build.sampler(toy_config(*overrides))
+    rgba, elevation = photos(2), torch.tensor([5.0, 25.0])
+
+    def rgb(order, seeds):
+        views = generate_views(denoiser, sampler, rgba[order], elevation[order], seeds)
+        return torch.stack([torch.cat([v.rgb, v.mask], dim=1) for v in views])
+
+    both = rgb([0, 1], [7, 8])
+    byte = 1.01 / 255  # other batch sizes round otherwise, which may tip a byte
+    assert (rgb([1, 0], [8, 7]).flip(0) - both).abs().max() < byte
+    assert (rgb([1], [8])[0] - both[1]).abs().max() < byte
+    assert (both[0] - both[1]).abs().mean() > 0.02
+
+
+def test_batch_views_changes_nothing(denoiser):
+    whole, parts = views_of(denoiser, [0])[0], views_of(denoiser, [0], batch_views=3)[0]
+    assert (whole.rgb - parts.rgb).abs().max() < 1.01 / 255
+
+
+@pytest.mark.parametrize("sampler", groups()["sampler"])
+@pytest.mark.parametrize("noise", groups()["noise"])
+def test_every_sampler_and_noise_schedule_gives_views(denoiser, sampler, noise):
+    chosen = [f"sampler={sampler}", f"noise={noise}", "sampler.steps=3"]
+    (views,) = views_of(denoiser, [0], *chosen)
+    assert views.images.float().std() > 5
+
+
+def test_the_callback_counts_steps(denoiser):
+    told = []
+    views_of(denoiser, [0], callback=lambda done, steps, x: told.append((done, steps)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_broken_weights_are_told_in_a_sentence():
+    broken = toy_model()
+    with torch.no_grad():
+        broken.unet.stem.weight[0, 0, 0, 0] = math.nan
+    with pytest.raises(MvdiffError, match="produced NaN: its weights are broken"):
+        views_of(broken, [0])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    weights = toy_weights(tmp_path_factory.mktemp("toy") / "toy.safetensors")
+    return mvdiff.load(checkpoint=weights, overrides=TOY, device="cpu")
+
+
+def test_the_readmes_lines_work(model, tmp_path):
+    picture().save(tmp_path / "x.png")
+    views = model.generate(tmp_path / "x.png", elevation=20, seed=0)
+    assert isinstance(views, mvdiff.Views)
+    assert len(views) == 4
+    assert same(views, model.generate(str(tmp_path / "x.png"), elevation=20.0, seed=0))
+
+
+def test_paths_pictures_arrays_and_tensors_are_one(model, tmp_path):
+    picture().save(tmp_path / "x.png")
+    array = np.array(picture())
+    reference = model.generate(tmp_path / "x.png")
+    for form in (picture(), array, array.astype(np.float32) / 255):
+        assert same(model.generate(form), reference)
+    assert same(model.generate(torch.from_numpy(array).permute(2, 0, 1)), reference)
+
+
+def test_many_at_once_are_what_they_are_alone(model):
+    photos_ = [model.prepare(picture()), model.prepare(picture(colour=(30, 160, 60)))]
+    both = model.generate_many(photos_, [10, 30], [1, 2])
+    alone = model.generate(picture(colour=(30, 160, 60)), elevation=30, seed=2)
+    assert (both[1].rgb - alone.rgb).abs().max() < 1.01 / 255
+
+
+def test_bf16_is_close_to_fp32(model):
+    import dataclasses
+
+    half = dataclasses.replace(model, precision="bf16")
+    difference = (half.generate(picture()).rgb - model.generate(picture()).rgb).abs().mean()
+    assert 0 < difference < 0.05
+
+
+@pytest.mark.parametrize("elevation", [91, -90.5, math.nan, math.inf])
+def test_elevations_out_of_range_are_refused(model, elevation):
+    with pytest.raises(MvdiffError, match=r"elevation must be a number of degrees in \[-90, 90\]"):
+        model.generate(picture(), elevation=elevation)
+
+
+@pytest.mark.parametrize("elevation", ["abc", None, True, [1]])
+def test_elevations_that_are_no_number_are_refused(elevation):
+    with pytest.raises(MvdiffError, match=r"elevation must be a number of degrees in \[-90, 90\]"):
+        check_elevation(elevation)
+
+
+def test_elevations_may_be_written_as_text():
+    assert check_elevation("12.5") == 12.5
+
+
+@pytest.mark.parametrize("elevation", [-90, 0, 90])
+def test_extreme_elevations_work(model, elevation):
+    assert len(model.generate(picture(), elevation=elevation)) == 4
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, True])
+def test_seeds_that_are_none_are_refused(model, seed):
+    with pytest.raises(MvdiffError, match=r"seed must be a whole number"):
+        model.generate_many([model.prepare(picture())], [0], [seed])
+
+
+@pytest.mark.parametrize("batch_views", [0, -2])
+def test_batch_views_must_be_whole_and_positive(model, batch_views):
+    with pytest.raises(MvdiffError, match="batch_views must be a whole number from 1"):
+        model.generate_many([model.prepare(picture())], [0], [0], batch_views=batch_views)
+
+
+def test_reconstruct_takes_views_or_where_they_lie(tmp_path):
+    quick = ["reconstructor.resolution=20", "reconstructor.faces=500"]
+    views = ball_views()
+    views.save(tmp_path / "ball")
+    told = []
+    mesh = mvdiff.reconstruct(views, overrides=quick, progress=lambda *a: told.append(a))
+    assert told
+    again = mvdiff.reconstruct(tmp_path / "ball", overrides=quick)
+    # colours under transparent pixels are not part of a picture: compare shapes
+    np.testing.assert_allclose(again.vertices, mesh.vertices, atol=1e-6)
+    mesh.export(tmp_path / "x.glb")
+    assert len(mvdiff.Mesh.load(tmp_path / "x.glb").faces) == len(mesh.faces)
+
+
+def test_reconstruct_says_what_it_cannot_do():
+    with pytest.raises(MvdiffError, match="reconstructor=none makes no mesh"):
+        mvdiff.reconstruct(ball_views(), reconstructor="none")
+    with pytest.raises(MvdiffError, match="unknown reconstructor 'hul'; choose from hull, none"):
+        mvdiff.reconstruct(ball_views(), reconstructor="hul")
+    with pytest.raises(MvdiffError, match="no views at"):
+        mvdiff.reconstruct("/nowhere/at/all")

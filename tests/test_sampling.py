@@ -1,0 +1,149 @@
+"""The loop and every scheduler on distributions whose best denoiser is known in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_recipe import toy_config
+
+from mvdiff import build
+from mvdiff.config import groups
+from mvdiff.sampling import sample, start_noise
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+SAMPLERS = groups()["sampler"]
+NOISES = groups()["noise"]
+SHAPE = (2, 3, 4, 8, 8)
+
+
+class Gaussian:
+    """The exact denoiser of data that is normal with mean `mean` and deviation `spread`.
+
+    Schedulers of both kinds hand over x = √a·clean + √(1-a)·noise, so one formula serves all:
+    E[clean | x] = m + s²√a (x − √a m) / (s² a + 1 − a).
+    """
+
+    def __init__(self, config, mean: float, spread: float) -> None:
+        self.kind = config.noise.prediction_type
+        self.alphas = build.training_scheduler(config).alphas_cumprod.double()
+        self.mean, self.spread = mean, spread
+
+    def __call__(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        a = self.alphas[timestep.round().long()].reshape(-1, *[1] * (x.ndim - 1))
+        x = x.double()
+        gain = self.spread**2 * a.sqrt() / (self.spread**2 * a + 1 - a)
+        clean = self.mean + gain * (x - a.sqrt() * self.mean)
+        noise = (x - a.sqrt() * clean) / (1 - a).sqrt()
+        kinds = {
+            "sample": clean,
+            "epsilon": noise,
+            "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * clean,
+        }
+        return kinds[self.kind].float()
+
+
+def run(config, denoise, seeds=(0, 1), steps=None, eta=None):
+    noise, generators = start_noise(SHAPE, list(seeds))
+    return sample(
+        denoise,
+        build.scheduler(config),
+        noise,
+        steps=steps or config.sampler.steps,
+        eta=config.sampler.eta if eta is None else eta,
+        generators=generators,
+    )
+
+
+def configs(sampler, noise, kind):
+    return toy_config(f"sampler={sampler}", f"noise={noise}", f"noise.prediction_type={kind}")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("kind", ["sample", "epsilon", "v_prediction"])
+def test_data_that_is_one_point_is_returned(sampler, noise, kind):
+    config = configs(sampler, noise, kind)
+    out = run(config, Gaussian(config, mean=0.4, spread=0.0), steps=10)
+    # where all is noise, epsilon tells the point only up to float32's resolution
+    loose = 2e-2 if kind != "sample" else 1e-3
+    torch.testing.assert_close(out, torch.full(SHAPE, 0.4), atol=loose, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("kind", ["sample", "epsilon"])
+def test_normal_data_keep_mean_and_spread(sampler, kind):
+    noise = "cosine" if kind == "sample" else "published"
+    config = configs(sampler, noise, kind)
+    # within the clipped range, and wide beside the schedules' last steps
+    out = run(config, Gaussian(config, mean=0.1, spread=0.3), steps=100)
+    assert out.mean().item() == pytest.approx(0.1, abs=0.03)
+    assert out.std().item() == pytest.approx(0.3, rel=0.1)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_few_steps_are_finite_from_one_on(sampler):
+    config = configs(sampler, "cosine", "sample")
+    for steps in (1, 2, 3):
+        assert torch.isfinite(run(config, Gaussian(config, 0.1, 0.3), steps=steps)).all()
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "ancestral"])
+def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(sampler):
+    eta = 1.0 if sampler == "ancestral" else None
+    config = configs("ddim" if eta else sampler, "cosine", "sample")
+    denoise = Gaussian(config, 0.1, 0.3)
+    both = run(config, denoise, (5, 9), eta=eta, steps=4)
+    swapped = run(config, denoise, (9, 5), eta=eta, steps=4)
+    assert torch.equal(swapped.flip(0), both)
+    noise, generators = start_noise((1, *SHAPE[1:]), [9])
+    scheduler = build.scheduler(config)
+    alone = sample(denoise, scheduler, noise, steps=4, eta=eta or 0.0, generators=generators)
+    assert torch.equal(alone[0], both[1])
+    assert not torch.allclose(both[0], both[1], atol=1e-3)
+
+
+def test_fresh_noise_comes_from_eta():
+    config = configs("ddim", "cosine", "sample")
+    denoise = Gaussian(config, 0.1, 0.3)
+    still, fresh = (run(config, denoise, eta=eta, steps=4) for eta in (0.0, 1.0))
+    assert not torch.allclose(still, fresh, atol=1e-3)
+    assert torch.equal(run(config, denoise, eta=1.0, steps=4), fresh)
+
+
+def test_the_callback_sees_every_step_and_the_result_is_its_last():
+    config = configs("ddim", "cosine", "sample")
+    noise, _ = start_noise(SHAPE, [0, 1])
+    told = []
+    out = sample(
+        Gaussian(config, 0.1, 0.3),
+        build.scheduler(config),
+        noise,
+        steps=5,
+        callback=lambda done, steps, x: told.append((done, steps, x)),
+    )
+    assert [t[:2] for t in told] == [(i, 5) for i in range(1, 6)]
+    assert torch.equal(told[-1][2], out)
+
+
+def test_start_noise_is_normal_reproducible_and_its_own_for_each_seed():
+    noise, generators = start_noise((3, 4, 64, 64), [3, 4, 3])
+    assert torch.equal(noise[0], noise[2])
+    assert not torch.equal(noise[0], noise[1])
+    assert noise.mean().item() == pytest.approx(0, abs=0.02)
+    assert noise.std().item() == pytest.approx(1, abs=0.02)
+    # later draws go on, they do not repeat the start
+    assert not torch.equal(torch.randn(4, 64, 64, generator=generators[0]), noise[0])
+
+
+def test_the_denoiser_gets_one_time_an_object():
+    config = configs("ddim", "cosine", "sample")
+    seen = []
+
+    def denoise(x, timestep):
+        seen.append(timestep)
+        return x * 0
+
+    run(config, denoise, steps=3)
+    assert all(t.shape == (2,) for t in seen)
+    assert [t[0].item() for t in seen] == sorted((t[0].item() for t in seen), reverse=True)
+    assert seen[0][0].item() == 999  # from pure noise: trailing spacing

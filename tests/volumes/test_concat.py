@@ -1,0 +1,69 @@
+"""The concatenated volume: bound to its number of views, order matters, the photo is lifted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_recipe import randomise, toy_config
+
+from mvdiff import build
+from mvdiff.cameras import look_at, ring
+from mvdiff.errors import MvdiffError
+from mvdiff.volumes import VOLUMES, VolumeInputs
+
+
+def make(*overrides: str):
+    config = toy_config(*overrides).volume
+    parts = {"latent_channels": 6, "views": 3, "time_dim": 16}
+    return randomise(build.construct(VOLUMES, config, **parts)).eval().requires_grad_(False)
+
+
+def inputs_for(views: int = 3) -> VolumeInputs:
+    generator = torch.Generator().manual_seed(0)
+    return VolumeInputs(
+        latents=torch.randn(1, views, 6, 8, 8, generator=generator),
+        cameras=ring(views, size=8),
+        time=torch.randn(1, 16, generator=generator),
+        view=torch.randn(1, views, 4, generator=generator),
+        photo=torch.randn(1, 6, 8, 8, generator=generator),
+        photo_cameras=look_at([0.0], [20.0], size=8),
+    )
+
+
+def test_another_number_of_views_is_refused_in_one_sentence():
+    with pytest.raises(MvdiffError, match=r"bound to 3 views.*got 4.*rig of 3 cameras"):
+        make().build(inputs_for(4))
+
+
+def test_views_are_told_apart_by_their_place():
+    volume, inputs = make(), inputs_for()
+    swapped = replace(inputs, latents=inputs.latents[:, [1, 0, 2]])
+    assert not torch.allclose(volume.build(swapped), volume.build(inputs), atol=1e-3)
+
+
+def test_the_photo_and_its_camera_reach_the_volume_where_it_is_lifted():
+    volume, inputs = make(), inputs_for()
+    world = volume.build(inputs)
+    assert not torch.allclose(volume.build(replace(inputs, photo=-inputs.photo)), world, atol=1e-3)
+    elsewhere = replace(inputs, photo_cameras=look_at([0.0], [-10.0], size=8))
+    assert not torch.allclose(volume.build(elsewhere), world, atol=1e-3)
+
+
+def test_without_photo_features_the_photo_is_not_seen():
+    volume, inputs = make("sizes.photo_features=0"), inputs_for()
+    world = volume.build(inputs)
+    assert torch.equal(volume.build(replace(inputs, photo=-inputs.photo)), world)
+    assert not [name for name in volume.state_dict() if name.startswith("photo")]
+
+
+def test_the_published_sizes_give_the_published_shapes():
+    # 16 views of 16 features; 64 channels at the finest level (spec, section 4)
+    config = toy_config(
+        "sizes.volume_dims=[64,128,256,512]", "sizes.view_features=16", "sizes.photo_features=0"
+    ).volume
+    with torch.device("meta"):
+        volume = build.construct(VOLUMES, config, latent_channels=4, views=16, time_dim=256)
+    assert volume.net.stem.weight.shape == (64, 256, 3, 3, 3)
+    assert volume.net.down[-1][0].conv.weight.shape == (512, 256, 3, 3, 3)
