@@ -46,7 +46,7 @@ format: $(STAMP)
 # What the embedded weights were made with. Interrupted, it goes on where it stopped.
 weights: $(STAMP)
 	$(BIN)/mvdiff render shapes=3000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
-	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN)
+	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) $(if $(wildcard $(MESHES)),'mix={mesh: 0.65, shape: 0.35}',)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ TOY = [
 ]
 
 
+@functools.lru_cache(maxsize=256)
 def toy_config(*overrides: str, command: str = "generate") -> Any:
-    """The composed config at toy size."""
+    """The composed config at toy size; not to be changed."""
     needed = {"generate": ["image=none"], "train": ["data=none"]}.get(command, [])
     toy = [o for o in TOY if command == "generate" or not o.startswith("sampler")]
     mine = {o.partition("=")[0] for o in overrides}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib
 import re
 from collections.abc import Iterator, Sequence
@@ -96,6 +97,12 @@ def _compose(command: str, overrides: Sequence[str] = ()) -> Any:
         return compose(command, list(overrides))
 
 
+@functools.lru_cache(maxsize=16)
+def _defaults(command: str, parts: tuple[str, ...]) -> Any:
+    """A command's settings with these parts and nothing else overridden; not to be changed."""
+    return _compose(command, parts)
+
+
 @contextlib.contextmanager
 def _own_hydra() -> Iterator[None]:
     """Hydra has one global state: put back that of an application which calls us."""
@@ -169,7 +176,7 @@ def _check_types(
     keys = [key for key in keys if key not in (*_PATHS, "elevation") and "hydra." not in key]
     if not keys:
         return
-    defaults = _compose(command, parts)
+    defaults = _defaults(command, tuple(parts))
     for key in keys:
         default = OmegaConf.select(defaults, key, throw_on_resolution_failure=False)
         value = OmegaConf.select(config, key)
@@ -240,7 +247,7 @@ def _keys(command: str, key: str, parts: Sequence[str]) -> list[str]:
     """The settings beside `key` in the command's config with these parts."""
     from omegaconf import DictConfig
 
-    node: Any = _compose(command, parts)
+    node: Any = _defaults(command, tuple(parts))
     for part in key.split(".")[:-1]:
         if isinstance(node, DictConfig) and part in node:
             node = node[part]

@@ -61,7 +61,10 @@ def test_without_photo_features_the_photo_is_not_seen():
 def test_the_published_sizes_give_the_published_shapes():
     # 16 views of 16 features; 64 channels at the finest level (spec, section 4)
     config = toy_config(
-        "sizes.volume_dims=[64,128,256,512]", "sizes.view_features=16", "sizes.photo_features=0"
+        "sizes.volume_side=32",
+        "sizes.volume_dims=[64,128,256,512]",
+        "sizes.view_features=16",
+        "sizes.photo_features=0",
     ).volume
     with torch.device("meta"):
         volume = build.construct(VOLUMES, config, latent_channels=4, views=16, time_dim=256)
