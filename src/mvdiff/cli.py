@@ -170,8 +170,8 @@ def _help(command: str, rest: list[str]) -> str:
         recipe = (conf / "recipe" / f"{slots['recipe']}.yaml").read_text()
         _, more, inner = _read_yaml_comments(recipe)
         slots = {**slots, **inner}
-        if command == "generate":
-            lines += [f"  {line}" for line in more if line.startswith(("weights:", "fill:"))]
+        shown = ("weights:", "fill:", "sampler_steps:") if command == "generate" else ("sampler_",)
+        lines += [f"  {line}" for line in more if line.startswith(shown)]
     known = groups(load_plugins(rest))
     if slots:
         lines += ["", "Parts (slot=variant, and slot.setting=value; --cfg shows every setting):"]
