@@ -38,12 +38,25 @@ TOY = [
     "sampler.steps=3",
 ]
 
+#: overrides that bring a part which is large by itself to toy size
+TOY_PARTS = {
+    "latents=vae": ["latents.widths=[8,16,16,24]", "latents.blocks=1", "latents.groups=4"],
+    "embedder=clip": [
+        "embedder.dim=24",
+        "embedder.width=32",
+        "embedder.layers=2",
+        "embedder.heads=2",
+        "embedder.size=28",
+    ],
+}
+
 
 @functools.lru_cache(maxsize=256)
 def toy_config(*overrides: str, command: str = "generate") -> Any:
     """The composed config at toy size; not to be changed."""
     needed = {"generate": ["image=none"], "train": ["data=none"]}.get(command, [])
     toy = [o for o in TOY if command == "generate" or not o.startswith("sampler")]
+    toy += [o for override in overrides for o in TOY_PARTS.get(override, [])]
     mine = {o.partition("=")[0] for o in overrides}
     return compose(command, [*needed, *(o for o in toy if o.split("=")[0] not in mine), *overrides])
 

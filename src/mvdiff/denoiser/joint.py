@@ -89,7 +89,7 @@ class MultiViewDenoiser(nn.Module):
         ones = torch.ones(len(photo), device=photo.device)
         return Condition(
             token=self.embedder(photo),
-            latent=self.latents.encode(photo),
+            latent=self.latents.condition(photo),
             view=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
             cameras=cameras.resize(self.latent_size),
             keep_token=ones,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -50,3 +52,51 @@ class ConvEmbedder(Embedder):
         self, rgba: Float[Tensor, "batch 4 height width"]
     ) -> Float[Tensor, "batch embedding"]:
         return self.out(self.net(rgba * 2 - 1).mean(dim=(-2, -1)))
+
+
+@EMBEDDERS.register("clip")
+class ClipEmbedder(Embedder):
+    """CLIP's image tower (arXiv 2103.00020), prepared as Zero123 and SyncDreamer do.
+
+    Its weights come from a checkpoint.
+
+    dim: of the projected embedding. width, layers, heads: of the transformer.
+    patch: side of a patch. size: the picture's side inside, pixels.
+    """
+
+    #: of OpenAI's training pictures, colours in [0, 1]
+    MEAN = (0.48145466, 0.4578275, 0.40821073)
+    STD = (0.26862954, 0.26130258, 0.27577711)
+
+    def __init__(
+        self, *, dim: int, width: int, layers: int, heads: int, patch: int, size: int
+    ) -> None:
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        super().__init__()
+        self.dim, self.size = dim, size
+        self.net = CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                hidden_size=width,
+                intermediate_size=4 * width,
+                projection_dim=dim,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                patch_size=patch,
+                image_size=size,
+                hidden_act="quick_gelu",  # OpenAI's weights; exact GELU is another function
+            )
+        )
+
+    def pixels(self, rgba: Float[Tensor, "batch 4 height width"]) -> Float[Tensor, "batch 3 s s"]:
+        """What the tower reads: resized with corners aligned and no antialiasing, normalised."""
+        small = F.interpolate(
+            rgba[:, :3], (self.size, self.size), mode="bicubic", align_corners=True
+        )
+        mean, std = (torch.tensor(x).to(small)[:, None, None] for x in (self.MEAN, self.STD))
+        return (small - mean) / std
+
+    def forward(
+        self, rgba: Float[Tensor, "batch 4 height width"]
+    ) -> Float[Tensor, "batch embedding"]:
+        return self.net(pixel_values=self.pixels(rgba)).image_embeds

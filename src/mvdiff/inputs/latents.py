@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,12 @@ class Latents(nn.Module, ABC):
     def encode(
         self, rgba: Float[Tensor, "batch 4 height width"]
     ) -> Float[Tensor, "batch channel h w"]: ...
+
+    def condition(
+        self, rgba: Float[Tensor, "batch 4 height width"]
+    ) -> Float[Tensor, "batch channel h w"]:
+        """The latent of an input picture, as it is laid beside the noisy views."""
+        return self.encode(rgba)
 
     @abstractmethod
     def decode(
@@ -69,6 +76,70 @@ class PixelShuffle(Latents):
     ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 1 height width"] | None]:
         planes = (F.pixel_shuffle(latent, self.factor) + 1) / 2
         return planes[:, :3], planes[:, 3:] if self.alpha else None
+
+
+@LATENTS.register("vae")
+class VAE(Latents):
+    """Stable Diffusion 1.x's autoencoder (arXiv 2112.10752): 4 channels, an eighth of the side.
+
+    Its weights come from a checkpoint; views come without masks.
+
+    channels: of a latent. widths: channels by level; the map halves between levels.
+    blocks: residual blocks a level. groups: of every GroupNorm.
+    scale: makes latents about unit normal.
+    """
+
+    def __init__(
+        self, *, channels: int, widths: Sequence[int], blocks: int, groups: int, scale: float
+    ) -> None:
+        from diffusers import AutoencoderKL
+
+        super().__init__()
+        self.channels, self.factor, self.scale = channels, 2 ** (len(widths) - 1), scale
+        self.net = AutoencoderKL(
+            latent_channels=channels,
+            block_out_channels=tuple(widths),
+            layers_per_block=blocks,
+            norm_num_groups=groups,
+            down_block_types=("DownEncoderBlock2D",) * len(widths),
+            up_block_types=("UpDecoderBlock2D",) * len(widths),
+        )
+        self.net.enable_slicing()  # picture by picture: sixteen at once would take gigabytes
+
+    def posterior(
+        self, rgba: Float[Tensor, "batch 4 height width"]
+    ) -> tuple[Float[Tensor, "batch channel h w"], Float[Tensor, "batch channel h w"]]:
+        """Mean and log-variance of the latent, unscaled.
+
+        Raises MvdiffError for sides that are no multiple of `factor`.
+        """
+        height, width = rgba.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise MvdiffError(
+                f"pictures of {width}×{height} have no latents of a {self.factor}th of the side: "
+                f"choose a size that is a multiple of {self.factor}"
+            )
+        posterior = self.net.encode(rgba[:, :3] * 2 - 1).latent_dist
+        return posterior.mean, posterior.logvar
+
+    def encode(
+        self, rgba: Float[Tensor, "batch 4 height width"]
+    ) -> Float[Tensor, "batch channel h w"]:
+        return self.posterior(rgba)[0] * self.scale
+
+    def condition(
+        self, rgba: Float[Tensor, "batch 4 height width"]
+    ) -> Float[Tensor, "batch channel h w"]:
+        """The posterior's mean, unscaled, as Zero123's weights expect it.
+
+        The original samples the posterior; the mean makes a seed mean one result.
+        """
+        return self.posterior(rgba)[0]
+
+    def decode(
+        self, latent: Float[Tensor, "batch channel h w"]
+    ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 1 height width"] | None]:
+        return (self.net.decode(latent / self.scale).sample + 1) / 2, None
 
 
 def check_finite(latent: Tensor) -> Tensor:
