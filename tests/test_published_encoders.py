@@ -101,5 +101,5 @@ def test_the_condition_is_the_unscaled_mean() -> None:
 
 def test_the_vae_refuses_sizes_it_cannot_halve() -> None:
     vae = build.construct(LATENTS, toy_config("latents=vae").latents)
-    with pytest.raises(MvdiffError, match="36×32 .* multiple of 8"):
+    with pytest.raises(MvdiffError, match=r"36×32 .* multiple of 8"):
         vae.encode(torch.zeros(1, 4, 32, 36))

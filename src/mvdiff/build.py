@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import MvdiffError
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 #: sampler name → diffusers class; schedulers are variants by configuration
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
+    "ddim-published": "PublishedDDIM",
     "ddpm": "DDPMScheduler",
     "dpmpp": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
@@ -79,12 +79,13 @@ def scheduler(config: Any) -> Any:
     """The diffusers scheduler for `sampler` on the `noise` schedule."""
     import diffusers
 
+    from . import schedulers
     from .inputs.latents import LATENTS
 
     name = config.sampler.name
     if name not in SCHEDULERS:
         raise MvdiffError(f"unknown sampler '{name}'; choose from {', '.join(sorted(SCHEDULERS))}")
-    variant = getattr(diffusers, SCHEDULERS[name])
+    variant = getattr(diffusers, SCHEDULERS[name], None) or getattr(schedulers, SCHEDULERS[name])
     settings = {**plain(config.noise), **plain(config.sampler.get("options") or {})}
     kinds = ("epsilon", "sample", "v_prediction")
     kind = settings.setdefault("prediction_type", "epsilon")
@@ -205,6 +206,14 @@ def foreground(config: Any) -> Any:
     return construct(FOREGROUND, config.foreground)
 
 
+def framing(config: Any) -> Any:
+    """The function that frames a cut-out photo; recipes without a choice fit by `fill`."""
+    from .inputs.framing import framing as make
+
+    name = config.get("framing", "fit")
+    return make(name, fill=config.fill, crop_size=config.get("crop_size"))
+
+
 def device(name: str) -> Any:
     """The torch device of a config's `device`; "auto" takes a GPU when there is one."""
     import torch
@@ -224,22 +233,24 @@ def device(name: str) -> Any:
 
 def pipeline(config: Any) -> Model:
     """The recipe with its weights, ready to generate."""
-    from .checkpoints.embedded import embedded_weights, load_into
+    from .checkpoints.open import open_model
     from .pipeline import Model
 
     if config.precision not in ("fp32", "bf16"):
         raise MvdiffError(f"precision must be fp32 or bf16, got '{config.precision}'")
     target = device(config.device)
-    denoiser = model(config)
-    weights = config.weights
-    embedded = weights == "embedded"
-    path = embedded_weights(config.recipe_name) if embedded else Path(weights).expanduser()
-    load_into(denoiser, path)
+    frame = framing(config)
+    denoiser = open_model(
+        lambda: model(config),
+        config.weights,
+        config.recipe_name,
+        betas=training_scheduler(config).betas,
+    )
     return Model(
         denoiser=denoiser.to(target).eval().requires_grad_(False),
         sampler=sampler(config),
         foreground=foreground(config),
-        fill=config.fill,
+        framing=frame,
         precision=config.precision,
         config=config,
     )

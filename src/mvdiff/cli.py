@@ -18,6 +18,7 @@ COMMANDS = {
     "render": "meshes and procedural shapes → pictures to train on",
     "train": "train a recipe on rendered objects",
     "export": "a training run → a .safetensors file for weights=FILE",
+    "convert": "a published checkpoint → a .safetensors file for weights=FILE",
     "evaluate": "PSNR, SSIM, hull IoU of views; Chamfer and IoU of meshes",
     "list": "slots, their variants, one line each",
 }
@@ -35,6 +36,7 @@ EXAMPLES = {
     "render": ["mvdiff render meshes=models/ out=data", "mvdiff render shapes=3000 out=data"],
     "train": ["mvdiff train data=data out=runs/first", "mvdiff train data=data attention=none"],
     "export": ["mvdiff export run=runs/first out=first.safetensors"],
+    "convert": ["mvdiff convert in=syncdreamer-pretrain.ckpt out=syncdreamer.safetensors"],
     "evaluate": [
         "mvdiff evaluate pred=outputs/cup/sample-0 truth=data/cup/target",
         "mvdiff evaluate pred=mesh.glb truth=scan.obj",

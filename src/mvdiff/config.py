@@ -15,7 +15,19 @@ from typing import Any
 from .errors import MvdiffError
 
 #: settings whose values are paths: taken literally, whatever characters they hold
-_PATHS = ("image", "views", "pred", "truth", "out", "data", "meshes", "weights", "held_out", "run")
+_PATHS = (
+    "image",
+    "views",
+    "pred",
+    "truth",
+    "out",
+    "data",
+    "meshes",
+    "weights",
+    "held_out",
+    "run",
+    "in",
+)
 
 
 def groups(plugins: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -143,7 +155,13 @@ def _check_form(command: str, override: str) -> str:
 
 
 #: what a lone path on the command line most likely is
-_PATH_OF = {"generate": "image", "reconstruct": "views", "train": "data", "render": "meshes"}
+_PATH_OF = {
+    "generate": "image",
+    "reconstruct": "views",
+    "train": "data",
+    "render": "meshes",
+    "convert": "in",
+}
 
 
 def _quote(override: str) -> str:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from .denoiser.joint import MultiViewDenoiser
 from .errors import MvdiffError
+from .inputs.framing import Framing
 from .inputs.latents import check_finite
-from .inputs.photo import Photo, prepare
+from .inputs.photo import Photo, load_photo
 from .sampling import sample, start_noise
 from .views import Views
 
@@ -83,7 +84,7 @@ class Model:
     denoiser: the network, on its device, in eval mode.
     sampler: how noise becomes views.
     foreground: finds the object in a photo.
-    fill: the object's longer side / picture side after framing.
+    framing: frames the cut-out photo: (RGBA photo, side in pixels) → Photo.
     precision: "fp32", or "bf16" for autocast.
     config: the resolved config it was built from.
     """
@@ -91,14 +92,14 @@ class Model:
     denoiser: MultiViewDenoiser
     sampler: Sampler
     foreground: Callable[[Any], Any]
-    fill: float
+    framing: Framing
     precision: str
     config: Any
 
     def prepare(self, image: Any) -> Photo:
         """Read, cut out and frame a picture (path, PIL image, array or tensor)."""
         size = self.denoiser.rig.height
-        return prepare(image, foreground=self.foreground, size=size, fill=self.fill)
+        return self.framing(self.foreground(load_photo(image)), size)
 
     def generate(
         self,

@@ -1,0 +1,164 @@
+"""Published weights → our model: strictly by name and shape, with a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..cameras.camera import Cameras
+from ..errors import MvdiffError
+from .sources import CLIP, Source, source
+
+#: side of the pictures the published cameras are given for
+_SIZE = 256
+#: published entries that are no parameters: never loaded, compared with what the user has
+_BUFFERS = (
+    "poses",
+    "Ks",
+    "azimuth",
+    "betas",
+    "alphas",
+    "alphas_cumprod",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+)
+#: CLIP's text tower, which nothing here reads
+_TEXT = tuple(
+    f"{CLIP}{name}"
+    for name in (
+        "positional_embedding",
+        "text_projection",
+        "logit_scale",
+        "token_embedding.weight",
+        "ln_final.weight",
+        "ln_final.bias",
+        "transformer.",
+    )
+)
+
+
+@dataclass(frozen=True)
+class PublishedReport:
+    """What became of a published state dict.
+
+    loaded: number of our parameters that were set.
+    missing: published names that our model needs and the file lacks.
+    unexpected: names of the file that nothing is known about.
+    mismatched: (published name, shape in the file, shape needed).
+    ignored: names of the file left out on purpose: buffers and the text tower.
+    differences: sentences on buffers that differ from the user's cameras or noise schedule.
+    """
+
+    loaded: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    ignored: tuple[str, ...]
+    differences: tuple[str, ...]
+
+    def fault(self) -> str | None:
+        """The first thing that does not fit, in words; None when all does."""
+        total = len(self.missing) + len(self.unexpected) + len(self.mismatched)
+        if self.mismatched:
+            name, theirs, ours = self.mismatched[0]
+            first = f"'{name}' has shape {theirs}, this model needs {ours}"
+        elif self.missing:
+            first = f"'{self.missing[0]}' is missing"
+        elif self.unexpected:
+            first = f"'{self.unexpected[0]}' is unknown"
+        else:
+            return None
+        return first + (f" (and {total - 1} more differences)" if total > 1 else "")
+
+
+def load_published(
+    model: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    *,
+    strict: bool = True,
+    betas: Tensor | None = None,
+) -> PublishedReport:
+    """Set a recipe-`syncdreamer` model's parameters from a published state dict.
+
+    Tensors of the model's type are taken as they are, without a copy; the model may have been
+    built on the meta device. Cameras and schedules of the file never enter the model.
+    strict: raise when anything is missing, unknown or of another shape; otherwise load the rest.
+    betas: of the user's noise schedule, to be compared.
+    Raises MvdiffError (strict) before anything has been loaded.
+    """
+    own = model.state_dict(keep_vars=True)
+    used, weights, missing, mismatched = set(), {}, [], []
+    for name, parameter in own.items():
+        origin, shape = source(name), tuple(parameter.shape)
+        used.add(origin.name)
+        if origin.name not in state_dict:
+            missing.append(origin.name)
+        elif not origin.fits(state_dict[origin.name], shape):
+            theirs = tuple(state_dict[origin.name].shape)
+            mismatched.append((origin.name, theirs, origin.shape(shape)))
+        else:
+            weights[name] = origin
+    rest = [name for name in state_dict if name not in used]
+    ignored = [n for n in rest if n in _BUFFERS or n.startswith(_TEXT)]
+    report = PublishedReport(
+        loaded=len(weights),
+        missing=_once(missing),
+        unexpected=_once(n for n in rest if n not in ignored),
+        mismatched=_once(mismatched),
+        ignored=tuple(ignored),
+        differences=tuple(_differences(state_dict, getattr(model, "rig", None), betas)),
+    )
+    if strict and report.fault():
+        raise MvdiffError(
+            f"this is not a SyncDreamer checkpoint for this recipe: {report.fault()}; use the "
+            "published file, and the sizes it was trained with"
+        )
+    assign(model, {name: _taken(weights[name], state_dict, own[name]) for name in weights})
+    return report
+
+
+def assign(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Make tensors the model's parameters, without a copy where the type is the same."""
+    model.load_state_dict(dict(weights), strict=False, assign=True)
+
+
+def _taken(origin: Source, state_dict: Mapping[str, Tensor], parameter: Tensor) -> Tensor:
+    tensor = origin.take(state_dict[origin.name], tuple(parameter.shape))
+    if not tensor.is_floating_point():
+        raise MvdiffError(
+            f"'{origin.name}' holds {tensor.dtype} numbers, expected floating point: quantised "
+            "weights cannot be loaded"
+        )
+    return tensor.to(parameter.dtype)
+
+
+def _differences(
+    state_dict: Mapping[str, Tensor], rig: Cameras | None, betas: Tensor | None
+) -> list[str]:
+    found = []
+    if rig is not None:
+        cameras = rig.resize(_SIZE)
+        for name, what, ours in (
+            ("poses", "other camera poses", cameras.w2c),
+            ("Ks", "other intrinsics", cameras.K),
+        ):
+            if name in state_dict and not _alike(state_dict[name], ours):
+                found.append(f"the checkpoint was trained with {what} ('{name}') than yours")
+    if betas is not None and "betas" in state_dict and not _alike(state_dict["betas"], betas):
+        found.append("the checkpoint was trained with another noise schedule ('betas') than yours")
+    return found
+
+
+def _alike(theirs: Tensor, ours: Tensor) -> bool:
+    if theirs.shape != ours.shape:
+        return False
+    return torch.allclose(theirs.float(), ours.float().cpu(), rtol=1e-3, atol=1e-5)
+
+
+def _once(items: Iterable) -> tuple:
+    return tuple(dict.fromkeys(items))

@@ -1,0 +1,37 @@
+"""`mvdiff convert`: a published checkpoint → safetensors under our names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, build
+from ..errors import MvdiffError
+
+
+def run(config: Any) -> int:
+    """Read without executing anything, check every name and shape, write whole or not at all."""
+    from ..checkpoints.convert import convert
+    from ..checkpoints.open import empty
+    from ..checkpoints.read import read_weights
+    from ..config import compose
+    from ..training.state import save_weights
+
+    source, out = Path(config["in"]).expanduser(), Path(config.out).expanduser()
+    if out.suffix != ".safetensors":
+        raise MvdiffError(f"weights are written as .safetensors, got out='{out}'")
+    if config.precision not in ("fp32", "fp16"):
+        raise MvdiffError(f"precision must be fp32 or fp16, got '{config.precision}'")
+    tensors, _ = read_weights(source)
+    recipe = compose("generate", ["recipe=syncdreamer", "image=none"])
+    try:
+        weights, kind = convert(empty(lambda: build.model(recipe)), tensors)
+    except MvdiffError as error:
+        raise MvdiffError(f"'{source}': {error}") from error
+    metadata = {"mvdiff": __version__, "mvdiff_kind": kind, "recipe": "syncdreamer"}
+    save_weights(weights, out, metadata, precision=config.precision)
+    use = (
+        "recipe=syncdreamer weights=" + str(out) if kind == "syncdreamer" else "a training's start"
+    )
+    print(f"{kind}: {len(weights)} tensors → {out} ({out.stat().st_size / 1e6:.1f} MB); {use}")
+    return 0

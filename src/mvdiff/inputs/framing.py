@@ -1,0 +1,26 @@
+"""How a cut-out photo is framed for the model: a function of the photo and the side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from ..errors import MvdiffError
+from .photo import Photo, prepare_fit, prepare_published
+
+#: (RGBA photo, side in pixels) → framed photo
+Framing = Callable[[Image.Image, int], Photo]
+
+
+def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
+    """The framing called `name`; MvdiffError for another name.
+
+    name: "fit" scales the object to the share `fill` of the side, see `prepare_fit`;
+        "published" to `crop_size` pixels, as SyncDreamer does, see `prepare_published`.
+    """
+    if name == "fit":
+        return lambda photo, size: prepare_fit(photo, size, fill)
+    if name == "published":
+        return lambda photo, size: prepare_published(photo, crop_size, size)
+    raise MvdiffError(f"unknown framing '{name}'; choose from fit, published")

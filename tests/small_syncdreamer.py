@@ -1,0 +1,60 @@
+"""The recipe `syncdreamer` with every published part, at sizes that tests can afford."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch import Tensor, nn
+
+from mvdiff import build
+from mvdiff.checkpoints.rule import rule_weight
+from mvdiff.checkpoints.sources import source
+from mvdiff.config import compose
+
+#: all levels and blocks as published, so that the names are; only widths and sides are small
+SMALL = [
+    "size=64",
+    "crop_size=50",
+    "sizes.time_dim=16",
+    "sizes.context_dim=24",
+    "sizes.volume_side=8",
+    "sizes.volume_dims=[8,8,16,16]",
+    "sizes.view_features=8",
+    "sizes.frustum_dims=[8,16,16,16]",
+    "sizes.planes=8",
+    "sizes.unet_width=16",
+    "sizes.unet_groups=8",
+    "latents.widths=[8,8,16,16]",
+    "latents.groups=4",
+    "embedder.dim=24",
+    "embedder.width=32",
+    "embedder.layers=2",
+    "embedder.heads=2",
+    "embedder.size=28",
+    "sampler.steps=2",
+]
+
+
+def small_config(*overrides: str) -> Any:
+    """The composed config of `generate`."""
+    return compose("generate", ["recipe=syncdreamer", "image=none", *SMALL, *overrides])
+
+
+def published_state(model: nn.Module) -> dict[str, Tensor]:
+    """A state dict under published names that fits the model, by the golden rule."""
+    state = {}
+    for name, parameter in model.named_parameters():
+        origin = source(name)
+        state[origin.name] = rule_weight(origin.name, origin.shape(tuple(parameter.shape)))
+    return state
+
+
+def small_model() -> Any:
+    """Freshly initialised."""
+    return build.model(_config())
+
+
+@functools.cache
+def _config() -> Any:
+    return small_config()

@@ -1,0 +1,139 @@
+"""The recipe `syncdreamer`: sizes, sampler, framing, and what it says without weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_syncdreamer import SMALL, small_config
+from tiny_recipe import picture
+
+from mvdiff import build
+from mvdiff.checkpoints.load import _BUFFERS, _TEXT
+from mvdiff.checkpoints.open import empty
+from mvdiff.checkpoints.sources import source
+from mvdiff.cli import main
+from mvdiff.config import compose
+from mvdiff.errors import MvdiffError
+from mvdiff.inputs.photo import prepare_fit, prepare_published
+from mvdiff.sampling import sample
+
+TABLES = Path(__file__).parent / "golden" / "ddim50.npz"
+
+
+def test_the_model_is_the_published_one_name_by_name_and_shape_by_shape(shared_dir):
+    published = json.loads((shared_dir / "golden" / "official_state_dict.json").read_text())
+    config = compose("generate", ["recipe=syncdreamer", "image=none"])
+    model = empty(lambda: build.model(config))
+    used = set()
+    for name, parameter in model.named_parameters():
+        origin, shape = source(name), tuple(parameter.shape)
+        assert origin.fits(torch.empty(published[origin.name], device="meta"), shape), name
+        assert (origin.name, origin.part) not in used
+        used.add((origin.name, origin.part))
+    rest = set(published) - {name for name, _ in used}
+    assert {n for n in rest if not n.startswith(_TEXT)} == set(_BUFFERS)
+
+
+def test_the_sampler_has_the_published_tables():
+    scheduler = build.scheduler(small_config())
+    scheduler.set_timesteps(50)
+    with np.load(TABLES) as golden:
+        assert scheduler.timesteps.tolist() == golden["timesteps"].tolist()[::-1]
+        for t, alpha, before, sigma in zip(
+            golden["timesteps"],
+            golden["alphas"],
+            golden["alphas_prev"],
+            golden["sigmas"],
+            strict=True,
+        ):
+            assert scheduler.alphas_cumprod[t] == pytest.approx(alpha, rel=1e-5)
+            previous = t - 20
+            ours = (
+                scheduler.alphas_cumprod[previous]
+                if previous >= 0
+                else scheduler.final_alpha_cumprod
+            )
+            assert ours == pytest.approx(before, rel=1e-5)
+            variance = scheduler._get_variance(t, previous)
+            assert variance**0.5 == pytest.approx(sigma, rel=1e-4)
+
+
+def test_only_the_last_step_adds_no_noise():
+    scheduler = build.scheduler(small_config())
+    scheduler.set_timesteps(50)
+    x, noise = torch.randn(1, 4), torch.randn(1, 4)
+
+    def step(t: int) -> torch.Tensor:
+        return scheduler.step(noise, t, x, eta=1.0, generator=None).prev_sample
+
+    assert not torch.equal(step(21), step(21))
+    assert torch.equal(step(1), step(1))
+
+
+def test_the_sampling_loop_hands_eta_and_generators_on():
+    settings = build.sampler(small_config())
+    start = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
+
+    def walk(eta: float, seed: int) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(seed)]
+        scheduler = settings.scheduler()
+        return sample(lambda x, _: x, scheduler, start, steps=3, eta=eta, generators=generators)
+
+    assert settings.eta == 1.0
+    assert torch.equal(walk(1.0, 1), walk(1.0, 1))
+    assert not torch.allclose(walk(1.0, 1), walk(1.0, 2))
+    assert torch.equal(walk(0.0, 1), walk(0.0, 2))
+
+
+def test_without_weights_it_says_where_they_are(capsys, tmp_path):
+    photo = tmp_path / "photo.png"
+    picture().save(photo)
+    out = f"out={tmp_path / 'out'}"
+    assert main(["generate", "recipe=syncdreamer", f"image={photo}", out]) == 2
+    said = capsys.readouterr().err
+    assert "syncdreamer-pretrain.ckpt" in said
+    assert "pass weights=" in said
+
+
+def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
+    with pytest.warns(UserWarning, match="not trained"):
+        model = build.pipeline(small_config("weights=rule", "foreground=alpha"))
+    framed = prepare_published(picture(), 50, 64)
+    assert torch.equal(model.prepare(picture()).rgba, framed.rgba)
+    latents = {}
+    for batch_views in (4, None):
+        views = model.generate(
+            picture(),
+            elevation=30,
+            seed=6033,
+            batch_views=batch_views,
+            callback=lambda step, steps, x, key=batch_views: latents.update({key: x}),
+        )
+        assert views.images.shape == (16, 3, 64, 64)
+    assert latents[None].std() > 0.1
+    torch.testing.assert_close(latents[4], latents[None], atol=1e-5, rtol=1e-5)
+
+
+def test_framing_is_the_published_one_or_the_usual():
+    def prepared(*overrides: str) -> torch.Tensor:
+        return build.framing(small_config(*overrides))(picture(), 64).rgba
+
+    assert torch.equal(prepared(), prepare_published(picture(), 50, 64).rgba)
+    assert torch.equal(prepared("crop_size=-1"), prepare_published(picture(), -1, 64).rgba)
+    assert torch.equal(prepared("framing=fit"), prepare_fit(picture(), 64, 0.78).rgba)
+    with pytest.raises(MvdiffError, match="unknown framing 'square'; choose from fit, published"):
+        prepared("framing=square")
+
+
+def test_steps_above_the_schedule_are_refused():
+    with pytest.raises(MvdiffError, match=r"steps must lie in \[1, 1000\], got 1001"):
+        build.sampler(small_config("sampler.steps=1001"))
+
+
+def test_small_is_a_change_of_sizes_only():
+    names = [override.partition("=")[0] for override in SMALL]
+    assert not {"volume", "attention", "unet", "latents", "embedder"} & set(names)
