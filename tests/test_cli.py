@@ -407,7 +407,7 @@ def test_every_command_explains_itself(command, capsys):
     from mvdiff.config import compose
 
     needed = {"generate": ["image=x"], "train": ["data=x"], "reconstruct": ["views=x"]}.get(
-        command, ["out=x", "run=x"] if command == "export" else []
+        command, {"export": ["out=x", "run=x"], "convert": ["in=x", "out=y"]}.get(command, [])
     )
     needed = {"render": ["out=x"], "evaluate": ["pred=x", "truth=x"]}.get(command, needed)
     inner = {"sizes", "train", "recipe_name", "size"}  # of the recipe: shown by --cfg

@@ -22,6 +22,7 @@ NEEDED = {
     "reconstruct": ["views=x"],
     "evaluate": ["pred=x", "truth=y"],
     "export": ["run=x", "out=y"],
+    "convert": ["in=x", "out=y"],
 }
 
 

@@ -58,7 +58,8 @@ def configs(sampler, noise, kind):
     return toy_config(f"sampler={sampler}", f"noise={noise}", f"noise.prediction_type={kind}")
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+# The published DDIM ends at the noise level of its first time, not at zero, so it keeps a trace.
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "ddim-published"])
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("kind", ["sample", "epsilon", "v_prediction"])
 def test_data_that_is_one_point_is_returned(sampler, noise, kind):
@@ -89,8 +90,8 @@ def test_few_steps_are_finite_from_one_on(sampler):
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "ancestral"])
 def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(sampler):
-    eta = 1.0 if sampler == "ancestral" else None
-    config = configs("ddim" if eta else sampler, "cosine", "sample")
+    eta = 1.0 if sampler in ("ancestral", "ddim-published") else None
+    config = configs("ddim" if sampler == "ancestral" else sampler, "cosine", "sample")
     denoise = Gaussian(config, 0.1, 0.3)
     both = run(config, denoise, (5, 9), eta=eta, steps=4)
     swapped = run(config, denoise, (9, 5), eta=eta, steps=4)
