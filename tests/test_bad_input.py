@@ -268,7 +268,7 @@ def test_arrays_that_are_no_picture(model, array, sentence):
 
 
 def test_load_lists_the_choices():
-    with pytest.raises(MvdiffError, match="unknown recipe 'big'; choose from tiny"):
+    with pytest.raises(MvdiffError, match="unknown recipe 'big'; choose from .*tiny"):
         mvdiff.load("big")
     with pytest.raises(MvdiffError, match="unknown attention 'x'; choose from depthwise, none"):
         mvdiff.load(overrides=["attention=x"])
@@ -314,9 +314,9 @@ def test_a_pickle_as_weights_is_refused_and_never_run(refused, photo, tmp_path):
     mark = tmp_path / "mark"
     for name in ("w.ckpt", "w.safetensors"):
         (tmp_path / name).write_bytes(pickle.dumps({"state_dict": Bomb(mark)}))
-        assert "safetensors only" in refused(f"image={photo}", f"weights={tmp_path / name}")
+        assert name in refused(f"image={photo}", f"weights={tmp_path / name}")
         torch.save({"state_dict": Bomb(mark)}, tmp_path / name)
-        assert "safetensors only" in refused(f"image={photo}", f"weights={tmp_path / name}")
+        assert name in refused(f"image={photo}", f"weights={tmp_path / name}")
     assert not mark.exists()
 
 

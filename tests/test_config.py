@@ -63,7 +63,7 @@ REFUSED = {
     "attention=dephtwise": r"unknown attention 'dephtwise'; choose from .*none.*Did you mean "
     r"'depthwise'",
     "recipe=big": r"unknown recipe 'big'; choose from .*tiny",
-    "sampler=ddin": r"unknown sampler 'ddin'; choose from ddim, ddpm, dpmpp",
+    "sampler=ddin": r"unknown sampler 'ddin'; choose from ddim, .*ddpm, dpmpp",
     "attentions=none": r"unknown setting 'attentions'.*Did you mean 'attention'",
     "seed=abc": r"seed must be a whole number, got 'abc': the default is 0",
     "seed=1.5": r"seed must be a whole number, got 1.5",
