@@ -268,7 +268,7 @@ def test_arrays_that_are_no_picture(model, array, sentence):
 
 
 def test_load_lists_the_choices():
-    with pytest.raises(MvdiffError, match="unknown recipe 'big'; choose from .*tiny"):
+    with pytest.raises(MvdiffError, match=r"unknown recipe 'big'; choose from .*tiny"):
         mvdiff.load("big")
     with pytest.raises(MvdiffError, match="unknown attention 'x'; choose from depthwise, none"):
         mvdiff.load(overrides=["attention=x"])
