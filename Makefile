@@ -43,10 +43,12 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What the embedded weights were made with. Interrupted, it goes on where it stopped.
+# The recipe of the embedded weights (the model card says how that run differed). Interrupted, it
+# goes on where it stopped. The comma of MIX would end an argument of $(if).
+MIX := 'mix={mesh: 0.65, shape: 0.35}'
 weights: $(STAMP)
 	$(BIN)/mvdiff render shapes=3000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
-	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) $(if $(wildcard $(MESHES)),'mix={mesh: 0.65, shape: 0.35}',)
+	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) $(if $(wildcard $(MESHES)),$(MIX),)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
 
 clean:
