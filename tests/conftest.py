@@ -20,3 +20,13 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not found at '{folder}': this check needs it")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """How near the published model the run came, where golden files were compared."""
+    from agreement import ERRORS
+
+    if ERRORS:
+        terminalreporter.section("relative errors against the golden files")
+        for what, error in ERRORS.items():
+            terminalreporter.write_line(f"{what:<44}{error:.1e}")

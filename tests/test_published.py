@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from agreement import assert_agrees
 from torch import Tensor
 
 from mvdiff.attention import ATTENTION, SlotSpec
@@ -26,7 +27,6 @@ from mvdiff.volumes import VOLUMES, VolumeInputs
 
 GOLDEN = Path(__file__).parent / "golden" / "denoiser.npz"
 VIEWS = [0, 5, 11]
-TOLERANCE = 1e-4
 STRIDES = {1: (6, 8, 8), 2: (4, 4, 4), 4: (3, 2, 2), 8: (2, 1, 1)}
 
 
@@ -135,19 +135,14 @@ def time(model: MultiViewDenoiser, golden: dict[str, Tensor]) -> Tensor:
     return model.time(get_timestep_embedding(steps, 256, True, downscale_freq_shift=0))
 
 
-def assert_agrees(ours: Tensor, theirs: Tensor) -> None:
-    error = (ours.flatten() - theirs.flatten()).norm() / theirs.norm()
-    assert error <= TOLERANCE, f"relative error {error:.2e}"
-
-
 def test_embeddings_and_context(
     model: MultiViewDenoiser, condition: Condition, time: Tensor, golden: dict[str, Tensor]
 ) -> None:
-    assert_agrees(condition.view, golden["view_embedding"])
-    assert_agrees(time, golden["time_embedding"])
+    assert_agrees("view embedding", condition.view, golden["view_embedding"])
+    assert_agrees("time embedding", time, golden["time_embedding"])
     token = condition.token[:, None].expand(-1, 3, -1)
     context = model.project(torch.cat([token, condition.view[:, VIEWS]], dim=-1))
-    assert_agrees(context, golden["context"])
+    assert_agrees("context token", context, golden["context"])
 
 
 def test_encoded_views_volume_and_frusta(
@@ -157,13 +152,13 @@ def test_encoded_views_volume_and_frusta(
     latents = golden["latents"]
     inputs = VolumeInputs(latents, rig, time, condition.view, condition.latent, condition.cameras)
     encoded = model.volume.encode(inputs)[:, [0, 15], :, ::4, ::4]
-    assert_agrees(encoded, golden["encoded_views"])
+    assert_agrees("encoded views", encoded, golden["encoded_views"])
     volume = model.volume.build(inputs)
-    assert_agrees(volume[:, ::2, ::4, ::4, ::4], golden["volume"])
+    assert_agrees("volume", volume[:, ::2, ::4, ::4, ::4], golden["volume"])
     frusta = model.volume.frusta(volume, rig[VIEWS], time, condition.view[:, VIEWS])
     for (factor, (d, h, w)), every in zip(STRIDES.items(), (2, 4, 8, 8), strict=True):
         ours = frusta[factor][0][:, ::every, ::d, ::h, ::w]
-        assert_agrees(ours, golden[f"level{factor}"])
+        assert_agrees(f"frustum level 1/{factor}", ours, golden[f"level{factor}"])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +174,7 @@ def test_noise_prediction(
 ) -> None:
     steps = golden["timestep"].float()
     noise = model(golden["latents"], steps, condition, wanted=VIEWS, guidance=guidance)
-    assert_agrees(noise, golden[key])
+    assert_agrees(f"{key}, small UNet", noise, golden[key])
 
 
 def test_every_published_denoiser_name_is_mapped_once(model: MultiViewDenoiser) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import init_empty_weights
+from agreement import assert_agrees
 from tiny_recipe import toy_config
 from torch import Tensor
 
@@ -22,10 +23,8 @@ from mvdiff.errors import MvdiffError
 from mvdiff.inputs.embed import EMBEDDERS, ClipEmbedder
 from mvdiff.inputs.latents import LATENTS, VAE
 
-TOLERANCE = 1e-4
-#: measured 1.20e-4 (mean) and 1.96e-4 (log-variance), on the object and not on the white around
-#: it. In float64 our encoder gives its float32 result to 2e-6, so rounding here is not the cause.
-POSTERIOR_TOLERANCE = 2.2e-4
+#: between the two memory layouts of a picture, see `test_vae_posterior`
+LAYOUT_TOLERANCE = 3e-4
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +55,21 @@ def clip() -> ClipEmbedder:
     return fill_by_rule(part, "embedder.").eval().requires_grad_(False)
 
 
-def assert_agrees(ours: Tensor, theirs: Tensor, tolerance: float = TOLERANCE) -> None:
-    error = (ours.flatten() - theirs.flatten()).norm() / theirs.norm()
-    assert error <= tolerance, f"relative error {error:.2e}"
-
-
 @pytest.mark.slow
 def test_vae_posterior(vae: VAE, golden: dict[str, Tensor], rgba: Tensor) -> None:
+    """The original's picture came from a (height, width, channel) array, so its channels lie last.
+
+    torch sums GroupNorm's moments less exactly in that layout: the posterior moves by 1e-4 away
+    from its float64 value, with our code as with the original. The layout is the input's.
+    """
+    mean, logvar = vae.posterior(rgba.contiguous(memory_format=torch.channels_last))
+    assert_agrees("VAE mean", mean, golden["vae_mean"])
+    assert_agrees("VAE log-variance", logvar, golden["vae_logvar"])
     mean, logvar = vae.posterior(rgba)
-    assert_agrees(mean, golden["vae_mean"], POSTERIOR_TOLERANCE)
-    assert_agrees(logvar, golden["vae_logvar"], POSTERIOR_TOLERANCE)
+    assert_agrees("VAE mean, channels first", mean, golden["vae_mean"], LAYOUT_TOLERANCE)
+    assert_agrees(
+        "VAE log-variance, channels first", logvar, golden["vae_logvar"], LAYOUT_TOLERANCE
+    )
 
 
 @pytest.mark.slow
@@ -74,18 +78,18 @@ def test_vae_decode(vae: VAE, golden: dict[str, Tensor]) -> None:
     assert alpha is None
     # stored with float16's precision, so ours is rounded the same way
     ours = (rgb * 2 - 1)[..., ::2, ::2].half().float()
-    assert_agrees(ours, golden["decoded_mean_latent"])
+    assert_agrees("VAE decode", ours, golden["decoded_mean_latent"])
 
 
 def test_clip_reads_the_same_pixels(
     clip: ClipEmbedder, golden: dict[str, Tensor], rgba: Tensor
 ) -> None:
-    assert_agrees(clip.pixels(rgba)[..., ::8, ::8], golden["clip_pixels"])
+    assert_agrees("CLIP pixels", clip.pixels(rgba)[..., ::8, ::8], golden["clip_pixels"])
 
 
 @pytest.mark.slow
 def test_clip_embedding(clip: ClipEmbedder, golden: dict[str, Tensor], rgba: Tensor) -> None:
-    assert_agrees(clip(rgba), golden["clip_embed"])
+    assert_agrees("CLIP embedding", clip(rgba), golden["clip_embed"])
 
 
 def test_the_condition_is_the_unscaled_mean() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from agreement import assert_agrees
 from torch import Tensor
 
 from mvdiff import build
@@ -22,7 +23,6 @@ from mvdiff.sampling import sample
 from mvdiff.schedulers import PublishedDDIM
 
 pytestmark = pytest.mark.slow
-TOLERANCE = 1e-4
 
 #: the encoders are replaced by their golden results, so theirs may be small
 ENCODERS = [
@@ -50,11 +50,6 @@ def condition(model: MultiViewDenoiser, golden: dict[str, Tensor], elevation: Te
     model.latents.condition = lambda rgba: golden["input_latent"] / 0.18215
     model.embedder.forward = lambda rgba: golden["clip_embed"].reshape(1, 768)
     return model.condition(torch.zeros(1, 4, 256, 256), torch.rad2deg(elevation.float()))
-
-
-def assert_agrees(ours: Tensor, theirs: Tensor) -> None:
-    error = (ours.flatten() - theirs.flatten()).norm() / theirs.norm()
-    assert error <= TOLERANCE, f"relative error {error:.2e}"
 
 
 class GivenNoise(PublishedDDIM):
@@ -87,7 +82,7 @@ def test_four_joint_steps_over_sixteen_views(shared_dir: Path) -> None:
     )
     assert scheduler.timesteps.tolist() == golden["timesteps"].tolist()[::-1]
     for step, state in enumerate(states):
-        assert_agrees(state, golden["states"][:, step])
+        assert_agrees(f"16 views after step {step + 1} of 4", state, golden["states"][:, step])
 
 
 def test_noise_of_the_full_width(shared_dir: Path) -> None:
@@ -101,4 +96,4 @@ def test_noise_of_the_full_width(shared_dir: Path) -> None:
         known,
         wanted=golden["view_indices"][0].tolist(),
     )
-    assert_agrees(noise, golden["noise_cond"])
+    assert_agrees("noise, full-width UNet", noise, golden["noise_cond"])
