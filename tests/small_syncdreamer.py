@@ -58,3 +58,22 @@ def small_model() -> Any:
 @functools.cache
 def _config() -> Any:
     return small_config()
+
+
+#: fewer levels and blocks on top of SMALL: quick to train, without published names
+QUICK = [
+    "sizes.volume_dims=[8,16]",
+    "sizes.frustum_dims=[8,16]",
+    "sizes.unet_mults=[1,2]",
+    "sizes.unet_blocks=1",
+    "sizes.unet_attention_levels=[1]",
+    'sizes.unet_slots=[middle,"0","1","2","3"]',
+    "latents.blocks=1",
+]
+#: as SMALL, for commands that do not sample
+TRAIN = [override for override in SMALL if not override.startswith(("sampler.", "crop_size"))]
+
+
+def training_config(*overrides: str) -> Any:
+    """The composed config of `train`."""
+    return compose("train", ["recipe=syncdreamer", "data=none", *TRAIN, *overrides])

@@ -18,7 +18,7 @@ from mvdiff.checkpoints.sources import source
 from mvdiff.cli import main
 from mvdiff.config import compose
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.photo import prepare_fit, prepare_published
+from mvdiff.inputs.photo import Photo, prepare_fit, prepare_published
 from mvdiff.sampling import sample
 
 TABLES = Path(__file__).parent / "golden" / "ddim50.npz"
@@ -96,7 +96,7 @@ def test_without_weights_it_says_where_they_are(capsys, tmp_path):
     assert main(["generate", "recipe=syncdreamer", f"image={photo}", out]) == 2
     said = capsys.readouterr().err
     assert "syncdreamer-pretrain.ckpt" in said
-    assert "pass weights=" in said
+    assert "pass checkpoint=" in said
 
 
 def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
@@ -116,6 +116,30 @@ def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
         assert views.images.shape == (16, 3, 64, 64)
     assert latents[None].std() > 0.1
     torch.testing.assert_close(latents[4], latents[None], atol=1e-5, rtol=1e-5)
+
+
+def test_a_sample_does_not_depend_on_its_neighbours_in_the_batch():
+    with pytest.warns(UserWarning, match="not trained"):
+        model = build.pipeline(small_config("weights=rule", "foreground=alpha"))
+    assert model.sampler.guidance == 2.0
+    photo = model.prepare(picture())
+    other = Photo(photo.rgb.flip(-1), photo.alpha.flip(-1))
+
+    def latents(photos: list, elevations: list[float], seeds: list[int]) -> torch.Tensor:
+        states = []
+        model.generate_many(
+            photos, elevations, seeds, callback=lambda step, steps, x: states.append(x)
+        )
+        return states[-1]
+
+    alone = latents([photo], [30.0], [7])[0]
+    for photos, elevations, seeds, place in (
+        ([photo, other], [30.0, 5.0], [7, 8], 0),
+        ([other, other, photo], [-10.0, 60.0, 30.0], [1, 7, 7], 2),
+    ):
+        together = latents(photos, elevations, seeds)
+        torch.testing.assert_close(together[place], alone, atol=1e-5, rtol=1e-5)
+        assert (together[1] - alone).abs().max() > 0.1
 
 
 def test_framing_is_the_published_one_or_the_usual():

@@ -26,6 +26,9 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
+#: slot → its parameters' prefix, and the variant that published checkpoints have weights for
+PUBLISHED = {"attention": ("unet.slots.", "depthwise"), "volume": ("volume.", "concat")}
+
 
 def construct(registry: Registry, config: Mapping[str, Any], **parts: Any) -> Any:
     """The variant `config.name` with the config's other entries and `parts` as arguments.
@@ -182,11 +185,14 @@ def objective(config: Any) -> Objective:
     from .training.objective import Objective
 
     train = config.train
+    if not 1 <= train.views <= config.rig.count:
+        raise MvdiffError(f"train.views must lie in [1, {config.rig.count}], got {train.views}")
     return Objective(
         scheduler=training_scheduler(config),
         views=train.views,
         time_power=train.time_power,
         drop=plain(train.drop),
+        posterior=train.posterior,
     )
 
 
@@ -245,6 +251,8 @@ def pipeline(config: Any) -> Model:
         config.weights,
         config.recipe_name,
         betas=training_scheduler(config).betas,
+        clip=config.get("clip"),
+        swapped=[part for slot, (part, name) in PUBLISHED.items() if config[slot].name != name],
     )
     return Model(
         denoiser=denoiser.to(target).eval().requires_grad_(False),

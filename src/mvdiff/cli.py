@@ -28,15 +28,25 @@ EXAMPLES = {
         "mvdiff generate image=photo.png elevation=20",
         "mvdiff generate image=photos/ samples=4 seed=7 out=results",
         "mvdiff generate image=photo.png attention=none sampler=dpmpp sampler.steps=20",
+        "mvdiff generate recipe=syncdreamer checkpoint=syncdreamer-pretrain.ckpt image=photo.png "
+        "elevation=30",
     ],
     "reconstruct": [
         "mvdiff reconstruct views=outputs/photo/sample-0",
         "mvdiff reconstruct views=strip.png",
     ],
     "render": ["mvdiff render meshes=models/ out=data", "mvdiff render shapes=3000 out=data"],
-    "train": ["mvdiff train data=data out=runs/first", "mvdiff train data=data attention=none"],
+    "train": [
+        "mvdiff train data=data out=runs/first",
+        "mvdiff train data=data attention=none train.steps=5000 train.lr=2e-4",
+        "mvdiff train recipe=syncdreamer weights=zero123.safetensors data=training_examples "
+        "val_data=held_out",
+    ],
     "export": ["mvdiff export run=runs/first out=first.safetensors"],
-    "convert": ["mvdiff convert in=syncdreamer-pretrain.ckpt out=syncdreamer.safetensors"],
+    "convert": [
+        "mvdiff convert in=syncdreamer-pretrain.ckpt out=syncdreamer.safetensors precision=fp16",
+        "mvdiff convert in=zero123-xl.ckpt out=zero123.safetensors",
+    ],
     "evaluate": [
         "mvdiff evaluate pred=outputs/cup/sample-0 truth=data/cup/target",
         "mvdiff evaluate pred=mesh.glb truth=scan.obj",
@@ -169,11 +179,17 @@ def _help(command: str, rest: list[str]) -> str:
     lines = [f"usage: mvdiff {command} key=value …", "", about, "", "Settings (with defaults):"]
     lines += [f"  {line}" for line in settings]
     if "recipe" in slots:
-        recipe = (conf / "recipe" / f"{slots['recipe']}.yaml").read_text()
+        named = [word.removeprefix("recipe=") for word in rest if word.startswith("recipe=")]
+        slots["recipe"] = named[-1] if named else slots["recipe"]
+        file = conf / "recipe" / f"{slots['recipe']}.yaml"
+        recipe = file.read_text() if file.is_file() else ""  # a plugin's is shown by --cfg
         _, more, inner = _read_yaml_comments(recipe)
         slots = {**slots, **inner}
-        shown = ("weights:", "fill:", "sampler_steps:") if command == "generate" else ("sampler_",)
+        shown = ("weights:", "checkpoint:", "clip:", "fill:", "crop_size:", "sampler_steps:")
+        shown = shown if command == "generate" else ("sampler_",)
         lines += [f"  {line}" for line in more if line.startswith(shown)]
+        if command == "train":
+            lines += ["", f"Of recipe {slots['recipe']}:", *_train_settings(recipe)]
     known = groups(load_plugins(rest))
     if slots:
         lines += ["", "Parts (slot=variant, and slot.setting=value; --cfg shows every setting):"]
@@ -182,6 +198,14 @@ def _help(command: str, rest: list[str]) -> str:
             lines.append((f"  {slot}={default}".ljust(28) + f"or {others}" * bool(others)).rstrip())
     lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[command])]
     return "\n".join(lines)
+
+
+def _train_settings(recipe: str) -> list[str]:
+    """The settings in a recipe's section `train:`, as `train.key: value`."""
+    section = recipe.partition("\ntrain:")[2].partition("\n")[2]
+    own = [line[2:] for line in section.splitlines() if line[:2] == "  " and line[2:3] != " "]
+    inner = [line for line in own if not line.startswith("#")]
+    return [f"  train.{line}" for line in _read_yaml_comments("\n".join(inner))[1]]
 
 
 def _read_yaml_comments(text: str) -> tuple[str, list[str], dict[str, str]]:
@@ -197,7 +221,7 @@ def _read_yaml_comments(text: str) -> tuple[str, list[str], dict[str, str]]:
             key, _, rest = line.partition(": ")
             value, _, comment = rest.partition("#")
             shown = value.strip().replace("???", "(required)").replace("null", "-")
-            settings.append(f"{key + ': ' + shown:<28}{comment.strip()}".rstrip())
+            settings.append(f"{key + ': ' + shown + ' ':<28}{comment.strip()}".rstrip())
     return about, settings, slots
 
 

@@ -27,6 +27,10 @@ _PATHS = (
     "held_out",
     "run",
     "in",
+    "cache",
+    "val_data",
+    "checkpoint",
+    "clip",
 )
 
 

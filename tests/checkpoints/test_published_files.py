@@ -205,7 +205,7 @@ def test_zero123_without_a_tensor_is_refused(state):
     del partial["first_stage_model.quant_conv.bias"]
     with pytest.raises(MvdiffError, match=r"'first_stage_model\.quant_conv\.bias' is missing"):
         convert(empty(small_model), partial)
-    with pytest.raises(MvdiffError, match="neither SyncDreamer's nor Zero123's"):
+    with pytest.raises(MvdiffError, match="neither SyncDreamer's, Zero123's nor CLIP's"):
         convert(empty(small_model), {"layer.weight": torch.zeros(2)})
 
 
@@ -221,7 +221,9 @@ def test_convert_writes_what_generate_reads(tmp_path, state, wanted, small_recip
     from mvdiff.commands.convert import run
 
     path, out = lightning(tmp_path / "in.ckpt", state), tmp_path / "out.safetensors"
-    config = OmegaConf.create({"in": str(path), "out": str(out), "precision": precision})
+    config = OmegaConf.create(
+        {"in": str(path), "out": str(out), "precision": precision, "polar": "auto"}
+    )
     assert run(config) == 0
     model = open_model(small_model, str(out), "syncdreamer")
     if precision == "fp32":

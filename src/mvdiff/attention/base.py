@@ -35,16 +35,18 @@ class SlotSpec:
 class Scene:
     """What a slot may look at beside the features.
 
-    cameras: of the views at hand, at the latents' resolution.
+    cameras: of the views at hand, at the latents' resolution; where `index` has a row an
+        object, one an object and view, object by object.
     frusta: features along each camera's rays, by factor.
     time: embedding of the noise level.
-    index: positions of these views in the whole rig.
+    index: positions of these views in the whole rig, shared by the batch or a row an object
+        (training picks views for each object; never given to slots that need all views).
     """
 
     cameras: Cameras
     frusta: Mapping[int, Float[Tensor, "batch view _channel _depth _height _width"]]
     time: Float[Tensor, "batch time"]
-    index: Int[Tensor, "view"]
+    index: Int[Tensor, "view"] | Int[Tensor, "batch view"]
 
 
 class ViewAttention(nn.Module, ABC):

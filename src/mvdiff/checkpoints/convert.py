@@ -1,12 +1,19 @@
-"""Published checkpoints → one file with our names: SyncDreamer whole, Zero123 as a start."""
+"""Published checkpoints → one file with our names.
+
+SyncDreamer whole, Zero123 as a training's start, CLIP as the image tower of another file.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from ..cameras.rigs import spherical
 from ..errors import MvdiffError
+from .clip import clip_weights, is_clip
 from .load import load_published
 from .sources import CLIP, VAE, source
 
@@ -18,22 +25,53 @@ _EMA = "model_ema."
 _CLIP_THERE = "cond_stage_model.model."
 
 
-def convert(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Weights under our names, and their kind: "syncdreamer" or "zero123".
+def convert(
+    model: nn.Module, tensors: Mapping[str, Tensor], *, polar: bool = False
+) -> tuple[dict[str, Tensor], str]:
+    """Weights under our names, and their kind: "syncdreamer", "zero123" or "clip".
 
     model: the recipe `syncdreamer`, on the meta device; it says which names and shapes.
     tensors: of a published file.
-    Raises MvdiffError when the file is neither, or lacks something.
+    polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
+    Raises MvdiffError when the file is none of them, or lacks something.
     """
     if any(name.startswith("spatial_volume.") for name in tensors):
         load_published(model, tensors)
         return dict(model.state_dict()), "syncdreamer"
     if any(name.startswith(_UNET) for name in tensors):
-        return _zero123(model, tensors), "zero123"
+        weights = _zero123(model, tensors)
+        if polar:
+            weights |= fold_polar(model, weights["project.weight"], weights["project.bias"])
+        return weights, "zero123"
+    if is_clip(tensors):
+        return clip_weights(model, tensors), "clip"
     raise MvdiffError(
-        "this is neither SyncDreamer's nor Zero123's checkpoint: expected names that begin with "
-        f"'{_UNET}', the first here is '{next(iter(tensors), 'none')}'"
+        "this is neither SyncDreamer's, Zero123's nor CLIP's checkpoint: expected names that begin "
+        f"with '{_UNET}' or 'visual.', the first here is '{next(iter(tensors), 'none')}'"
     )
+
+
+def fold_polar(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """Stable-Zero123's projection for the camera values of Zero123.
+
+    Both put (elevation difference d, sin, cos, fourth value) behind CLIP's embedding. Zero123's
+    fourth value is 0 at a fixed distance; Stable-Zero123's is the input's polar angle, which is
+    π/2 − e − d where all targets stand at elevation e: linear in d, so the projection takes it
+    over exactly.
+    weight: (context, embedding + 4). bias: (context,).
+    Raises MvdiffError when the model's targets stand at several elevations.
+    """
+    elevation = spherical(model.rig)[1]
+    if not torch.allclose(elevation, elevation[0], atol=1e-4):
+        raise MvdiffError(
+            "Stable-Zero123's camera values can be converted for targets at one elevation only: "
+            "use a ring of cameras"
+        )
+    weight, polar = weight.clone(), weight[:, -1]
+    bias = bias + polar * (math.pi / 2 - float(elevation[0]))
+    weight[:, -4] -= polar
+    weight[:, -1] = 0
+    return {"project.weight": weight, "project.bias": bias}
 
 
 def zero123_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import MvdiffError
 
@@ -62,6 +63,7 @@ def load_into(model: nn.Module, path: str | Path) -> Report:
             f"'{path}' is not a readable safetensors file ({error}): mvdiff loads weights from "
             "safetensors only"
         ) from error
+    check_floating(path, weights)
     own = model.state_dict()
     clash = [n for n in own if n in weights and own[n].shape != weights[n].shape]
     untrained = [name for name in own if name not in weights]
@@ -87,6 +89,16 @@ def load_into(model: nn.Module, path: str | Path) -> Report:
             stacklevel=2,
         )
     return Report(len(weights) - len(unused), tuple(untrained), tuple(unused), metadata)
+
+
+def check_floating(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """MvdiffError when a file holds other numbers than floating-point ones."""
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point():
+            raise MvdiffError(
+                f"'{path}': '{name}' holds {tensor.dtype} numbers, expected floating point: "
+                "quantised weights cannot be loaded"
+            )
 
 
 def _first_fault(own: dict, weights: dict, clash: list[str], strict: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,14 @@ _TEXT = tuple(
         "transformer.",
     )
 )
+#: our prefixes of parts a user may swap → where the published file keeps them
+SWAPPABLE = {
+    "unet.slots.": (
+        "model.diffusion_model.middle_conditions.",
+        "model.diffusion_model.output_conditions.",
+    ),
+    "volume.": ("spatial_volume.",),
+}
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,16 @@ class PublishedReport:
     """What became of a published state dict.
 
     loaded: number of our parameters that were set.
+    untrained: our parameters of swapped parts, which no published file has.
     missing: published names that our model needs and the file lacks.
     unexpected: names of the file that nothing is known about.
     mismatched: (published name, shape in the file, shape needed).
-    ignored: names of the file left out on purpose: buffers and the text tower.
+    ignored: names of the file left out on purpose: buffers, the text tower, swapped parts.
     differences: sentences on buffers that differ from the user's cameras or noise schedule.
     """
 
     loaded: int
+    untrained: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
@@ -82,6 +92,8 @@ def load_published(
     *,
     strict: bool = True,
     betas: Tensor | None = None,
+    swapped: Sequence[str] = (),
+    given: Mapping[str, Tensor] | None = None,
 ) -> PublishedReport:
     """Set a recipe-`syncdreamer` model's parameters from a published state dict.
 
@@ -89,13 +101,20 @@ def load_published(
     built on the meta device. Cameras and schedules of the file never enter the model.
     strict: raise when anything is missing, unknown or of another shape; otherwise load the rest.
     betas: of the user's noise schedule, to be compared.
+    swapped: of `SWAPPABLE`, the parts that are not the published ones: they keep their values.
+    given: weights under our names that replace the file's, such as CLIP's own file.
     Raises MvdiffError (strict) before anything has been loaded.
     """
-    own = model.state_dict(keep_vars=True)
+    own, given = model.state_dict(keep_vars=True), dict(given or {})
+    untrained = [name for name in own if name.startswith(tuple(swapped))]
     used, weights, missing, mismatched = set(), {}, [], []
     for name, parameter in own.items():
+        if name in untrained:
+            continue
         origin, shape = source(name), tuple(parameter.shape)
         used.add(origin.name)
+        if name in given:
+            continue
         if origin.name not in state_dict:
             missing.append(origin.name)
         elif not origin.fits(state_dict[origin.name], shape):
@@ -103,10 +122,12 @@ def load_published(
             mismatched.append((origin.name, theirs, origin.shape(shape)))
         else:
             weights[name] = origin
+    known = (*_TEXT, *(place for part in swapped for place in SWAPPABLE[part]))
     rest = [name for name in state_dict if name not in used]
-    ignored = [n for n in rest if n in _BUFFERS or n.startswith(_TEXT)]
+    ignored = [n for n in rest if n in _BUFFERS or n.startswith(known)]
     report = PublishedReport(
-        loaded=len(weights),
+        loaded=len(weights) + len(given),
+        untrained=tuple(untrained),
         missing=_once(missing),
         unexpected=_once(n for n in rest if n not in ignored),
         mismatched=_once(mismatched),
@@ -118,7 +139,8 @@ def load_published(
             f"this is not a SyncDreamer checkpoint for this recipe: {report.fault()}; use the "
             "published file, and the sizes it was trained with"
         )
-    assign(model, {name: _taken(weights[name], state_dict, own[name]) for name in weights})
+    taken = {name: _taken(weights[name], state_dict, own[name]) for name in weights}
+    assign(model, taken | given)
     return report
 
 

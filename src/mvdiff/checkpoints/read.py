@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import MvdiffError
+from .torchscript import is_torchscript, read_torchscript
+
+#: what torch, pickle and zipfile raise on a file that is not whole
+_DAMAGED = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    EOFError,
+    OSError,
+)
 
 
 class _StandIn:
@@ -37,6 +53,8 @@ class _StandIn:
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a .safetensors, .ckpt or .pt file, and a safetensors header's metadata.
+
+    A .pt file may be a TorchScript archive, as OpenAI's CLIP is.
 
     Tensors are mapped, not read: memory is used when they are. Nothing in the file is
     executed; classes it names become inert stand-ins, and Python's own are refused.
@@ -74,9 +92,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path) -> Any:
     try:
+        if is_torchscript(path):
+            return read_torchscript(path)
         with _inert_classes(path):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise MvdiffError(_why(path, str(error))) from error
     return found if isinstance(found, Mapping) else {}
 

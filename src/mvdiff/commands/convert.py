@@ -22,16 +22,27 @@ def run(config: Any) -> int:
         raise MvdiffError(f"weights are written as .safetensors, got out='{out}'")
     if config.precision not in ("fp32", "fp16"):
         raise MvdiffError(f"precision must be fp32 or fp16, got '{config.precision}'")
+    polar = config.polar
+    if polar == "auto":
+        plain = source.name.lower().replace("-", "").replace("_", "")
+        polar = "stablezero123" in plain
+    if not isinstance(polar, bool):
+        raise MvdiffError(f"polar must be auto, true or false, got '{polar}'")
     tensors, _ = read_weights(source)
     recipe = compose("generate", ["recipe=syncdreamer", "image=none"])
     try:
-        weights, kind = convert(empty(lambda: build.model(recipe)), tensors)
+        weights, kind = convert(empty(lambda: build.model(recipe)), tensors, polar=polar)
     except MvdiffError as error:
         raise MvdiffError(f"'{source}': {error}") from error
     metadata = {"mvdiff": __version__, "mvdiff_kind": kind, "recipe": "syncdreamer"}
     save_weights(weights, out, metadata, precision=config.precision)
-    use = (
-        "recipe=syncdreamer weights=" + str(out) if kind == "syncdreamer" else "a training's start"
-    )
+    use = {
+        "syncdreamer": f"use it with recipe=syncdreamer checkpoint={out}",
+        "zero123": f"start a training with mvdiff train recipe=syncdreamer weights={out}",
+        "clip": f"use it beside a checkpoint with clip={out}",
+    }[kind]
+    if kind == "zero123":
+        fourth = "the polar angle, as Stable-Zero123's" if polar else "zero, as Zero123's"
+        use += f"; its 4th camera value was taken to be {fourth} (polar=…)"
     print(f"{kind}: {len(weights)} tensors → {out} ({out.stat().st_size / 1e6:.1f} MB); {use}")
     return 0

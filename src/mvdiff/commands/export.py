@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from torch import Tensor
+
+from .. import __version__, build
 from ..errors import MvdiffError
 
 
 def run(config: Any) -> int:
-    """Write the newest checkpoint's EMA weights with what made them in the header."""
+    """Write the newest checkpoint's EMA weights with what made them in the header.
+
+    Weights that the run kept frozen are taken from the file it started from.
+    """
     from safetensors.torch import load_file
 
     from ..training.state import latest_checkpoint, save_weights
@@ -29,6 +34,25 @@ def run(config: Any) -> int:
         "config": json.dumps(state.get("config", {})),
     }
     weights = load_file(checkpoint / "ema.safetensors")
+    if state.get("base"):
+        weights |= _frozen(state, weights, config.weights or state["base"]["weights"])
     save_weights(weights, out, metadata, precision=config.precision)
     print(f"step {state['step']} of '{config.run}' → {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dict[str, Tensor]:
+    """What the checkpoint lacks, from where the run took it; MvdiffError if that has changed."""
+    from omegaconf import OmegaConf
+
+    from ..checkpoints.start import digest, start_model
+
+    recipe = OmegaConf.create(state["config"])
+    model = start_model(lambda: build.model(recipe), path, recipe.recipe_name).model
+    rest = {n: p.detach() for n, p in model.named_parameters() if n not in trained}
+    if digest(rest) != state["base"]["sha256"]:
+        raise MvdiffError(
+            f"'{path}' does not hold the frozen weights this run was trained upon: pass the file "
+            "it started from as weights="
+        )
+    return rest

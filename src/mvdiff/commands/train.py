@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import build
+from .. import build, build_training
 from ..errors import MvdiffError
 
 
 def run(config: Any) -> int:
     """Train as the config says; goes on from a checkpoint in `out`."""
-    from ..data.dataset import Batches, MultiViewSet
+    from ..checkpoints.start import digest, start_model
+    from ..data.dataset import Batches
+    from ..training.devices import place
+    from ..training.groups import frozen
     from ..training.loop import train
-    from ..training.validate import make_validation
 
-    data = MultiViewSet(config.data, split="train")
-    if data.view_count != config.rig.count or data.size != config.size:
-        raise MvdiffError(
-            f"the recipe wants {config.rig.count} views of {config.size}², '{config.data}' has "
-            f"{data.view_count} of {data.size}²: render it again with those"
-        )
+    here = place(config.device)
+    data = build_training.training_data(config, config.data, "train")
+    validate = _validation(config)
+    objective = build.objective(config)
     torch.manual_seed(config.seed)
-    model = build.model(config)
+    weights = _weights(config)
+    start = start_model(lambda: build.model(config), weights, config.recipe_name)
+    model = start.model
+    groups = build_training.param_groups(config, model)
+    fixed = frozen(model)
+    _check_start(config, weights, start.untrained, fixed)
+    if start.said and here[0] == 0:
+        print(start.said)
+    if config.activation_checkpointing:
+        for module in model.modules():
+            if hasattr(module, "checkpointing"):
+                module.checkpointing = True
+    material = _encoded(config, model, data, *here)
     settings = config.train
-    validate = None
-    if config.validate_every:
-        held_out = MultiViewSet(config.data, split="val")
-        validate = make_validation(held_out, build.sampler(config), config.validate_objects)
     result = train(
         model,
-        build.objective(config),
-        Batches(data, mix=build.plain(config.mix)),
+        objective,
+        Batches(material, augment=build_training.augment(config), mix=build.plain(config.mix)),
         out=Path(config.out),
         steps=settings.steps,
         batch_size=settings.batch,
@@ -47,6 +57,7 @@ def run(config: Any) -> int:
         precision=settings.precision,
         seed=config.seed,
         accumulate=config.accumulate,
+        param_groups=groups,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         validate=validate,
@@ -56,5 +67,90 @@ def run(config: Any) -> int:
         tensorboard=config.tensorboard,
         device=config.device,
         config=build.plain(config),
+        base={"weights": str(weights), "sha256": digest(fixed)} if fixed else None,
     )
     return 130 if result.interrupted else 0
+
+
+def _validation(config: Any) -> Any:
+    """The validation function, or None where none is wanted."""
+    from ..data.published import is_published
+    from ..training.validate import make_validation
+
+    if not config.validate_every:
+        return None
+    root = config.data if config.val_data is None else config.val_data
+    if config.val_data is None and isinstance(root, str) and is_published(root):
+        raise MvdiffError(
+            "the published layout holds no objects out for validation: pass "
+            "val_data=FOLDER with others, or validate_every=0"
+        )
+    held_out = build_training.training_data(config, root, "val")
+    return make_validation(held_out, build.sampler(config), config.validate_objects)
+
+
+def _weights(config: Any) -> str | None:
+    """What to start from: `weights=`, or `checkpoint=` where a recipe calls it so."""
+    for given in (config.weights, config.get("checkpoint")):
+        if given not in (None, "none"):
+            return str(given)
+    return None
+
+
+def _check_start(
+    config: Any, weights: str | None, untrained: tuple[str, ...], fixed: dict[str, Any]
+) -> None:
+    """What is frozen must come from a file: noise that is never trained teaches nothing."""
+    random = [name for name in untrained if name in fixed]
+    if random and weights is None:
+        raise MvdiffError(
+            f"recipe '{config.recipe_name}' keeps most of its weights frozen ('{random[0]}', …): "
+            "pass the ones to start from, weights=zero123.safetensors (mvdiff convert "
+            "in=zero123-xl.ckpt out=zero123.safetensors), or train everything with train.groups=[]"
+        )
+    if random:
+        raise MvdiffError(
+            f"'{random[0]}' is frozen, yet '{weights}' does not have it: add it to "
+            "train.groups, or start from weights that have it"
+        )
+
+
+def _encoded(
+    config: Any, model: Any, data: Any, process: int, processes: int, device: torch.device
+) -> Any:
+    """The data, encoded once where its encoders are frozen; made here on first use."""
+    from ..data.encoded import EncodedSet
+
+    if config.cache == "none":
+        return data
+    encoders = build_training.encoders(config, model, device)
+    if isinstance(encoders, str):
+        if config.cache != "auto":
+            raise MvdiffError(f"cache={config.cache} has nothing to keep: {encoders}")
+        return data
+    root = build.plain(config.data)
+    folder = config.cache if config.cache != "auto" else root if isinstance(root, str) else root[0]
+    encoded = EncodedSet(data, encoders, folder, config.cache_precision)
+    if encoded.missing():
+        if process == 0:
+            print(f"encoding {len(data)} objects once, into '{encoded.folder}'", flush=True)
+        encoded.encode(
+            process=process, processes=processes, progress=_Progress() if process == 0 else None
+        )
+    return encoded
+
+
+class _Progress:
+    """A line every so often: how much is done, and how long the rest will take."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self.every, self.begun = every, time.monotonic()
+        self.last = self.begun
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last < self.every and done < total:
+            return
+        self.last = now
+        left = (now - self.begun) / done * (total - done)
+        print(f"encoded {done} of {total} objects  left {left:.0f} s", flush=True, file=sys.stdout)

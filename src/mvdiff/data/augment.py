@@ -38,6 +38,12 @@ class Draw:
     scale: float
     shift: tuple[float, float]
 
+    @property
+    def turns_only(self) -> bool:
+        """Whether the pictures stay as they are, in another order at most."""
+        still = self.gamma == self.scale == 1 and self.shift == (0.0, 0.0) and not self.mirror
+        return bool(still and (self.matrix == np.eye(3)).all())
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -80,6 +86,11 @@ class Augment:
     def none() -> Augment:
         """No change at all, for validation."""
         return Augment(roll=False, mirror=0.0, colour=0.0, shift=0.0, scale=0.0)
+
+    @property
+    def turns_only(self) -> bool:
+        """Whether pictures stay as they are, so that they can be encoded beforehand."""
+        return not (self.mirror or self.colour or self.shift or self.scale)
 
     def draw(self, random: np.random.Generator, views: int) -> Draw:
         """The numbers of one object with `views` target views.
@@ -154,6 +165,15 @@ def apply(
         views[part] = change(targets[part])
         photo[part] = change(photos[part, None])[:, 0]
     return views, _move(photo, draws)
+
+
+def white(
+    pictures: UInt8[Tensor, "picture 4 height width"],
+) -> Float[Tensor, "picture 4 height width"]:
+    """Straight RGBA bytes → colours on white and alpha, in [0, 1]; what `apply` makes unchanged."""
+    planes = pictures.float().div_(255)
+    planes[:, :3].sub_(1).mul_(planes[:, 3:]).add_(1)
+    return planes
 
 
 class _Recolour:

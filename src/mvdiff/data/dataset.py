@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ from .augment import Augment, Draw, apply, view_order
 from .order import Order
 from .packed import pack
 
-__all__ = ["Batch", "Batches", "MultiViewSet", "Sample", "pack"]
+__all__ = ["Batch", "Batches", "MultiViewSet", "ObjectSet", "Sample", "pack"]
 
 
 @dataclass(frozen=True)
@@ -67,39 +70,34 @@ class Batch:
         )
 
 
-class MultiViewSet(torch.utils.data.Dataset[Sample]):
-    """The objects of a split, memory-mapped.
+class ObjectSet(torch.utils.data.Dataset[Sample], ABC):
+    """Objects with target views and inputs, however they are stored.
 
-    root: a folder written by `mvdiff render`, or several that share size and view count.
-    split: "train" or "val". threads: used to pack PNGs the first time.
-    Raises MvdiffError when a folder is unusable or they do not fit together.
+    names, sources, families: one entry an object.
+    view_count, size: of the target views; side in pixels.
+    fingerprint: another one when the objects or their pictures may be others.
     """
 
-    def __init__(
-        self, root: str | Path | Sequence[str | Path], split: str = "train", *, threads: int = 4
-    ) -> None:
-        roots = [root] if isinstance(root, str | Path) else list(root)
-        self._packs = [pack(r, split, threads=threads) for r in roots]
-        shapes = {p.pixels.shape[2:] for p in self._packs}
-        if len(shapes) != 1:
-            raise MvdiffError(
-                f"rendered folders must share view count and size; got {sorted(shapes)} as "
-                "(views, channels, height, width): render them alike"
-            )
-        self.view_count, _, self.size, _ = shapes.pop()
-        self._rows = [(p, row) for p in self._packs for row in range(len(p.names))]
-        self.names = tuple(name for p in self._packs for name in p.names)
-        self.sources = tuple(source for p in self._packs for source in p.sources)
-        self.families = tuple(family for p in self._packs for family in p.families)
+    names: tuple[str, ...]
+    sources: tuple[str, ...]
+    families: tuple[str, ...]
+    view_count: int
+    size: int
+    fingerprint: str
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample:
-        packed, row = self._rows[index]
-        pixels = torch.from_numpy(np.array(packed.pixels[row]))
-        elevation = torch.from_numpy(packed.elevation[row].copy())
-        return Sample(pixels[0], pixels[1], elevation, self.names[index])
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @abstractmethod
+    def read(
+        self, index: int, order: Sequence[int]
+    ) -> tuple[
+        UInt8[np.ndarray, "view 4 height width"], UInt8[np.ndarray, "4 height width"], float
+    ]:
+        """Targets in this order, the input at the first one's azimuth, its elevation (degrees)."""
 
     def batch(
         self,
@@ -126,35 +124,89 @@ class MultiViewSet(torch.utils.data.Dataset[Sample]):
         photos = np.empty((n, *shape), dtype=np.uint8)
         elevation = np.empty(n, dtype=np.float32)
         for k, (index, draw) in enumerate(zip(indices, draws, strict=True)):
-            packed, row = self._rows[index]
             order = view_order(self.view_count, draw.roll, draw.mirror)
+            views, photo, elevation[k] = self.read(index, order)
             across = slice(None, None, -1 if draw.mirror else 1)
-            targets[k] = packed.pixels[row, 0, :, :, :, across][order]
-            photos[k] = packed.pixels[row, 1, order[0], :, :, across]
-            elevation[k] = packed.elevation[row, order[0]]
-        views, photo = apply(_move(targets, device), _move(photos, device), draws)
+            targets[k], photos[k] = views[..., across], photo[..., across]
+        pictures, photo = apply(move(targets, device), move(photos, device), draws)
         names = tuple(self.names[i] for i in indices)
-        return Batch(views, photo, _move(elevation, device), names)
+        return Batch(pictures, photo, move(elevation, device), names)
 
 
-def _move(array: np.ndarray, device: torch.device | str) -> Tensor:
+class MultiViewSet(ObjectSet):
+    """The objects of a split of a folder written by `mvdiff render`, memory-mapped.
+
+    root: a folder written by `mvdiff render`, or several that share size and view count.
+    split: "train" or "val". threads: used to pack PNGs the first time.
+    Raises MvdiffError when a folder is unusable or they do not fit together.
+    """
+
+    def __init__(
+        self, root: str | Path | Sequence[str | Path], split: str = "train", *, threads: int = 4
+    ) -> None:
+        roots = [root] if isinstance(root, str | Path) else list(root)
+        self._packs = [pack(r, split, threads=threads) for r in roots]
+        shapes = {p.pixels.shape[2:] for p in self._packs}
+        if len(shapes) != 1:
+            raise MvdiffError(
+                f"rendered folders must share view count and size; got {sorted(shapes)} as "
+                "(views, channels, height, width): render them alike"
+            )
+        self.view_count, _, self.size, _ = shapes.pop()
+        self._rows = [(p, row) for p in self._packs for row in range(len(p.names))]
+        self.names = tuple(name for p in self._packs for name in p.names)
+        self.sources = tuple(source for p in self._packs for source in p.sources)
+        self.families = tuple(family for p in self._packs for family in p.families)
+        packs = "".join(p.version for p in self._packs)
+        self.fingerprint = hashlib.sha256(packs.encode()).hexdigest()
+
+    def __getitem__(self, index: int) -> Sample:
+        packed, row = self._rows[index]
+        pixels = torch.from_numpy(np.array(packed.pixels[row]))
+        elevation = torch.from_numpy(packed.elevation[row].copy())
+        return Sample(pixels[0], pixels[1], elevation, self.names[index])
+
+    def read(
+        self, index: int, order: Sequence[int]
+    ) -> tuple[
+        UInt8[np.ndarray, "view 4 height width"], UInt8[np.ndarray, "4 height width"], float
+    ]:
+        packed, row = self._rows[index]
+        first = order[0]
+        views, photo = packed.pixels[row, 0][list(order)], packed.pixels[row, 1, first]
+        return views, photo, float(packed.elevation[row, first])
+
+
+def move(array: np.ndarray, device: torch.device | str) -> Tensor:
+    """An array as a tensor on a device, without waiting for a GPU."""
     tensor = torch.from_numpy(array)
     if torch.device(device).type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
+@runtime_checkable
+class Material(Protocol):
+    """What batches are made of; an `ObjectSet`, or one that was encoded beforehand."""
+
+    sources: tuple[str, ...]
+    view_count: int
+
+    def assemble(self, indices: Sequence[int], draws: list[Draw], device: Any) -> Any: ...
+
+
 class Batches:
     """Training batches: a pure function of (seed, step, share), nothing to save or replay.
 
-    data: the objects. augment: how they are changed.
+    data: the objects, as pictures or encoded already. augment: how they are changed; None as in
+        the embedded model's recipe.
     mix: shares by source, such as `{"mesh": 0.7, "shape": 0.3}`; without it, every object is
         seen equally often.
     """
 
     def __init__(
         self,
-        data: MultiViewSet,
+        data: Material,
         *,
         augment: Augment | None = None,
         mix: Mapping[str, float] | None = None,
@@ -172,12 +224,13 @@ class Batches:
         shard: int = 0,
         shards: int = 1,
         device: torch.device | str = "cpu",
-    ) -> Batch:
+    ) -> Any:
         """Share `shard` of `shards` of the batch of a step (counted from 0).
 
         The whole batch is samples `step * batch_size …` of the run. Which object a sample is
         and how it is changed depends on (seed, its number) alone, so that shares put together
-        are the batch of one process. Raises MvdiffError when the batch cannot be shared evenly.
+        are the batch of one process: a `Batch`, or what `data.assemble` makes instead.
+        Raises MvdiffError when the batch cannot be shared evenly.
         """
         if batch_size % shards:
             raise MvdiffError(

@@ -33,6 +33,7 @@ class Packed:
     pixels: straight RGBA, memory-mapped; axis 1 is (target, input).
     elevation: of the inputs, degrees.
     names, sources, families: one entry an object, as in the index.
+    version: another one for another index or pictures packed anew.
     """
 
     pixels: UInt8[np.ndarray, "object 2 view 4 height width"]
@@ -40,6 +41,7 @@ class Packed:
     names: tuple[str, ...]
     sources: tuple[str, ...]
     families: tuple[str, ...]
+    version: str
 
 
 def read_index(root: str | Path) -> tuple[dict, str]:
@@ -89,6 +91,7 @@ def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False)
         names=tuple(str(o["name"]) for o in objects),
         sources=tuple(str(o.get("source", "")) for o in objects),
         families=tuple(str(o.get("family", "")) for o in objects),
+        version=f"{split}-{digest}-{(folder / 'pixels.npy').stat().st_mtime_ns}",
     )
 
 

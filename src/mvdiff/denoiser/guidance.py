@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,13 +44,17 @@ def drop(
     latent: float,
     volume: float,
     token: float,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
 ) -> Condition:
     """Drop conditions at random, object by object (SyncDreamer's training: 5 % each).
 
     One draw an object decides: the four probabilities are shares of the same interval.
+    generator: one for all objects in turn, or one an object.
     """
-    draw = torch.rand(len(condition.token), generator=generator).to(condition.token.device)
+    count = len(condition.token)
+    generators = [generator] * count if isinstance(generator, torch.Generator) else generator
+    draw = torch.cat([torch.rand(1, generator=g) for g in generators])
+    draw = draw.to(condition.token.device)
     limits = torch.tensor([everything, latent, volume, token]).cumsum(0).tolist()
     drop_all = draw < limits[0]
     drop_latent = drop_all | ((draw >= limits[0]) & (draw < limits[1]))

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..attention.base import Scene
 from ..cameras.camera import Cameras
 from ..cameras.rigs import look_at, spherical
+from ..errors import MvdiffError
 from ..inputs.embed import Embedder
 from ..inputs.latents import Latents
 from ..volumes.base import Volume, VolumeInputs
@@ -71,25 +72,34 @@ class MultiViewDenoiser(nn.Module):
 
         photo: RGBA in [0, 1] on white, of the rig's size. elevation: its camera's, degrees.
         """
-        rig = self.rig.to(photo.device)
+        return self.condition_from(self.embedder(photo), self.latents.condition(photo), elevation)
+
+    def condition_from(
+        self,
+        token: Float[Tensor, "batch embedding"],
+        latent: Float[Tensor, "batch channel h w"],
+        elevation: Float[Tensor, "batch"],
+    ) -> Condition:
+        """As `condition`, from pictures that are embedded and encoded already."""
+        rig = self.rig.to(token.device)
         azimuth, target_elevation, distance = spherical(rig)
         cameras = look_at(
-            [float(torch.rad2deg(azimuth[0]))] * len(photo),
+            [float(torch.rad2deg(azimuth[0]))] * len(token),
             elevation.tolist(),
             distance=float(distance[0]),
             size=self.rig.height,
             projection=self.rig.projection,
-        ).to(photo.device)
+        ).to(token.device)
         cameras = Cameras(
             rig.K[:1].expand_as(cameras.K), cameras.w2c, rig.height, rig.width, rig.projection
         )
         d_elevation = torch.deg2rad(elevation.to(rig.K))[:, None] - target_elevation
         d_azimuth = (azimuth - azimuth[0]).expand_as(d_elevation)
         zero = torch.zeros_like(d_elevation)
-        ones = torch.ones(len(photo), device=photo.device)
+        ones = torch.ones(len(token), device=token.device)
         return Condition(
-            token=self.embedder(photo),
-            latent=self.latents.condition(photo),
+            token=token,
+            latent=latent,
             view=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
             cameras=cameras.resize(self.latent_size),
             keep_token=ones,
@@ -103,7 +113,7 @@ class MultiViewDenoiser(nn.Module):
         timestep: Float[Tensor, "batch"],
         condition: Condition,
         *,
-        wanted: Sequence[int] | None = None,
+        wanted: Sequence[int] | Int[Tensor, "batch wanted"] | None = None,
         batch_views: int | None = None,
         guidance: float = 1.0,
     ) -> Float[Tensor, "batch wanted channel height width"]:
@@ -111,7 +121,7 @@ class MultiViewDenoiser(nn.Module):
 
         noisy: latents of ALL views at one noise level per object.
         timestep: of the noise schedule, one an object.
-        wanted: positions in the rig; default all.
+        wanted: positions in the rig, for all objects or a row an object; default all.
         batch_views: views the UNet takes at a time, to save memory; the result is the same.
             Ignored by attention that needs all views at once.
         guidance: 1 is the conditional answer alone.
@@ -122,15 +132,18 @@ class MultiViewDenoiser(nn.Module):
         volume = self.volume.build(
             VolumeInputs(noisy, cameras, time, condition.view, condition.latent, condition.cameras)
         )
-        index = torch.arange(len(self.rig)) if wanted is None else torch.tensor(list(wanted))
-        chunk = len(index) if self.all_views or not batch_views else batch_views
+        index = torch.as_tensor(range(len(self.rig)) if wanted is None else wanted)
+        if index.ndim == 2 and self.all_views:
+            raise MvdiffError("attention that needs all views needs the same views of each object")
+        chunk = index.shape[-1] if self.all_views or not batch_views else batch_views
         parts = []
-        for some in index.split(chunk):
-            frusta = self.volume.frusta(volume, cameras[some], time, condition.view[:, some])
-            scene = Scene(cameras[some], frusta, time, some)
-            out = self._denoise(noisy[:, some], timestep, condition, scene)
+        for some in index.split(chunk, dim=-1):
+            these, x = cameras[some.flatten()], _pick(noisy, some)
+            frusta = self.volume.frusta(volume, these, time, _pick(condition.view, some))
+            scene = Scene(these, frusta, time, some)
+            out = self._denoise(x, timestep, condition, scene)
             if guidance != 1.0:
-                free = self._denoise(noisy[:, some], timestep, condition.unconditional(), scene)
+                free = self._denoise(x, timestep, condition.unconditional(), scene)
                 out = guide(out, free, guidance)
             parts.append(out)
         return torch.cat(parts, dim=1)
@@ -140,7 +153,7 @@ class MultiViewDenoiser(nn.Module):
         frusta = {factor: f * keep.to(f.dtype) for factor, f in scene.frusta.items()}
         scene = Scene(scene.cameras, frusta, scene.time, scene.index)
         # each view's token: the picture's embedding with that view's relative pose
-        view = cond.view[:, scene.index]
+        view = _pick(cond.view, scene.index)
         token = cond.token[:, None].expand(-1, view.shape[1], -1)
         context = self.project(torch.cat([token, view.to(token.dtype)], dim=-1))
         context = context * cond.keep_token[:, None, None].to(context.dtype)
@@ -148,3 +161,8 @@ class MultiViewDenoiser(nn.Module):
         latent = latent[:, None].expand(-1, view.shape[1], -1, -1, -1)
         x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
         return self.unet(x, timestep, context[:, :, None], scene)
+
+
+def _pick(x: Tensor, index: Tensor) -> Tensor:
+    """Views at `index`: the same of every object, or a row an object."""
+    return x[:, index] if index.ndim == 1 else x[torch.arange(len(x))[:, None], index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
@@ -14,6 +15,7 @@ from diffusers.models.upsampling import Upsample2D
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import Scene, ViewAttention
 
@@ -28,7 +30,11 @@ class SlotUNet(nn.Module):
     heads, context_dim: of those. groups: of every GroupNorm.
     slots: names that get a module: "middle", or the decoder block's number "0", "1", ….
     make_slot: (name, channels, factor) → module.
+    Set `checkpointing` to compute blocks and slots again in the backward pass instead of keeping
+    what happened inside them: the same gradients for less memory and more time.
     """
+
+    checkpointing = False
 
     def __init__(
         self,
@@ -120,14 +126,19 @@ class SlotUNet(nn.Module):
 
         skips = [x]
         for block in self.down:
-            x = _run(block, x, time, context)
+            x = self._call(_run, block, x, time, context)
             skips.append(x)
-        x = _run(self.middle, x, time, context)
-        x = self._slot("middle", x, scene, batch)
+        x = self._call(_run, self.middle, x, time, context)
+        x = self._call(self._slot, "middle", x, scene, batch)
         for number, block in enumerate(self.up):
-            x = _run(block, torch.cat([x, skips.pop()], dim=1), time, context)
-            x = self._slot(str(number), x, scene, batch)
+            x = self._call(_run, block, torch.cat([x, skips.pop()], dim=1), time, context)
+            x = self._call(self._slot, str(number), x, scene, batch)
         return rearrange(self.out(x), "(b v) c h w -> b v c h w", b=batch)
+
+    def _call(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *arguments, use_reentrant=False)
+        return function(*arguments)
 
     def _slot(self, name: str, x: Tensor, scene: Scene, batch: int) -> Tensor:
         if name not in self.slots:

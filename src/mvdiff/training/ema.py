@@ -12,12 +12,14 @@ class Ema:
     """An exponential moving average of a model's weights, kept as a model of its own.
 
     The decay warms up: after k updates it is `min(decay, (1 + k) / (10 + k))`, so that early
-    averages are not full of the random start. `module` is ready to use, in evaluation mode.
+    averages are not full of the random start. `module` is ready to use, in evaluation mode; it
+    shares the frozen parameters with the model, which need no memory of their own.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+        self.module = copy.deepcopy(model, shared).eval().requires_grad_(False)
 
     def decay_at(self, step: int) -> float:
         """The decay of the update after `step` earlier ones."""

@@ -13,15 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from ..data.dataset import Batch
+from ..data.encoded import EncodedBatch
 from ..errors import MvdiffError
+from .devices import PRECISIONS, make_accelerator
+from .devices import channels_last as use_channels_last
 from .ema import Ema
+from .groups import rest_frozen_parts
 from .meter import Meter
 from .optim import SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
 from .state import Checkpoints, Damaged, latest_checkpoint, read_checkpoint
 
-Objective = Callable[[nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
-
-_PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+AnyBatch = Batch | EncodedBatch
+Objective = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Settings:
         for name, least in (("steps", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise MvdiffError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name, choices in (("schedule", SCHEDULES), ("precision", _PRECISIONS)):
+        for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise MvdiffError(
                     f"unknown {name} '{getattr(self, name)}'; choose from {', '.join(choices)}"
@@ -66,7 +69,7 @@ class Engine:
 
     model: moved to the device and trained in place.
     out, keep: where checkpoints go and how many stay. param_groups: as in `loop.train`.
-    config: kept in the checkpoints. say: prints one line for people.
+    config: kept in the checkpoints. base: as in `loop.train`. say: prints one line for people.
     """
 
     def __init__(
@@ -80,10 +83,12 @@ class Engine:
         channels_last: bool,
         param_groups: list[dict[str, Any]] | None,
         config: Mapping[str, Any],
+        base: Mapping[str, str] | None,
         say: Callable[[str], None],
     ) -> None:
         self.settings, self.config, self.out, self.say = settings, dict(config), out, say
-        self.accelerator = accelerator = _accelerator(settings.precision, device)
+        self.base = dict(base) if base else None
+        self.accelerator = accelerator = make_accelerator(settings.precision, device)
         self.shards = accelerator.num_processes * settings.accumulate
         if settings.batch_size % self.shards:
             raise MvdiffError(
@@ -96,8 +101,9 @@ class Engine:
         #: Whether reading a figure each step costs nothing.
         self.eager = self.device.type == "cpu"
         self.model = model.to(self.device).train()
+        rest_frozen_parts(model)
         if channels_last:
-            _channels_last(model)
+            use_channels_last(model)
         self.optimizer = make_optimizer(
             model,
             lr=settings.lr,
@@ -134,7 +140,7 @@ class Engine:
                 self.say(f"note: {error}; trying the one before")
 
     def _load(self, path: Path) -> None:
-        optimizer, state = read_checkpoint(path, self.model, self.ema.module)
+        optimizer, state = read_checkpoint(path, self.model, self.ema.module, self.base)
         load_optimizer(self.optimizer, optimizer["optimizer"], path)
         self._scaler = optimizer["scaler"]
         self.meter.load(state["meter"])
@@ -158,7 +164,7 @@ class Engine:
         """Which share of the whole batch is this process's accumulation step `micro`."""
         return self.accelerator.process_index * self.settings.accumulate + micro
 
-    def update(self, batches: Iterator[Batch]) -> float | None:
+    def update(self, batches: Iterator[AnyBatch]) -> float | None:
         """One step; returns the loss where reading it is free, else None."""
         settings, accelerator = self.settings, self.accelerator
         for group in self.optimizer.param_groups:
@@ -167,7 +173,7 @@ class Engine:
         for micro in range(settings.accumulate):
             batch, share = next(batches), self.shard(micro)
             torch.manual_seed(seed_of(settings.seed, 3, self.step, share))
-            generator = torch.Generator().manual_seed(seed_of(settings.seed, 4, self.step, share))
+            generator = torch.Generator().manual_seed(seed_of(settings.seed, 4, self.step))
             # Processes exchange gradients once a step, with the last part.
             last = micro == settings.accumulate - 1
             quiet = contextlib.nullcontext() if last else accelerator.no_sync(self._wrapped)
@@ -222,6 +228,7 @@ class Engine:
             state = {
                 "settings": asdict(self.settings),
                 "config": self.config,
+                **({"base": self.base} if self.base else {}),
                 "meter": self.meter.state(),
                 "torch": torch.__version__,
             }
@@ -239,34 +246,5 @@ class _Step(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: AnyBatch, generator: torch.Generator) -> dict[str, Tensor]:
         return dict(self.objective(self.model, batch, generator))
-
-
-def _accelerator(precision: str, device: str) -> Any:
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState, PartialState
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise MvdiffError(f"device must be auto, cpu or cuda, got '{device}'")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MvdiffError("device=cuda, but torch sees no CUDA device: use device=auto or cpu")
-    # The state is shared by a process's accelerators: without this, a second run here would
-    # be held to the first one's device and precision.
-    if PartialState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    # Dropped conditions leave some parameters without gradient in some steps.
-    ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
-    try:
-        return Accelerator(
-            cpu=device == "cpu", mixed_precision=_PRECISIONS[precision], kwargs_handlers=[ddp]
-        )
-    except ValueError as error:
-        raise MvdiffError(f"precision={precision} does not work here: {error}") from error
-
-
-def _channels_last(model: nn.Module) -> None:
-    """Only weights of 2D convolutions: 3D ones would need another format."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.to(memory_format=torch.channels_last)

@@ -18,9 +18,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..data.dataset import Batch
 from ..errors import MvdiffError
-from .engine import Engine, Objective, Settings
+from .engine import AnyBatch, Engine, Objective, Settings
 from .meter import Meter
 from .prefetch import prefetch
 from .record import Progress, Record
@@ -35,7 +34,7 @@ class Source(Protocol):
 
     def batch_at(
         self, step: int, *, batch_size: int, seed: int, shard: int, shards: int, device: Any
-    ) -> Batch: ...
+    ) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -91,15 +90,17 @@ def train(
     progress: bool = True,
     progress_every: float = 15.0,
     config: Mapping[str, Any] | None = None,
+    base: Mapping[str, str] | None = None,
     device: str = "auto",
     channels_last: bool = False,
 ) -> Result:
     """Train `model` in place and return its average.
 
+    model: parameters that need no gradient stay as they are, and out of averages and checkpoints.
     objective: gets (model, batch, generator) and returns scalars, "loss" among them; the rest
-        is logged. The generator lives on the CPU and is seeded by (seed, step, share), where a
-        share is one process's part of one accumulation step: noise drawn from it differs when
-        the batch is shared differently. Noise keyed by `batch.index` does not.
+        is logged. The generator lives on the CPU and is seeded by (seed, step): it is the same
+        for every share of a batch (one process's part of one accumulation step), so what is
+        drawn for single objects must also depend on `batch.index`.
     data: its batches are pure functions of (step, seed, share).
     batch_size: samples a step over all processes and accumulation steps together.
     lr: of every group without its own. warmup: steps. schedule: "cosine" or "constant".
@@ -114,6 +115,8 @@ def train(
     time_budget: minutes; then a checkpoint is written and the run returns.
     tensorboard: True insists, False does without, None uses it when installed.
     config: anything JSON can hold; kept in the checkpoints.
+    base: where the frozen weights come from: {"weights": file, "sha256": their digest}; kept in
+        the checkpoints, and a checkpoint with another digest is refused.
     device: "auto", "cpu" or "cuda".
     Raises MvdiffError on settings that cannot work, a diverged loss or a checkpoint of another
     model. Ctrl-C and SIGTERM end the run after the step, with a checkpoint.
@@ -129,7 +132,8 @@ def train(
     bar = Progress(show=progress, every=progress_every)
     engine = Engine(
         model, settings, out=out, keep=keep, device=device, channels_last=channels_last,
-        param_groups=param_groups, config=config or {}, say=bar.say,
+        param_groups=param_groups, config=config or {}, base=base,
+        say=bar.say,
     )  # fmt: skip
     bar.show = progress and engine.main
     engine.resume(resume)
@@ -169,11 +173,11 @@ class _Due:
     steps: int
 
 
-def _batches(engine: Engine, data: Source) -> Iterator[Batch]:
+def _batches(engine: Engine, data: Source) -> Iterator[AnyBatch]:
     """This process's parts of the remaining steps, prepared ahead."""
     settings = engine.settings
 
-    def load(part: int) -> Batch:
+    def load(part: int) -> AnyBatch:
         step, micro = divmod(part, settings.accumulate)
         return data.batch_at(
             step,
@@ -190,7 +194,7 @@ def _batches(engine: Engine, data: Source) -> Iterator[Batch]:
 
 def _run(
     engine: Engine,
-    batches: Iterator[Batch],
+    batches: Iterator[AnyBatch],
     stop: Stop,
     due: _Due,
     record: Record | None,

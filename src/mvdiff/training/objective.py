@@ -1,18 +1,21 @@
-"""The training objective: one noise level for all views, several target views a step."""
+"""The training objective: one noise level for all views of an object, some target views a step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..data.dataset import Batch
+from ..data.encoded import EncodedBatch, Posterior
 from ..denoiser.guidance import drop
+from ..errors import MvdiffError
+from .optim import seed_of
 
-if TYPE_CHECKING:
-    from ..data.dataset import Batch
+POSTERIORS = ("mean", "sample")
 
 
 @dataclass(frozen=True)
@@ -20,38 +23,55 @@ class Objective:
     """Mean squared error of the prediction (SyncDreamer, equation 6).
 
     scheduler: a diffusers scheduler; its betas and prediction type define the task.
-    views: target views a step; all of them share one volume (published: 1).
+    views: target views an object and step; all of them share one volume (published: 1).
     time_power: times are drawn as T · u^(1/time_power), u uniform: 1 is the published uniform
         draw, larger values favour high noise.
     drop: probabilities of `guidance.drop`.
+    posterior: "sample" draws latents from the autoencoder's posterior, as published; "mean"
+        takes its mean. Latents without a posterior are what they are.
     """
 
     scheduler: Any
     views: int
     time_power: float
     drop: dict[str, float]
+    posterior: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.posterior not in POSTERIORS:
+            raise MvdiffError(
+                f"unknown posterior '{self.posterior}'; choose from {', '.join(POSTERIORS)}"
+            )
 
     def __call__(
-        self, model: torch.nn.Module, batch: Batch, generator: torch.Generator
+        self, model: torch.nn.Module, batch: Batch | EncodedBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Loss of one batch. `generator` lives on the CPU and makes every random choice."""
-        net = getattr(model, "module", model)  # distributed wrappers hide the model's own methods
-        count, views = batch.views.shape[:2]
-        device = batch.views.device
-        steps = self.scheduler.config.num_train_timesteps
-        draw = torch.rand(count, generator=generator) ** (1 / self.time_power)
-        timestep = (draw * steps).long().clamp(max=steps - 1).to(device)
-        wanted = torch.randperm(views, generator=generator)[: self.views]
+        """Loss of one batch.
 
+        generator: on the CPU; its seed belongs to the step. What is drawn for an object depends
+        on that seed and `batch.index` alone, however the batch is shared between processes.
+        """
+        net = getattr(model, "module", model)  # distributed wrappers hide the model's own methods
+        own = _generators(batch, generator)
+        device = batch.elevation.device
+        steps = self.scheduler.config.num_train_timesteps
+        draw = torch.cat([torch.rand(1, generator=g) for g in own]) ** (1 / self.time_power)
+        timestep = (draw * steps).long().clamp(max=steps - 1).to(device)
+        wanted = self._wanted(net, own, generator)
+
+        # what is known of the object: its clean latents, and the condition
         with torch.no_grad():
-            clean = net.latents.encode(rearrange(batch.views, "b v c h w -> (b v) c h w"))
-            clean = rearrange(clean, "(b v) c h w -> b v c h w", b=count)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
+            clean, photo = self._latents(net, batch, own)
+        encoded = isinstance(batch, EncodedBatch)
+        token = batch.token if encoded else net.embedder(batch.photo)
+        condition = net.condition_from(token, photo, batch.elevation)
+        condition = drop(condition, **self.drop, generator=own)
+
+        noise = _normal(clean, own)
         noisy = self.scheduler.add_noise(clean, noise, timestep)
-        condition = net.condition(batch.photo, batch.elevation)
-        condition = drop(condition, **self.drop, generator=generator)
-        prediction = model(noisy, timestep.float(), condition, wanted=wanted.tolist())
-        target = self.target(clean, noise, timestep)[:, wanted]
+        prediction = model(noisy, timestep.float(), condition, wanted=wanted)
+        rows = torch.arange(len(own))[:, None]
+        target = self.target(clean, noise, timestep)[rows, wanted.expand(len(own), -1)]
         error = (prediction.float() - target).square()
         return {"loss": error.mean()}
 
@@ -63,3 +83,43 @@ class Objective:
         if kind == "epsilon":
             return noise
         return self.scheduler.get_velocity(clean, noise, timestep)
+
+    def _wanted(self, net: Any, own: list[torch.Generator], shared: torch.Generator) -> Tensor:
+        """Target views: a row an object; one row for all where attention needs whole sets."""
+        sources = [shared] if net.all_views else own
+        views = [torch.randperm(len(net.rig), generator=g)[: self.views] for g in sources]
+        return views[0] if net.all_views else torch.stack(views)
+
+    def _latents(
+        self, net: Any, batch: Batch | EncodedBatch, own: list[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """Clean latents of the targets, and the photo's as it is laid beside them."""
+        if isinstance(batch, EncodedBatch):
+            targets, photo = batch.targets, batch.photo
+        else:
+            count = len(batch)
+            views = rearrange(batch.views, "b v c h w -> (b v) c h w")
+            if not hasattr(net.latents, "posterior"):
+                clean = rearrange(net.latents.encode(views), "(b v) ... -> b v ...", b=count)
+                return clean, net.latents.condition(batch.photo)
+            numbers = [x.unflatten(0, (count, -1)) for x in net.latents.posterior(views)]
+            targets, photo = Posterior(*numbers), Posterior(*net.latents.posterior(batch.photo))
+        # Zero123's weights know the photo's latent unscaled
+        return self._draw(targets, own) * net.latents.scale, self._draw(photo, own)
+
+    def _draw(self, posterior: Posterior, own: list[torch.Generator]) -> Tensor:
+        if self.posterior == "mean":
+            return posterior.mean
+        return posterior.mean + (0.5 * posterior.logvar).exp() * _normal(posterior.mean, own)
+
+
+def _generators(batch: Batch | EncodedBatch, generator: torch.Generator) -> list[torch.Generator]:
+    """One an object, seeded by the step's generator and the object's number in the run."""
+    numbers = range(len(batch)) if batch.index is None else batch.index.tolist()
+    step = generator.initial_seed()
+    return [torch.Generator().manual_seed(seed_of(step, number)) for number in numbers]
+
+
+def _normal(like: Tensor, own: list[torch.Generator]) -> Tensor:
+    """Normal numbers of a batch's shape, each object's from its own generator."""
+    return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like.device)

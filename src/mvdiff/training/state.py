@@ -2,7 +2,8 @@
 
 `<out>/checkpoints/step-00001000/` holds `model.safetensors`, `ema.safetensors`,
 `optimizer.pt` and `state.json`; `<out>/checkpoints/latest` is a text file with the newest
-folder's name.
+folder's name. Weights that are not trained are left out; `state.json` then says under "base"
+which file they came from, and their digest.
 """
 
 from __future__ import annotations
@@ -59,13 +60,21 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise MvdiffError(f"no weights at '{path}': check the path") from error
     except Exception as error:  # safetensors raises its own kinds for each sort of damage
         raise MvdiffError(f"'{path}' is not a readable safetensors file ({error})") from error
-    check_weights(model, weights, path)
+    check_weights(model.state_dict(), weights, path)
     model.load_state_dict(weights)
 
 
-def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raise MvdiffError unless names and shapes are the model's."""
-    wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+def trained_state(model: nn.Module, of: nn.Module | None = None) -> dict[str, Tensor]:
+    """The state dict of `model` without what is frozen in `of` (default: in itself)."""
+    frozen = {name for name, p in (of or model).named_parameters() if not p.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def check_weights(
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path
+) -> None:
+    """Raise MvdiffError unless names and shapes are those of `own`, a model's state dict."""
+    wanted = {name: tuple(t.shape) for name, t in own.items()}
     there = {name: tuple(t.shape) for name, t in weights.items()}
     faults = [
         f"'{name}' has shape {there[name]}, this model needs {shape}"
@@ -105,13 +114,16 @@ class Checkpoints:
         optimizer: Mapping[str, Any],
         state: Mapping[str, Any],
     ) -> Path:
-        """Write `step-<step>` under a temporary name, then rename it; drop the oldest."""
+        """Write `step-<step>` under a temporary name, then rename it; drop the oldest.
+
+        model, ema: what is frozen in `model` is left out of both.
+        """
         target = self.folder / f"step-{step:08d}"
         part = self.folder / f".part-{os.getpid()}-{target.name}"
         try:
             part.mkdir(parents=True, exist_ok=True)
-            save_weights(model.state_dict(), part / "model.safetensors")
-            save_weights(ema.state_dict(), part / "ema.safetensors")
+            save_weights(trained_state(model), part / "model.safetensors")
+            save_weights(trained_state(ema, of=model), part / "ema.safetensors")
             torch.save(dict(optimizer), part / "optimizer.pt")
             write_text(part / "state.json", json.dumps({"step": step, **state}, indent=1))
             if target.exists():  # the same step again, after a resume
@@ -139,10 +151,14 @@ def latest_checkpoint(out: str | Path) -> Path | None:
 
 
 def read_checkpoint(
-    path: str | Path, model: nn.Module, ema: nn.Module
+    path: str | Path,
+    model: nn.Module,
+    ema: nn.Module,
+    base: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Load weights into `model` and `ema`; return the optimizer's state and the run's state.
 
+    base: where the frozen weights come from; their digest must be the checkpoint's.
     Raises MvdiffError when there is none, it is damaged (`Damaged`) or of another model.
     """
     path = Path(path)
@@ -157,10 +173,17 @@ def read_checkpoint(
         optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # each library has its own kind of error for a cut file
         raise Damaged(f"the checkpoint '{path}' cannot be read ({error}): delete it") from error
-    check_weights(model, weights, path)
-    check_weights(ema, average, path)
-    model.load_state_dict(weights)
-    ema.load_state_dict(average)
+    before, now = (dict(x or {}) for x in (state.get("base"), base))
+    if before.get("sha256") != now.get("sha256"):
+        raise MvdiffError(
+            f"'{path}' was trained upon other frozen weights, those of "
+            f"'{before.get('weights', 'none')}' (this run has '{now.get('weights', 'none')}'): "
+            "pass the same weights= and groups, or choose another output folder"
+        )
+    check_weights(trained_state(model), weights, path)
+    check_weights(trained_state(ema, of=model), average, path)
+    model.load_state_dict(weights, strict=False)
+    ema.load_state_dict(average, strict=False)
     return optimizer, state
 
 

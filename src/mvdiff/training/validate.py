@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ..data.dataset import ObjectSet
 from ..pipeline import Sampler, generate_views
-
-if TYPE_CHECKING:
-    from ..data.dataset import MultiViewSet
 
 
 def make_validation(
-    held_out: MultiViewSet, sampler: Sampler, objects: int, seed: int = 0
+    held_out: ObjectSet, sampler: Sampler, objects: int, seed: int = 0
 ) -> Callable[[Any, int], tuple[dict[str, float], dict[str, Image.Image]]]:
     """A validation function for `training.loop.train`.
 
-    held_out: the data set's "val" split; `objects` of it are used, evenly spread.
+    held_out: objects that are not trained on; `objects` of it are used, evenly spread.
     sampler: how views are drawn. Figures, both PSNR on white averaged over views and objects:
         `psnr_sampled` of the views, `psnr_one_step` of the clean picture predicted from pure
         noise (the blurred mean; an upper bound of what sampling usually reaches).
@@ -34,15 +32,19 @@ def make_validation(
         return float((-10 * torch.log10(error.clamp(min=1e-10))).mean())
 
     def validate(model: Any, step: int) -> tuple[dict[str, float], dict[str, Image.Image]]:
-        seeds = [seed + i for i in range(count)]
-        views = generate_views(model, sampler, batch.photo, batch.elevation, seeds)
-        sampled = torch.stack([v.rgb for v in views])
-        one_step = Sampler(sampler.scheduler, steps=1)
-        mean = generate_views(model, one_step, batch.photo, batch.elevation, seeds)
-        figures = {
-            "psnr_sampled": psnr(sampled),
-            "psnr_one_step": psnr(torch.stack([v.rgb for v in mean])),
-        }
+        def views(how: Sampler) -> torch.Tensor:
+            # One object at a time: validation must fit beside the training's own memory.
+            found = [
+                generate_views(model, how, photo[None], elevation[None], [seed + i])[0].rgb
+                for i, (photo, elevation) in enumerate(
+                    zip(batch.photo, batch.elevation, strict=True)
+                )
+            ]
+            return torch.stack(found)
+
+        sampled = views(sampler)
+        mean = views(Sampler(sampler.scheduler, steps=1))
+        figures = {"psnr_sampled": psnr(sampled), "psnr_one_step": psnr(mean)}
         return figures, {"views": _grid(batch.photo, batch.views, sampled)}
 
     return validate

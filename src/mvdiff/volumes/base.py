@@ -56,4 +56,7 @@ class Volume(nn.Module, ABC):
         time: Float[Tensor, "batch time"],
         view: Float[Tensor, "batch view pose"],
     ) -> Frusta:
-        """Frustum features for `cameras` (any subset of the rig, at the latents' resolution)."""
+        """Frustum features for `cameras` (any subset of the rig, at the latents' resolution).
+
+        cameras: one a view, shared by the batch; or batch · view of them, object by object.
+        """

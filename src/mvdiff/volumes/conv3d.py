@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 GROUPS = 8  # of every GroupNorm in the published volume networks
 
@@ -50,7 +52,10 @@ class UNet3D(nn.Module):
     stem_blocks: conditioned blocks at the finest level after the first convolution.
     level_blocks: blocks at each coarser level after its strided one.
     The published world volume has (1, 2), the published frusta (0, 1).
+    Set `checkpointing` to compute blocks again in the backward pass, as in the 2D UNet.
     """
+
+    checkpointing = False
 
     def __init__(
         self,
@@ -85,14 +90,19 @@ class UNet3D(nn.Module):
         """Decoded features of every level, finest first. Sides must halve at each level."""
         x = self.stem(x)
         for block in self.stem_blocks:
-            x = block(x, time, view)
+            x = self._call(block, x, time, view)
         levels = [x]
         for level in self.down:
             for block in level:
-                x = block(x, time, view)
+                x = self._call(block, x, time, view)
             levels.append(x)
         decoded = [x]
         for up, skip in zip(self.up, reversed(levels[:-1]), strict=True):
-            x = skip + up(x, time, view)
+            x = skip + self._call(up, x, time, view)
             decoded.append(x)
         return decoded[::-1]
+
+    def _call(self, block: nn.Module, *arguments: Tensor | None) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *arguments, use_reentrant=False)
+        return block(*arguments)

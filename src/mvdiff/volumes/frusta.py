@@ -50,14 +50,15 @@ class FrustumNet(nn.Module):
         time: Float[Tensor, "batch time"],
         view: Float[Tensor, "batch view pose"],
     ) -> Frusta:
+        views = view.shape[1]
         points = frustum_points(cameras, self.planes, self.radius, self.offset)
-        samples = rearrange(look_up(volume, points, self.bound), "b v ... -> (b v) ...")
+        samples = rearrange(look_up(volume, points, self.bound, views), "b v ... -> (b v) ...")
         levels = self.net(
             samples,
-            repeat(time, "b t -> (b v) t", v=len(cameras)),
+            repeat(time, "b t -> (b v) t", v=views),
             rearrange(view, "b v e -> (b v) e"),
         )
         return {
-            2**k: rearrange(level, "(b v) ... -> b v ...", v=len(cameras))
+            2**k: rearrange(level, "(b v) ... -> b v ...", v=views)
             for k, level in enumerate(levels)
         }

@@ -48,14 +48,19 @@ def lift(
 
 def look_up(
     volume: Float[Tensor, "batch channel depth height width"],
-    points: Float[Tensor, "view plane row column 3"],
+    points: Float[Tensor, "set plane row column 3"],
     bound: float,
+    views: int | None = None,
 ) -> Float[Tensor, "batch view channel plane row column"]:
-    """Trilinear samples of a volume over [-bound, bound]³ at world points; zeros outside."""
-    views = points.shape[0]
+    """Trilinear samples of a volume over [-bound, bound]³ at world points; zeros outside.
+
+    points: one set a view, shared by the batch; or batch · view sets, object by object.
+    views: how many; default as many as sets.
+    """
+    batch, views = volume.shape[0], views or points.shape[0]
     # all views in one call: their depth planes are stacked
-    grid = rearrange(points / bound, "v p r c xyz -> (v p) r c xyz")
-    grid = grid.expand(volume.shape[0], *grid.shape)
+    grid = rearrange(points / bound, "(b v) p r c xyz -> b (v p) r c xyz", v=views)
+    grid = grid.expand(batch, *grid.shape[1:])
     out = F.grid_sample(
         volume.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True
     )

@@ -1,0 +1,138 @@
+"""Memory and time of loading the published model and of one guided joint step over 16 views.
+
+    python benchmarks/published_memory.py [views=1,4,16] [width=320] [precision=fp32] [repeat=1]
+
+Weights are numbers by rule, written once to a checkpoint as the published one is. Every row is a
+fresh process; peaks are the process's largest resident size as the system counts it, with what the
+interpreter and the libraries hold before the model is touched ("before").
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def peak() -> float:
+    """Largest resident size so far, GB; Linux only (getrusage would count the parent's, too)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
+
+
+def recipe(width: int) -> Any:
+    """The recipe's config; 320 is the published width of the UNet."""
+    from mvdiff.config import compose
+
+    return compose("generate", ["recipe=syncdreamer", "image=none", f"sizes.unet_width={width}"])
+
+
+def write(path: Path, width: int) -> None:
+    """A checkpoint under published names, as training frameworks save it."""
+    import torch
+
+    from mvdiff import build
+    from mvdiff.checkpoints.open import empty
+    from mvdiff.checkpoints.rule import rule_weight
+    from mvdiff.checkpoints.sources import source
+
+    state = {}
+    model = empty(lambda: build.model(recipe(width)))
+    for name, parameter in model.named_parameters():
+        origin = source(name)
+        if origin.name not in state:
+            state[origin.name] = rule_weight(origin.name, origin.shape(tuple(parameter.shape)))
+    torch.save({"state_dict": state}, path)
+
+
+def measure(path: Path, width: int, views: int, precision: str) -> dict[str, float]:
+    """Load, encode a picture, and take one guided step; views = 0 only loads."""
+    import torch
+
+    from mvdiff import build
+    from mvdiff.checkpoints.open import open_model
+
+    config = recipe(width)
+    sampler = build.sampler(config)
+    before, start = peak(), time.perf_counter()
+    model = open_model(lambda: build.model(config), str(path), "syncdreamer")
+    model.eval().requires_grad_(False)
+    touched = sum(float(p.sum()) for p in model.parameters())  # mapped pages count once read
+    assert touched == touched
+    row = {"before": before, "load": peak(), "load_seconds": time.perf_counter() - start}
+    if not views:
+        return row
+    generator = torch.Generator().manual_seed(0)
+    photo = torch.rand(1, 4, 256, 256, generator=generator)
+    x = torch.randn(model.latent_shape(1), generator=generator)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        start = time.perf_counter()
+        condition = model.condition(photo, torch.tensor([30.0]))
+        row |= {"encode": peak(), "encode_seconds": time.perf_counter() - start}
+        start = time.perf_counter()
+        model(x, torch.tensor([981.0]), condition, batch_views=views, guidance=sampler.guidance)
+        row |= {"step": peak(), "step_seconds": time.perf_counter() - start}
+    return row
+
+
+def main() -> None:
+    """Run every row in its own process; print the table and write JSON."""
+    args = {"views": "1,4,16", "width": "320", "precision": "fp32", "repeat": "1"}
+    args |= dict(a.split("=", 1) for a in sys.argv[1:])
+    width, rows = int(args["width"]), {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "by-rule.ckpt"
+        write(path, width)
+        size = path.stat().st_size / 1e9
+        chunks = [int(v) for v in args["views"].split(",")]
+        results: dict[int, list[dict[str, float]]] = {v: [] for v in chunks}
+        for _ in range(int(args["repeat"])):
+            for views in chunks:
+                call = [sys.executable, __file__, f"path={path}", f"width={width}"]
+                call += [f"views={views}", f"precision={args['precision']}"]
+                out = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+                results[views].append(json.loads(out.splitlines()[-1]))
+                print(f"batch_views={views}: {results[views][-1]}", flush=True)
+        for views, found in results.items():
+            rows[views] = {k: median(f[k] for f in found) for k in found[0]}
+    report(rows, size, args)
+
+
+def report(rows: dict[int, dict[str, float]], size: float, args: dict[str, str]) -> None:
+    """The table on the terminal, and the record."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mvdiff.commands.generate import versions
+
+    table = Table("batch_views", "load / file", "encoded GB", "joint step GB", "step s")
+    for views, row in rows.items():
+        ratio = (row["load"] - row["before"]) / size
+        cells = [f"{row[k]:.2f}" if k in row else "-" for k in ("encode", "step", "step_seconds")]
+        table.add_row(str(views), f"{ratio:.3f}", *cells)
+    Console().print(f"file {size:.2f} GB; before the model {rows[min(rows)]['before']:.2f} GB")
+    Console().print(table)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    record = {"file_gb": size, "rows": rows, "settings": args, "versions": versions()}
+    record |= {"device": "cpu", "commit": commit.stdout.strip()}
+    RESULTS.mkdir(exist_ok=True)
+    name = f"published_memory_{args['precision']}.json"
+    (RESULTS / name).write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    given = dict(a.split("=", 1) for a in sys.argv[1:])
+    if "path" in given:
+        chunk = int(given["views"])
+        print(
+            json.dumps(measure(Path(given["path"]), int(given["width"]), chunk, given["precision"]))
+        )
+    else:
+        main()

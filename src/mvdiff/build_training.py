@@ -1,0 +1,66 @@
+"""The part of `build.py` that only training needs: data, parameter groups, encoders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .build import plain, rig
+from .errors import MvdiffError
+
+if TYPE_CHECKING:
+    from .data.augment import Augment
+    from .data.dataset import ObjectSet
+    from .data.encoded import Encoders
+    from .denoiser.joint import MultiViewDenoiser
+
+
+def param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, Any]] | None:
+    """The optimizer's groups; freezes what none of them names. None: all is trained alike."""
+    from .training.groups import freeze_others
+
+    if config.train.groups:
+        return freeze_others(model, plain(config.train.groups), config.train.weight_decay)
+    # pictures are encoded without gradient, so an autoencoder is never trained along
+    model.latents.requires_grad_(False)
+    return None
+
+
+def training_data(config: Any, root: Any, split: str) -> ObjectSet:
+    """The objects at `root`, in our layout or the published one; MvdiffError unless they fit."""
+    from .data.dataset import MultiViewSet
+    from .data.published import PublishedSet, is_published
+
+    root = plain(root)
+    if isinstance(root, str) and is_published(root):
+        return PublishedSet(root, rig(config))
+    data = MultiViewSet(root, split=split)
+    if data.view_count != config.rig.count or data.size != config.size:
+        raise MvdiffError(
+            f"the recipe wants {config.rig.count} views of {config.size}², '{root}' has "
+            f"{data.view_count} of {data.size}²: render it again with those"
+        )
+    return data
+
+
+def augment(config: Any) -> Augment:
+    """How training objects are changed."""
+    from .data.augment import Augment
+
+    return Augment(**plain(config.train.augment))
+
+
+def encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Encoders | str:
+    """The frozen networks whose answers can be kept; or why there are none."""
+    from .checkpoints.start import digest
+    from .data.encoded import Encoders
+
+    if not hasattr(model.latents, "posterior"):
+        return f"latents '{config.latents.name}' need no network"
+    if any(p.requires_grad for p in model.embedder.parameters()):
+        return "the embedder is trained, so its answers change"
+    if not augment(config).turns_only:
+        return "train.augment changes the pictures each time (all but roll must be off)"
+    latents, embedder = model.latents.to(device).eval(), model.embedder.to(device).eval()
+    parts = {f"latents.{n}": p for n, p in latents.named_parameters()}
+    parts |= {f"embedder.{n}": p for n, p in embedder.named_parameters()}
+    return Encoders(latents.posterior, embedder, digest(parts), device)

@@ -1,0 +1,118 @@
+"""What a training starts from: nothing, weights of this recipe, or Zero123's."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MvdiffError
+from .convert import NOT_IN_ZERO123, convert
+from .embedded import SWAPPABLE, embedded_weights
+from .open import empty
+from .read import read_weights
+from .rule import fill_by_rule
+
+_PUBLISHED = ("model.diffusion_model.", "spatial_volume.")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to be trained.
+
+    model: with the weights. untrained: names of the parameters that the file does not have.
+    said: one line for people; empty for a fresh model.
+    """
+
+    model: nn.Module
+    untrained: tuple[str, ...]
+    said: str
+
+
+def start_model(make: Callable[[], nn.Module], weights: str | None, recipe: str) -> Start:
+    """A model made by `make`, with the weights it is to be trained from.
+
+    weights: None leaves it as it was made; "embedded" or "rule" as in `open_model`; otherwise a
+        file: Zero123's as `mvdiff convert` writes it or as published, SyncDreamer's likewise, or
+        one of this recipe. What Zero123 does not have (depth attention, volume, time), and parts
+        swapped for others, stay as made: the attention as the identity.
+    recipe: its name, for "embedded".
+    Raises MvdiffError when the rest does not fit by name and shape.
+    """
+    model = make()
+    if weights is None:
+        return Start(model, tuple(name for name, _ in model.named_parameters()), "")
+    if weights == "rule":
+        warnings.warn(
+            "weights=rule: training starts from numbers made by a rule, for tests and benchmarks",
+            stacklevel=2,
+        )
+        return Start(fill_by_rule(model), (), "started from numbers made by a rule")
+    path = embedded_weights(recipe) if weights == "embedded" else Path(weights).expanduser()
+    tensors, metadata = read_weights(path)
+    kind = metadata.get("mvdiff_kind", "")
+    if any(name.startswith(_PUBLISHED) for name in tensors):
+        try:
+            tensors, kind = convert(empty(make), tensors)
+        except (MvdiffError, KeyError) as error:  # KeyError: a part no published file has
+            raise MvdiffError(f"'{path}': {error.args[0]}") from error
+    own = model.state_dict()
+    untrained = tuple(name for name in own if name not in tensors)
+    unused = [name for name in tensors if name not in own]
+    _check(own, tensors, untrained, unused, kind, path)
+    model.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
+    said = f"started from '{path}': {len(own) - len(untrained)} tensors"
+    if untrained:
+        parts = dict.fromkeys(_part(name) for name in untrained)
+        said += f"; untrained: {len(untrained)} of {', '.join(parts)}"
+    if unused:
+        said += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
+    return Start(model, untrained, said)
+
+
+def _check(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    untrained: tuple[str, ...],
+    unused: list[str],
+    kind: str,
+    path: Path,
+) -> None:
+    absent = NOT_IN_ZERO123 if kind == "zero123" else SWAPPABLE
+    faults = [
+        f"'{name}' has shape {tuple(tensors[name].shape)}, this model needs {tuple(wanted.shape)}"
+        for name, wanted in own.items()
+        if name in tensors and tensors[name].shape != wanted.shape
+    ]
+    faults += [f"'{name}' is missing" for name in untrained if not name.startswith(absent)]
+    faults += [f"'{name}' is unknown" for name in unused if not name.startswith(SWAPPABLE)]
+    faults += [
+        f"'{name}' holds {tensor.dtype} numbers, expected floating point"
+        for name, tensor in tensors.items()
+        if not tensor.is_floating_point()
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more differences)" if len(faults) > 1 else ""
+        raise MvdiffError(
+            f"'{path}' cannot start this training: {faults[0]}{more}; use weights of this recipe "
+            "and these sizes, or Zero123's as written by mvdiff convert"
+        )
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors as float32: the same however the file they came from is written."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        found.update(tensor.view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _part(name: str) -> str:
+    return next((part for part in NOT_IN_ZERO123 if name.startswith(part)), name.split(".")[0])

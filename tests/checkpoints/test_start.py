@@ -1,0 +1,134 @@
+"""What a training starts from, and what cannot start it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_syncdreamer import published_state, small_model
+from tiny_recipe import toy_config, toy_model, toy_weights
+
+from mvdiff import build
+from mvdiff.checkpoints.convert import NOT_IN_ZERO123
+from mvdiff.checkpoints.start import Start, digest, start_model
+from mvdiff.errors import MvdiffError
+from mvdiff.training.state import save_weights
+
+SYNC = "syncdreamer"
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {name: torch.randn_like(t) for name, t in small_model().state_dict().items()}
+
+
+def zero123(trained: dict, path: Path, **more: torch.Tensor) -> Path:
+    weights = {n: t for n, t in trained.items() if not n.startswith(NOT_IN_ZERO123)}
+    return save_weights({**weights, **more}, path, {"mvdiff_kind": "zero123"})
+
+
+def start(weights: str | Path | None) -> Start:
+    torch.manual_seed(7)
+    return start_model(small_model, None if weights is None else str(weights), SYNC)
+
+
+def test_zero123_starts_all_but_what_it_does_not_have(trained: dict, tmp_path: Path) -> None:
+    begun, fresh = start(zero123(trained, tmp_path / "z.safetensors")), start(None)
+    own, untouched = begun.model.state_dict(), fresh.model.state_dict()
+    for name, tensor in own.items():
+        lacks = name.startswith(NOT_IN_ZERO123)
+        assert (name in begun.untrained) == lacks
+        assert torch.equal(tensor, untouched[name] if lacks else trained[name]), name
+    for slot in begun.model.unet.slots.values():
+        assert not slot.out[-1].weight.any(), "depth attention starts as the identity"
+    assert "untrained: 370 of volume., unet.slots., time." in begun.said
+    assert all(p.is_leaf and p.requires_grad for p in begun.model.parameters())
+
+
+def test_published_files_start_without_a_conversion(tmp_path: Path) -> None:
+    state = published_state(small_model())
+    torch.save({"state_dict": state}, tmp_path / "sync.ckpt")
+    begun = start(tmp_path / "sync.ckpt")
+    assert begun.untrained == ()
+    ours = begun.model.volume.encoder.stem.weight
+    assert torch.equal(ours, state["spatial_volume.target_encoder.init_conv.weight"])
+
+    clip, there = "clip_image_encoder.model.", "cond_stage_model.model."
+    parts = ("model.diffusion_model.", "first_stage_model.", "cc_projection.", clip)
+    names = [n for n in state if n.startswith(parts) and "_conditions." not in n]
+    torch.save({n.replace(clip, there): state[n] for n in names}, tmp_path / "zero.ckpt")
+    begun = start(tmp_path / "zero.ckpt")
+    assert {n.split(".")[0] for n in begun.untrained} == {"unet", "volume", "time"}
+
+
+def test_weights_of_the_recipe_are_gone_on_from(trained: dict, tmp_path: Path) -> None:
+    half = save_weights(trained, tmp_path / "w.safetensors", precision="fp16")
+    begun = start(half)
+    assert begun.untrained == ()
+    for name, tensor in begun.model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, trained[name].half().float())
+
+
+def test_a_swapped_part_starts_untrained(tmp_path: Path) -> None:
+    path = toy_weights(tmp_path / "toy.safetensors", "attention=none", "volume=none")
+    begun = start_model(lambda: build.model(toy_config()), str(path), "tiny")
+    assert {n.split(".")[0] for n in begun.untrained} == {"unet", "volume"}
+    back = start_model(
+        lambda: build.model(toy_config("attention=none", "volume=none")),
+        str(toy_weights(tmp_path / "whole.safetensors")),
+        "tiny",
+    )
+    assert back.untrained == ()
+    assert "unused: " in back.said
+    assert torch.equal(back.model.project.weight, toy_model().project.weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"project.weight": torch.zeros(3, 3)}, r"'project.weight' has shape \(3, 3\), this model"),
+        ({"lora.weight": torch.zeros(3)}, "'lora.weight' is unknown"),
+        (
+            {"project.bias": torch.zeros(24, dtype=torch.int8)},
+            "'project.bias' holds torch.int8 numbers",
+        ),
+    ],
+)
+def test_files_of_another_model_are_refused(
+    trained: dict, tmp_path: Path, change: dict, sentence: str
+) -> None:
+    path = zero123(trained, tmp_path / "z.safetensors", **change)
+    with pytest.raises(MvdiffError, match=f"cannot start this training: {sentence}"):
+        start(path)
+
+
+def test_files_that_lack_something_are_refused(trained: dict, tmp_path: Path) -> None:
+    weights = {n: t for n, t in trained.items() if n != "unet.stem.weight"}
+    path = save_weights(weights, tmp_path / "w.safetensors", {"mvdiff_kind": "zero123"})
+    with pytest.raises(MvdiffError, match=r"'unet.stem.weight' is missing"):
+        start(path)
+    weights = {n: t for n, t in trained.items() if not n.startswith("time.")}
+    with pytest.raises(MvdiffError, match=r"'time.0.weight' is missing"):
+        start(save_weights(weights, tmp_path / "v.safetensors"))  # not Zero123's
+    with pytest.raises(MvdiffError, match="no weights at"):
+        start(tmp_path / "nowhere.safetensors")
+    torch.save({"state_dict": {"model.diffusion_model.x": torch.zeros(2)}}, tmp_path / "x.ckpt")
+    with pytest.raises(MvdiffError, match=r"x\.ckpt': this is not a whole Zero123 checkpoint"):
+        start(tmp_path / "x.ckpt")
+
+
+def test_rule_weights_warn(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="numbers made by a rule"):
+        begun = start("rule")
+    assert begun.untrained == ()
+
+
+def test_a_digest_is_of_the_numbers_not_of_the_file() -> None:
+    a = {"x": torch.arange(4.0), "y": torch.ones(2, 2)}
+    assert digest(a) == digest({"y": torch.ones(2, 2), "x": torch.arange(4.0).half()})
+    assert digest(a) != digest({**a, "y": torch.ones(4)})
+    assert digest(a) != digest({**a, "x": torch.arange(4.0) + 1e-6})
+    assert digest(a) != digest({"x": a["x"], "z": a["y"]})

@@ -1,0 +1,146 @@
+"""The objective: what it draws for an object depends on the object's number alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from small_syncdreamer import small_model, training_config
+from torch import nn
+
+from mvdiff import build
+from mvdiff.data.dataset import Batch
+from mvdiff.errors import MvdiffError
+from mvdiff.training.objective import Objective
+
+VIEWS, SIZE = 16, 64
+
+
+def batch(count: int = 4, first: int = 8) -> Batch:
+    pixels = torch.rand(count, VIEWS + 1, 4, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    return Batch(
+        views=pixels[:, 1:],
+        photo=pixels[:, 0],
+        elevation=torch.linspace(-10, 40, count),
+        names=("thing",) * count,
+        index=torch.arange(first, first + count),
+    )
+
+
+def part(whole: Batch, chosen: list[int]) -> Batch:
+    return replace(
+        whole,
+        views=whole.views[chosen],
+        photo=whole.photo[chosen],
+        elevation=whole.elevation[chosen],
+        names=tuple(whole.names[i] for i in chosen),
+        index=whole.index[chosen],
+    )
+
+
+def step(seed: int = 5) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Spy(nn.Module):
+    """Stands before a denoiser and remembers what it was asked."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.module, self.calls = net, []
+
+    def forward(self, noisy: torch.Tensor, timestep: Any, condition: Any, *, wanted: Any) -> Any:
+        self.calls.append((noisy, timestep, condition, wanted))
+        return torch.zeros(len(noisy), wanted.shape[-1], *noisy.shape[2:])
+
+
+@pytest.fixture(scope="module")
+def spy() -> Spy:
+    torch.manual_seed(0)
+    return Spy(small_model().eval().requires_grad_(False))
+
+
+@pytest.fixture(scope="module")
+def published() -> Objective:
+    return build.objective(training_config())
+
+
+def test_the_published_objective_is_a_configuration(published: Objective) -> None:
+    assert (published.views, published.time_power, published.posterior) == (1, 1.0, "sample")
+    assert set(published.drop.values()) == {0.05}
+    assert published.scheduler.config.prediction_type == "epsilon"
+    assert float(published.scheduler.betas[-1]) == pytest.approx(0.012)
+
+
+def test_one_time_for_a_set_one_target_an_object(spy: Spy, published: Objective) -> None:
+    spy.calls.clear()
+    whole = batch(12)
+    loss = published(spy, whole, step())["loss"]
+    noisy, timestep, _, wanted = spy.calls[0]
+    assert timestep.shape == (12,)
+    assert len(set(timestep.tolist())) > 6, "each object has its own"
+    assert wanted.shape == (12, 1)
+    assert len(set(wanted.flatten().tolist())) > 3
+    # the prediction was zero, so the loss is the noise's square at the wanted views
+    assert loss.item() == pytest.approx(1.0, abs=0.1)
+    assert noisy.shape == (12, VIEWS, 4, 8, 8)
+
+
+def test_a_share_of_a_batch_is_asked_what_the_whole_is(spy: Spy, published: Objective) -> None:
+    spy.calls.clear()
+    whole = batch(4)
+    published(spy, whole, step())
+    for chosen in ([0, 1], [2, 3], [3]):
+        published(spy, part(whole, chosen), step())
+        for mine, everyone in zip(spy.calls[-1][:2], spy.calls[0][:2], strict=True):
+            torch.testing.assert_close(mine, everyone[chosen], rtol=0, atol=1e-5)
+        assert torch.equal(spy.calls[-1][3], spy.calls[0][3][chosen])
+        for name in ("keep_token", "keep_latent", "keep_volume", "latent", "token"):
+            mine, everyone = (getattr(call[2], name) for call in (spy.calls[-1], spy.calls[0]))
+            torch.testing.assert_close(mine, everyone[chosen], rtol=0, atol=1e-5)
+
+
+def test_steps_and_numbers_decide(spy: Spy, published: Objective) -> None:
+    spy.calls.clear()
+    for generator, first in ((step(), 8), (step(), 8), (step(6), 8), (step(), 12)):
+        published(spy, batch(4, first), generator)
+    noisy = [call[0] for call in spy.calls]
+    assert torch.equal(noisy[0], noisy[1])
+    assert not torch.allclose(noisy[0], noisy[2])
+    assert not torch.allclose(noisy[0], noisy[3])
+
+
+def test_the_photo_is_unscaled_and_drawn_from_its_posterior(spy: Spy) -> None:
+    net, whole = spy.module, batch(2)
+    mean, logvar = net.latents.posterior(whole.photo)
+    found = {}
+    for posterior in ("mean", "sample"):
+        spy.calls.clear()
+        build.objective(training_config(f"train.posterior={posterior}"))(spy, whole, step())
+        found[posterior] = spy.calls[0][2].latent
+    torch.testing.assert_close(found["mean"], mean)
+    z = (found["sample"] - mean) / (0.5 * logvar).exp()
+    assert z.abs().max() > 1
+    assert float(z.std()) == pytest.approx(1.0, abs=0.15)
+
+
+def test_attention_over_all_views_gets_one_choice_for_all(
+    spy: Spy, published: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy.calls.clear()
+    monkeypatch.setattr(spy.module, "all_views", True)
+    several = replace(published, views=3)
+    several(spy, batch(4), step())
+    several(spy, part(batch(4), [2, 3]), step())
+    assert spy.calls[0][3].shape == (3,)
+    assert torch.equal(spy.calls[0][3], spy.calls[1][3])
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(MvdiffError, match="unknown posterior 'mode'; choose from mean, sample"):
+        build.objective(training_config("train.posterior=mode"))
+    for views in (0, 17):
+        with pytest.raises(MvdiffError, match=rf"train.views must lie in \[1, 16\], got {views}"):
+            build.objective(training_config(f"train.views={views}"))
