@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,15 @@ from mvdiff.cameras import ring
 from mvdiff.cli import COMMANDS, main
 from mvdiff.commands.generate import find_pictures
 from mvdiff.commands.list import slots
+from mvdiff.commands.reading import read_views
 from mvdiff.config import groups
+from mvdiff.errors import MvdiffError
 from mvdiff.recon.mesh import Mesh
 from mvdiff.training.state import save_weights
 from mvdiff.views import Views
 
 QUICK_MESH = ["reconstructor=hull", "reconstructor.resolution=16", "reconstructor.faces=300"]
+QUICK_MESH += ["texture=32"]
 VIEW_FILES = {f"views/{i:03d}.png" for i in range(4)}
 ALWAYS = {"transforms.json", "strip.png", "input.png", "preview.png", "run.json"} | VIEW_FILES
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -82,7 +86,9 @@ def test_generate_writes_exactly_what_it_promises(photo, weights, solid, tmp_pat
     assert pixels(sample / "strip.png").shape == (32, 4 * 32, 3)
     assert np.array_equal(pixels(sample / "strip.png"), pixels(views.strip()))
     assert pixels(sample / "input.png").shape == (32, 32, 3)
-    assert len(Mesh.load(sample / "mesh.glb").faces) > 4
+    mesh = Mesh.load(sample / "mesh.glb")
+    assert len(mesh.faces) > 4
+    assert mesh.texture.image.shape == (32, 32, 3)
     with Image.open(sample / "preview.png") as preview:
         assert min(preview.size) > 200
     with Image.open(sample / "turntable.gif") as turntable:
@@ -94,7 +100,7 @@ def test_generate_writes_exactly_what_it_promises(photo, weights, solid, tmp_pat
     assert run["config"]["sizes"]["unet_width"] == 16
     assert run["config"]["sampler"]["steps"] == 3
     assert run["config"]["seed"] == 3
-    assert {"setup", "photo", "denoising", "mesh", "writing"} <= set(run["seconds"])
+    assert {"setup", "photo", "denoising", "mesh", "texture", "writing"} <= set(run["seconds"])
     assert all(seconds >= 0 for seconds in run["seconds"].values())
     assert run["versions"]["mvdiff"] == __version__
     assert run["versions"]["torch"] == torch.__version__
@@ -240,17 +246,31 @@ def test_pictures_are_found_in_paths_lists_and_folders(tmp_path):
     assert find_pictures([str(tmp_path / "c.txt")]) == [tmp_path / "c.txt"]
 
 
-QUICK_HULL = ["reconstructor.resolution=20", "reconstructor.faces=400"]
+QUICK_HULL = ["reconstructor.resolution=20", "reconstructor.faces=400", "texture=32"]
+MADE = {"turntable.gif", "mesh-preview.png", "mesh-run.json"}
 
 
 def test_reconstruct_reads_a_folder_and_writes_beside_it(tmp_path, capsys):
     ball_views(ring(16, size=48)).save(tmp_path / "ball", "views")
+    (tmp_path / "ball" / "run.json").write_text("of mvdiff generate")
     assert main(["reconstruct", f"views={tmp_path / 'ball'}", *QUICK_HULL]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'ball'} → {tmp_path / 'ball' / 'mesh.glb'}\n"
+    captured = capsys.readouterr()
+    said = captured.out.splitlines()
+    assert captured.err == ""
+    assert said[0] == f"{tmp_path / 'ball'} → {tmp_path / 'ball' / 'mesh.glb'}"
+    assert re.fullmatch(r"\d+ faces in [\d.]+ s \(.*painting [\d.]+.*turntable.*\)", said[1])
     new = files(tmp_path / "ball") - {f"views/{i:03d}.png" for i in range(16)}
-    assert new == {"transforms.json", "mesh.glb", "turntable.gif", "mesh-preview.png"}
-    radius = np.linalg.norm(Mesh.load(tmp_path / "ball" / "mesh.glb").vertices, axis=1)
+    assert new == {"transforms.json", "run.json", "mesh.glb"} | MADE
+    assert (tmp_path / "ball" / "run.json").read_text() == "of mvdiff generate"
+    mesh = Mesh.load(tmp_path / "ball" / "mesh.glb")
+    radius = np.linalg.norm(mesh.vertices, axis=1)
     assert 0.28 < radius.min() < 0.36
+    run = json.loads((tmp_path / "ball" / "mesh-run.json").read_text())
+    stages = {"reading", "carving", "unwrapping", "painting", "files", "turntable", "preview"}
+    assert stages <= set(run["seconds"])
+    assert (run["count"], run["texture"], run["notes"]) == (16, 32, [])
+    assert run["faces"] == len(mesh.faces)
+    assert run["config"]["reconstructor"]["resolution"] == 20
 
 
 @pytest.mark.parametrize("form", ["ply", "obj", "stl"])
@@ -258,25 +278,108 @@ def test_reconstruct_reads_a_strip_and_writes_other_formats(tmp_path, form):
     ball_views(ring(16, size=32)).strip().save(tmp_path / "strip.png")
     out = tmp_path / "out"
     args = [f"views={tmp_path / 'strip.png'}", f"out={out}", f"format={form}", "turntable=false"]
-    assert main(["reconstruct", *args, *QUICK_HULL]) == 0
-    assert f"mesh.{form}" in files(out)
-    assert len(Mesh.load(out / f"mesh.{form}").faces) > 50
+    assert main(["reconstruct", *args, *QUICK_HULL[:2], "faces=200"]) == 0
+    beside = {"mesh.mtl", "mesh_texture.png"} if form == "obj" else set()
+    assert files(out) == {f"mesh.{form}"} | beside | MADE - {"turntable.gif"}
+    mesh = Mesh.load(out / f"mesh.{form}")
+    assert 50 < len(mesh.faces) <= 200
+    # a texture where the format holds one, by default
+    assert (mesh.texture is not None) == (form == "obj")
+
+
+def test_reconstruct_in_several_formats_closed_without_texture(tmp_path, capsys):
+    ball_views(ring(8, size=32)).save(tmp_path)
+    out = tmp_path / "out"
+    args = [f"views={tmp_path}", f"out={out}", "format=glb,obj", "watertight=true"]
+    assert main(["reconstruct", *args, *QUICK_HULL[:2], "texture=none", "turntable=false"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "note: watertight: closed already\n"
+    assert f"{out / 'mesh.glb'}, {out / 'mesh.obj'}\n" in captured.out
+    assert files(out) == {"mesh.glb", "mesh.obj"} | MADE - {"turntable.gif"}
+    assert Mesh.load(out / "mesh.glb").texture is None
+
+
+def test_reconstruct_with_an_mp4(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    ball_views(ring(8, size=32)).save(tmp_path)
+    assert main(["reconstruct", f"views={tmp_path}", *QUICK_HULL, "video=mp4"]) == 0
+    assert (tmp_path / "turntable.mp4").stat().st_size > 1000
+    assert not (tmp_path / "turntable.gif").exists()
+
+
+def test_large_views_are_scaled_down_and_that_is_told(tmp_path, capsys):
+    ball_views(ring(6, size=96)).save(tmp_path)
+    args = [f"views={tmp_path}", *QUICK_HULL, "turntable=false", "max_size=48"]
+    assert main(["reconstruct", *args]) == 0
+    note = "the views are 96×96 pixels: they were scaled down to 48×48 (max_size=… changes that)"
+    assert capsys.readouterr().err == f"note: {note}\n"
+    assert json.loads((tmp_path / "mesh-run.json").read_text())["notes"] == [note]
+    views, _ = read_views(tmp_path, 48)
+    wanted = Views.load(tmp_path).resize(48)
+    assert torch.equal(views.cameras.K, wanted.cameras.K)
+    assert (views.rgb - wanted.rgb).abs().max() < 0.02
+    assert (views.mask - wanted.mask).abs().max() < 0.01
+
+
+@pytest.mark.filterwarnings("ignore:Image size:Warning")
+def test_huge_views_are_refused_or_read_one_at_a_time(tmp_path, monkeypatch):
+    Image.new("L", (10000, 10000), 255).save(tmp_path / "huge.png")
+    small = ball_views(ring(2, size=32))
+    listing = json.loads(small.save(tmp_path / "views").read_text())
+    listing |= {"w": 10000, "h": 10000}
+    for frame in listing["frames"]:
+        frame["file_path"] = "../huge.png"
+    (tmp_path / "views" / "transforms.json").write_text(json.dumps(listing))
+    views, notes = read_views(tmp_path / "views", 64)
+    assert views.images.shape == (2, 3, 64, 64)
+    assert notes[0].startswith("the views are 10000×10000 pixels: they were scaled down to 64×64")
+    monkeypatch.setattr("mvdiff.commands.reading._MOST", 10**7)
+    with pytest.raises(MvdiffError, match=r"huge\.png' has more than 10 million pixels: scale"):
+        read_views(tmp_path / "views", 64)
 
 
 def test_reconstruct_refuses_in_a_sentence(tmp_path, capsys):
     ball_views().save(tmp_path)
+    (tmp_path / "empty").mkdir()
+    ball_views().save(tmp_path / "mixed")
+    picture().resize((40, 40)).save(tmp_path / "mixed" / "001.png")
+    ball_views()[0].save(tmp_path / "one")
+    ball_views(ring(16, size=64)).strip().save(tmp_path / "strip.png")
     for args, sentence in (
         ([f"views={tmp_path / 'none'}"], "no views at"),
+        ([f"views={tmp_path / 'empty'}"], "expected a folder with transforms.json or meta.pkl"),
+        ([f"views={tmp_path / 'mixed'}"], "views must share one size: '000.png' is 48×48 and '001"),
+        ([f"views={tmp_path / 'one'}"], "needs at least 2 views"),
+        ([f"views={tmp_path / 'strip.png'}", "max_size=32"], "1024×64 pixels: scale it down to"),
+        ([f"views={tmp_path}", "max_size=4"], "max_size must be at least 16"),
         (
             [f"views={tmp_path}", "format=fbx"],
             "unknown format 'fbx'; choose from glb, obj, ply, stl",
         ),
+        ([f"views={tmp_path}", "video=avi"], "unknown video 'avi'; choose from gif, mp4"),
+        ([f"views={tmp_path}", "texture=7"], "texture must be a side in texels"),
+        ([f"views={tmp_path}", "faces=2"], "faces must be a whole number from 4, got 2"),
         ([f"views={tmp_path}", "reconstructor=none"], "reconstructor=none makes no mesh"),
     ):
         assert main(["reconstruct", *args]) == 2
         err = capsys.readouterr().err
         assert sentence in err
         assert err.count("\n") == 1
+
+
+def test_reconstruct_on_a_full_disk(tmp_path, capsys, monkeypatch):
+    ball_views(ring(4, size=32)).save(tmp_path / "ball")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    args = [f"views={tmp_path / 'ball'}", f"out={tmp_path / 'out'}", *QUICK_HULL]
+    assert main(["reconstruct", *args]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"cannot write '{tmp_path / 'out' / 'mesh.glb'}' (No space left on device)" in err
+    assert files(tmp_path / "out") == set()
 
 
 def shade(views: Views, levels: int) -> Views:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
+import sys
+
 import numpy as np
 import pytest
+import torch
 import trimesh
+from PIL import Image
 from rich.console import Console
 
 from mvdiff.cameras import ring
+from mvdiff.cli import main
 from mvdiff.errors import MvdiffError
-from mvdiff.evaluate import evaluate_folder, evaluate_mesh, evaluate_views, table
+from mvdiff.evaluate import (
+    evaluate_folder,
+    evaluate_mesh,
+    evaluate_views,
+    notes,
+    table,
+    write,
+)
+from mvdiff.evaluate.folders import read_depths
+from mvdiff.metrics.geometry import normalise
 from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
@@ -35,10 +53,48 @@ def test_truth_against_itself(views):
     assert figures["hull_iou"] == figures["hull_iou_truth"] > 0.95
 
 
-def test_other_size_is_resized_with_a_warning(views):
-    with pytest.warns(UserWarning, match="side 24 were resized to the truth's side 48"):
-        figures = evaluate_views(views.resize(24), views)
+def test_other_size_is_refused_unless_resizing_is_asked_for(views):
+    with pytest.raises(MvdiffError, match="of 24×24 cannot be compared with true ones of 48×48"):
+        evaluate_views(views.resize(24), views)
+    with pytest.warns(UserWarning, match="of 24×24 were resized to the truth's 48×48"):
+        figures = evaluate_views(views.resize(24), views, resize=True)
     assert 20 < figures["psnr"] < 60
+
+
+def test_view_0_is_reported_in_and_out():
+    cameras = ring(4, size=32)
+    truth = Views(torch.full((4, 3, 32, 32), 100, dtype=torch.uint8), None, cameras)
+    pred = Views(truth.images.clone(), None, cameras)
+    pred.images[1:] += 51  # a fifth of the range: 20 log10(5) dB
+    figures = evaluate_views(pred, truth)
+    assert figures["psnr_without_0"] == pytest.approx(20 * math.log10(5), abs=1e-4)
+    assert figures["psnr"] == pytest.approx((100 + 3 * 20 * math.log10(5)) / 4, abs=1e-4)
+    # SSIM of constant pictures a, b is (2ab + C) / (a² + b² + C) with C = 0.01².
+    a, b = 100 / 255, 151 / 255
+    constant = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
+    assert figures["ssim_without_0"] == pytest.approx(constant, abs=3e-4)
+    assert figures["ssim"] == pytest.approx((1 + 3 * constant) / 4, abs=3e-4)
+
+
+def test_alpha_is_composited_on_white():
+    cameras = ring(2, size=16)
+    opacity = torch.full((2, 1, 16, 16), 102, dtype=torch.uint8)  # 0.4
+    black = Views(torch.zeros((2, 3, 16, 16), dtype=torch.uint8), opacity, cameras)
+    grey = Views(torch.full((2, 3, 16, 16), 153, dtype=torch.uint8), None, cameras)  # 0.6
+    assert evaluate_views(black, grey)["psnr"] == pytest.approx(100, abs=0.01)
+
+
+def test_other_cameras_are_noticed(views):
+    turned = Views(views.images, views.alpha, ring(6, azimuth=10, size=48))
+    with pytest.warns(UserWarning, match="cameras of all views differ"):
+        evaluate_views(turned, views)
+    one = Views(views.images, views.alpha, views.cameras[[0, 2, 2, 3, 4, 5]])
+    with pytest.warns(UserWarning, match=r"cameras of views \[1\] differ"):
+        evaluate_views(one, views)
+
+
+def test_a_single_view_has_no_figure_without_view_0(views):
+    assert set(evaluate_views(views[0], views[0])) == {"psnr", "ssim"}
 
 
 def test_other_count_is_refused(views):
@@ -46,34 +102,94 @@ def test_other_count_is_refused(views):
         evaluate_views(views[list(range(5))], views)
 
 
-def test_mesh_is_compared_with_the_normalised_truth(box, tmp_path):
+def test_nothing_is_aligned_unless_asked(box, tmp_path):
     pytest.importorskip("mesh2sdf")
-    large = box.copy()
-    large.apply_scale(7)
-    large.apply_translation([3, -2, 5])
     path = Mesh.from_trimesh(box).export(tmp_path / "pred.glb")
-    figures = evaluate_mesh(path, large)
-    assert figures["chamfer"] < 1e-4
+    turned = evaluate_mesh(path, box, rotate_z=90)
+    assert turned["chamfer"] > 0.02
+    assert turned["iou"] == pytest.approx(0.16 / 0.32, abs=0.06)  # 0.4² of 2 · 0.24 − 0.4²
+    large = box.copy().apply_scale(7).apply_translation([3, -2, 5])
+    figures = evaluate_mesh(path, large, normalise_truth=True)
+    assert figures["chamfer"] < 1e-4 < figures["chamfer_floor"] < 0.005
     assert figures["iou"] > 0.99
-    as_is = evaluate_mesh(path, box, normalise_truth=False, rotate_z=90)
-    assert as_is["chamfer"] > 0.02
-    assert 0.4 < as_is["iou"] < 0.6
+    small = box.copy().apply_scale(0.2)
+    with pytest.warns(UserWarning, match=r"1 large, the true one 0\.2: if their units differ"):
+        assert evaluate_mesh(path, small, iou=False)["chamfer"] > 0.1
+
+
+def test_chicken_reaches_the_floor_of_the_protocol(shared_dir):
+    folder = shared_dir / "data" / "chicken"
+    scan = normalise(Mesh.load(folder / "mesh.obj").to_trimesh(), rotate_z=-270)
+    depth = read_depths(folder)
+    figures = evaluate_mesh(scan, scan, depth=depth, iou=False)
+    # The cubes of the scan and of its depth maps start at the same corner, to 3e-5…
+    assert figures["chamfer"] < 3e-4
+    # …those of a reconstruction do not.
+    assert figures["chamfer_floor"] == pytest.approx(0.0036, abs=2e-4)
+
+
+def test_bad_meshes_are_refused_in_a_sentence(box, tmp_path):
+    empty = trimesh.Trimesh(np.zeros((3, 3)), np.zeros((0, 3), int), process=False)
+    with pytest.raises(MvdiffError, match="the predicted mesh has no faces"):
+        evaluate_mesh(empty, box)
+    broken = box.copy()
+    broken.vertices[0] = np.nan
+    with pytest.raises(MvdiffError, match="the true mesh has NaN"):
+        evaluate_mesh(box, broken)
+    flat = trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False)
+    with pytest.raises(MvdiffError, match="no faces"):
+        evaluate_mesh(flat, box)
+    (tmp_path / "points.obj").write_text("v 0 0 0\nv 1 0 0\n")
+    with pytest.raises(MvdiffError, match=r"the predicted mesh '.*points.obj': the file holds no"):
+        evaluate_mesh(tmp_path / "points.obj", box)
+
+
+def test_missing_mesh2sdf_leaves_the_chamfer(box, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mesh2sdf", None)
+    with pytest.raises(MvdiffError, match=r"mvdiff\[evaluate\].*iou=false"):
+        evaluate_mesh(box, box)
+    assert evaluate_mesh(box, box, iou=False)["chamfer"] == 0
 
 
 def test_folders_are_paired_by_name(views, tmp_path):
     views.save(tmp_path / "truth" / "a" / "target")
     views.save(tmp_path / "truth" / "b" / "target")
+    views.save(tmp_path / "truth" / "d" / "target")
     views.save(tmp_path / "pred" / "a", subfolder="views")
-    darker = Views(views.images // 2, views.alpha, views.cameras)
-    darker.save(tmp_path / "pred" / "b", subfolder="views")
+    darker(views).save(tmp_path / "pred" / "b", subfolder="views")
     views.save(tmp_path / "pred" / "c")
     figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
     assert list(figures["objects"]) == ["a", "b"]
-    assert figures["missing"] == ["c"]
+    assert figures["missing"] == {"truth": ["c"], "pred": ["d"]}
+    assert notes(figures) == ["no truth for c", "no prediction for d"]
     a, b = figures["objects"]["a"], figures["objects"]["b"]
     assert a["psnr"] == 100 > b["psnr"]
     assert figures["mean"]["psnr"] == pytest.approx((a["psnr"] + b["psnr"]) / 2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pred", "truth"]
+
+
+def test_samples_as_generate_writes_them_are_averaged(views, box, tmp_path):
+    for sample, result in (("sample-0", views), ("sample-1", darker(views))):
+        result.save(tmp_path / "pred" / "cup" / sample, subfolder="views")
+        Mesh.from_trimesh(box).export(tmp_path / "pred" / "cup" / sample / "mesh.glb")
+    views.save(tmp_path / "truth" / "cup" / "target")
+    box.export(tmp_path / "truth" / "cup" / "mesh.ply")
+    figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth", iou=False)
+    first, second = figures["samples"]["cup"].values()
+    assert first["psnr"] == 100 > second["psnr"]
+    cup = figures["objects"]["cup"]
+    assert cup["samples"] == 2
+    assert cup["psnr"] == pytest.approx((first["psnr"] + second["psnr"]) / 2)
+    assert cup["chamfer"] == 0
+    (path,) = write(figures, tmp_path / "f.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["object"], row["sample"]) for row in rows] == [
+        ("cup", "sample-0"),
+        ("cup", "sample-1"),
+    ]
+    assert float(rows[1]["psnr"]) == second["psnr"]
+    assert "samples" in shown(figures)
 
 
 def test_single_pair_and_meshes(views, box, tmp_path):
@@ -82,14 +198,59 @@ def test_single_pair_and_meshes(views, box, tmp_path):
         views.save(tmp_path / side)
         Mesh.from_trimesh(box).export(tmp_path / side / "mesh.glb")
     figures = evaluate_folder(tmp_path / "one", tmp_path / "other")
-    assert set(figures["objects"]["one"]) == {
-        "psnr",
-        "ssim",
-        "hull_iou",
-        "hull_iou_truth",
-        "chamfer",
-        "iou",
-    }
+    shared = {"samples", "hull_iou", "hull_iou_truth", "chamfer", "chamfer_floor", "iou"}
+    images = {"psnr", "psnr_without_0", "ssim", "ssim_without_0"}
+    assert set(figures["objects"]["one"]) == shared | images
+
+
+def test_lone_mesh_files_are_objects(box, tmp_path):
+    for name in ("cup", "box"):
+        for side in ("pred", "truth"):
+            (tmp_path / side).mkdir(exist_ok=True)
+            box.export(tmp_path / side / f"{name}.ply")
+    angles = {"cup": 90.0}
+    figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth", rotate_z=angles, iou=False)
+    assert figures["objects"]["box"]["chamfer"] == 0
+    assert figures["objects"]["cup"]["chamfer"] > 0.02
+    with pytest.raises(MvdiffError, match=r"rotate_z names 'mug'.*box, cup"):
+        evaluate_folder(tmp_path / "pred", tmp_path / "truth", rotate_z={"mug": 1.0})
+
+
+def test_published_renders_need_no_camera_file(views, shared_dir):
+    chicken = shared_dir / "data" / "chicken"
+    figures = evaluate_folder(chicken, chicken, iou=False, normalise_truth=True)
+    row = figures["objects"]["chicken"]
+    assert row["psnr"] == 100
+    assert row["hull_iou"] > 0.97
+    # taken as it is, the scan is small and not where the depth maps are
+    assert row["chamfer"] > 0.1
+
+
+def test_a_strip_and_lone_files_are_taken_as_one_object(box, tmp_path):
+    cameras = ring(size=32)
+    views = Raycaster(box).render(cameras).views(cameras)
+    views.strip().save(tmp_path / "strip.png")
+    views.save(tmp_path / "truth")
+    figures = evaluate_folder(tmp_path / "strip.png", tmp_path / "truth")
+    assert figures["objects"]["strip"]["psnr"] == 100
+    box.export(tmp_path / "truth" / "mesh.ply")
+    box.export(tmp_path / "other.stl")
+    figures = evaluate_folder(tmp_path / "truth", tmp_path / "other.stl", iou=False)
+    assert figures["objects"]["truth"]["chamfer"] < 1e-6
+    assert "psnr" not in figures["objects"]["truth"]
+
+
+def test_one_broken_object_does_not_stop_the_others(views, tmp_path):
+    for name in ("good", "broken"):
+        views.save(tmp_path / "truth" / name)
+        views.save(tmp_path / "pred" / name)
+    (tmp_path / "pred" / "broken" / "003.png").unlink()
+    figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+    assert list(figures["objects"]) == ["good"]
+    assert "003.png' is listed but missing" in figures["failed"]["broken"]
+    assert notes(figures) == [f"broken was left out: {figures['failed']['broken']}"]
+    with pytest.raises(MvdiffError, match=r"broken: the view '.*003.png' is listed but missing"):
+        evaluate_folder(tmp_path / "pred" / "broken", tmp_path / "truth" / "broken")
 
 
 def test_nothing_to_compare_is_refused(views, tmp_path):
@@ -97,17 +258,101 @@ def test_nothing_to_compare_is_refused(views, tmp_path):
     views.save(tmp_path / "truth" / "b")
     with pytest.raises(MvdiffError, match="nothing to compare"):
         evaluate_folder(tmp_path / "pred", tmp_path / "truth")
-    with pytest.raises(MvdiffError, match="no folder of truth"):
+    with pytest.raises(
+        MvdiffError, match=r"nothing at '.*none': expected a folder or file of truth"
+    ):
         evaluate_folder(tmp_path / "pred", tmp_path / "none")
+
+
+def test_views_against_a_mesh_alone_are_refused(views, box, tmp_path):
+    views.save(tmp_path / "pred" / "a")
+    (tmp_path / "truth" / "a").mkdir(parents=True)
+    box.export(tmp_path / "truth" / "a" / "mesh.ply")
+    with pytest.raises(MvdiffError, match="a: one side has only views and the other only a mesh"):
+        evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+
+
+def test_depth_maps_of_other_sizes_are_left_out_with_a_warning(tmp_path):
+    for i in range(16):
+        Image.new("I;16", (32, 32)).save(tmp_path / f"{i:03d}-depth.png")
+    with pytest.warns(UserWarning, match="are not 256×256: the true mesh's surface is used"):
+        assert read_depths(tmp_path) is None
+    (tmp_path / "004-depth.png").write_bytes(b"no picture")
+    with pytest.raises(MvdiffError, match=r"cannot read the depth map '.*004-depth.png'"):
+        read_depths(tmp_path)
+
+
+def test_figures_are_written_as_json_csv_or_both(tmp_path):
+    row = {"psnr": 20.0}
+    figures = {"objects": {"mug": row}, "samples": {"mug": {"sample-0": row}}, "mean": row}
+    assert json.loads(write(figures, tmp_path / "a.json")[0].read_text()) == figures
+    assert write(figures, tmp_path / "a.csv")[0].read_text() == (
+        "object,sample,psnr\nmug,sample-0,20.0\n"
+    )
+    assert [p.name for p in write(figures, tmp_path / "new")] == ["evaluate.json", "evaluate.csv"]
+    with pytest.raises(MvdiffError, match=r"choose \.json, \.csv or a folder"):
+        write(figures, tmp_path / "a.xlsx")
 
 
 def test_table_shows_every_object_and_the_mean():
     row = {"psnr": 21.236, "chamfer": 0.01234}
-    figures = {"objects": {"mug": row, "cat": {"psnr": 19.0}}, "mean": row, "missing": []}
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table(figures))
-    text = console.export_text()
-    for part in ("mug", "cat", "21.24", "19.00", "0.0123", "mean of 2", "PSNR", "Chamfer", " - "):
+    mean = {"psnr": 20.118, "chamfer": 0.01234}
+    objects = {"mug": row, "cat": {"psnr": 19.0}}
+    text = shown({"objects": objects, "mean": mean})
+    # the mean of Chamfer is of one object only
+    for part in ("mug", "21.24", "19.00", "0.0123 (1)", "20.12 ", "mean of 2", "PSNR", " - "):
         assert part in text
     assert "SSIM" not in text
     assert np.all([len(line) <= 100 for line in text.splitlines()])
+    partly = {"objects": {**objects, "dog": {"chamfer": 0.1}}, "mean": mean}
+    assert notes(partly) == [
+        "views are missing on one side of dog",
+        "meshes are missing on one side of cat",
+    ]
+
+
+def test_command_takes_an_angle_an_object_and_tells_what_failed(box, tmp_path, capsys):
+    for side in ("pred", "truth"):
+        (tmp_path / side).mkdir()
+        for name in ("cup", "box", "mug"):
+            box.export(tmp_path / side / f"{name}.ply")
+    (tmp_path / "pred" / "mug.ply").write_text("no mesh")
+    args = ["evaluate", f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", "iou=false"]
+    out = tmp_path / "figures"
+    assert main([*args, "rotate_z={cup: 90}", f"out={out}"]) == 1
+    printed = capsys.readouterr()
+    assert "note: mug was left out: the predicted mesh" in printed.err
+    assert "mean of 2" in printed.out
+    figures = json.loads((out / "evaluate.json").read_text())
+    assert figures["objects"]["cup"]["chamfer"] > 0.02 > figures["objects"]["box"]["chamfer"] == 0
+    assert figures["settings"]["rotate_z"] == {"cup": 90}
+    assert (out / "evaluate.csv").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("rotate_z=left", "rotate_z must be a number of degrees, or {object: degrees, …}"),
+        ("rotate_z={cup: .nan}", "got '.nan' for 'cup'"),
+        ("out=figures.xlsx", "out=figures.xlsx is not .json, .csv or a folder"),
+        ("lpips=none.pth", "no LPIPS weights at 'none.pth': expected the state dict of"),
+        ("normalise_truth=7", "normalise_truth must be true or false"),
+    ],
+)
+def test_command_refuses_bad_settings_in_a_sentence(box, tmp_path, capsys, setting, sentence):
+    path = tmp_path / "box.ply"
+    box.export(path)
+    assert main(["evaluate", f"pred={path}", f"truth={path}", setting]) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def darker(views: Views) -> Views:
+    return Views(views.images // 2, views.alpha, views.cameras)
+
+
+def shown(figures: dict) -> str:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table(figures))
+    return console.export_text()

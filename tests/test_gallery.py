@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.gallery import PAPER, contact_sheet, mesh_renders, pictures, preview, turntable
 from mvdiff.recon import Mesh
+from mvdiff.recon.mesh import Texture
 from mvdiff.views import Views
 
 
@@ -91,11 +93,41 @@ def test_turntable_turns_and_loops(mesh, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["t.gif"]
 
 
-def test_turntable_is_a_gif(mesh, tmp_path):
-    with pytest.raises(MvdiffError, match="is a GIF"):
-        turntable(mesh, tmp_path / "t.mp4")
+def test_turntable_as_mp4(mesh, tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    path = turntable(mesh, tmp_path / "t.mp4", frames=8, size=64, seconds=2.0)
+    about, *frames = ffmpeg.read_frames(str(path))
+    assert about["size"] == (64, 64)
+    assert about["fps"] == pytest.approx(4.0)
+    assert len(frames) == 8
+    middle = np.frombuffer(frames[0], np.uint8).reshape(64, 64, 3)[32, 32]
+    assert middle[0] > 130 > 100 > middle[1]
+    assert [p.name for p in tmp_path.iterdir()] == ["t.mp4"]
+
+
+def test_turntable_is_a_gif_or_an_mp4(mesh, tmp_path, monkeypatch):
+    with pytest.raises(MvdiffError, match="is a GIF or an MP4"):
+        turntable(mesh, tmp_path / "t.webm")
     with pytest.raises(MvdiffError, match="at least 2 frames"):
         turntable(mesh, tmp_path / "t.gif", frames=1)
+    with pytest.raises(MvdiffError, match="even side, got 63"):
+        turntable(mesh, tmp_path / "t.mp4", size=63)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(MvdiffError, match=r"pip install 'mvdiff\[video\]', or write a GIF"):
+        turntable(mesh, tmp_path / "t.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_textured_mesh_shows_its_texture(mesh):
+    plain = mesh_renders(mesh, 1, 48)[0]
+    uv = np.full((len(mesh.faces), 3, 2), 0.5, np.float32)
+    blue = Texture(uv, np.full((4, 4, 3), [30, 30, 220], np.uint8))
+    shot = mesh_renders(Mesh(mesh.vertices, mesh.faces, mesh.colors, blue), 1, 48)[0]
+    assert shot.getpixel((24, 24))[2] > 150 > shot.getpixel((24, 24))[0]
+    assert plain.getpixel((24, 24))[0] > 150
+    # both cover the same pixels, lit alike
+    same = np.array(shot).min(axis=-1) < 255, np.array(plain).min(axis=-1) < 255
+    assert np.array_equal(*same)
 
 
 def test_contact_sheet_places_rows_and_columns(tmp_path):

@@ -9,6 +9,7 @@ from . import build
 from .config import compose
 from .errors import MvdiffError
 from .pipeline import Model
+from .recon.finish import finish, texture_side
 from .recon.mesh import Mesh
 from .views import Views
 
@@ -42,18 +43,32 @@ def reconstruct(
     *,
     progress: Callable[[str, float], None] | None = None,
 ) -> Mesh:
-    """Views (or where they lie) → mesh.
+    """Views (or where they lie) → textured mesh.
 
-    reconstructor: a registered name. overrides: e.g. ["reconstructor.resolution=96"].
+    reconstructor: a registered name. overrides: e.g. ["reconstructor.resolution=96",
+        "texture=none", "faces=5000", "watertight=true"].
     progress: called with a stage's name and the share done.
     """
     settings = [f"reconstructor={reconstructor}", "views=none", *_list(overrides)]
-    make = build.reconstructor(compose("reconstruct", settings))
+    config = compose("reconstruct", settings)
+    side = texture_side(config.texture)
+    make = build.reconstructor(config)
     if make is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     if not isinstance(views, Views):
         views = Views.load(views)
-    return make(views, progress=progress)
+    told = progress or (lambda stage, share: None)
+    mesh = make(views, progress=lambda stage, share: told(stage, 0.6 * share))
+    mesh, _ = finish(
+        mesh,
+        views,
+        faces=config.faces,
+        watertight=config.watertight,
+        texture=side,
+        progress=lambda stage, share: told(stage, 0.6 + 0.4 * share),
+    )
+    told("done", 1.0)
+    return mesh
 
 
 def _list(overrides: Sequence[str]) -> list[str]:

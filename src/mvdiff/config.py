@@ -31,6 +31,7 @@ _PATHS = (
     "val_data",
     "checkpoint",
     "clip",
+    "lpips",
 )
 
 
@@ -171,8 +172,8 @@ _PATH_OF = {
 def _quote(override: str) -> str:
     """`image=my photo (1).png` as Hydra's grammar wants it."""
     key, separator, value = override.partition("=")
-    if key == "plugins" and not value.startswith("["):
-        return f"plugins=[{value}]"
+    if key in ("plugins", "format") and not value.startswith("["):
+        return f"{key}=[{value}]"
     if key not in _PATHS or not separator or value in ("", "null", "???"):
         return override
     enclosed = len(value) > 1 and value[0] + value[-1] in ("[]", "''", '""')

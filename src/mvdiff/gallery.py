@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from .recon.mesh import Mesh
 from .views import Views
 
 PAPER, CARD, INK, FAINT = (244, 243, 240), (255, 255, 255), (58, 58, 62), (140, 139, 136)
+#: Formats of a turntable.
+VIDEOS = ("gif", "mp4")
 _GAP = 10
 _MARGIN = 28
 
@@ -94,31 +97,78 @@ def turntable(
     seconds: float = 3.0,
     elevation: float = 20.0,
 ) -> Path:
-    """Write an endless GIF of the mesh turning once, whole or not at all.
+    """Write the mesh turning once, as an endless GIF or an MP4 (H.264), whole or not at all.
 
-    seconds: for one turn. All frames share one palette, so that nothing flickers.
+    path: its suffix chooses; MP4 needs the package imageio-ffmpeg, and an even `size`.
+    seconds: for one turn. All frames of a GIF share one palette, so that nothing flickers.
     """
     path = Path(path)
-    if path.suffix.lower() != ".gif":
-        raise MvdiffError(f"a turntable is a GIF; name it like '{path.with_suffix('.gif').name}'")
+    kind = path.suffix.lower()[1:]
+    if kind not in VIDEOS:
+        raise MvdiffError(
+            f"a turntable is a GIF or an MP4; name it like '{path.with_suffix('.gif').name}'"
+        )
     if frames < 2:
         raise MvdiffError(f"a turntable needs at least 2 frames, got {frames}")
+    if kind == "mp4":
+        if size % 2:
+            raise MvdiffError(f"an MP4's frames need an even side, got {size}")
+        writer = _ffmpeg()
     shots = mesh_renders(mesh, frames, size, elevation=elevation)
-    sample = Image.new("RGB", (size, size * min(frames, 8)))
-    for i in range(min(frames, 8)):
-        sample.paste(shots[i * frames // min(frames, 8)], (0, i * size))
+    with atomic(path) as part:
+        if kind == "gif":
+            _write_gif(shots, part, seconds)
+        else:
+            _write_mp4(shots, part, seconds, writer)
+    return path
+
+
+def _write_gif(shots: list[Image.Image], path: Path, seconds: float) -> None:
+    width, height = shots[0].size
+    some = shots[:: max(1, len(shots) // 8)]
+    sample = Image.new("RGB", (width, height * len(some)))
+    for i, shot in enumerate(some):
+        sample.paste(shot, (0, i * height))
     palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT)
     shots = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
-    with atomic(path) as part:
-        shots[0].save(
-            part,
-            save_all=True,
-            append_images=shots[1:],
-            duration=max(20, round(1000 * seconds / frames)),
-            loop=0,
-            optimize=False,
-        )
-    return path
+    shots[0].save(
+        path,
+        save_all=True,
+        append_images=shots[1:],
+        duration=max(20, round(1000 * seconds / len(shots))),
+        loop=0,
+        optimize=False,
+    )
+
+
+def _ffmpeg() -> Any:
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MvdiffError(
+            "an MP4 needs the package imageio-ffmpeg: pip install 'mvdiff[video]', or write a GIF"
+        ) from error
+    return imageio_ffmpeg
+
+
+def _write_mp4(shots: list[Image.Image], path: Path, seconds: float, ffmpeg: Any) -> None:
+    stream = ffmpeg.write_frames(
+        str(path),
+        shots[0].size,
+        fps=len(shots) / seconds,
+        macro_block_size=2,
+        quality=8,
+        ffmpeg_log_level="error",
+    )
+    try:
+        stream.send(None)
+        for shot in shots:
+            stream.send(shot.tobytes())
+        stream.close()
+    except OSError as error:
+        raise MvdiffError(f"ffmpeg could not write '{path.parent}': {error}") from error
+    if not path.stat().st_size:
+        raise MvdiffError(f"ffmpeg wrote nothing to '{path.parent}': is the disk full?")
 
 
 def contact_sheet(

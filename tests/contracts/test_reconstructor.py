@@ -16,7 +16,13 @@ from mvdiff.errors import MvdiffError
 from mvdiff.recon import RECONSTRUCTORS, Mesh
 
 VARIANTS = [name for name in groups()["reconstructor"] if name != "none"]
-QUICK = {"hull": ["reconstructor.resolution=24", "reconstructor.faces=800"]}
+_SMALL = ["reconstructor.resolution=24", "reconstructor.faces=800"]
+_FIT = ["steps=60", "rays=256", "samples=8", "coarse=16", "levels=2", "color_levels=[12]"]
+QUICK = {
+    "hull": _SMALL,
+    "neus": [*_SMALL, *(f"reconstructor.{setting}" for setting in _FIT)],
+    "photohull": [*_SMALL, "reconstructor.planes=12", "reconstructor.pictures=48"],
+}
 
 
 def make(variant: str):
@@ -84,3 +90,23 @@ def test_views_of_nothing_are_refused_in_one_sentence(variant):
     with pytest.raises(MvdiffError) as caught:
         make(variant)(blank)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_view_or_one_camera_is_refused_in_one_sentence(variant):
+    views = ball_views()
+    with pytest.raises(MvdiffError, match="at least 2 views"):
+        make(variant)(views[0])
+    with pytest.raises(MvdiffError, match="all 2 views have the same camera"):
+        make(variant)(views[[1, 1]])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cameras_inside_the_object_are_named(variant):
+    views = ball_views(ring(6, size=48))
+    w2c = views.cameras.w2c.clone()
+    w2c[2, :, 3] *= 0.1
+    inside = dataclasses.replace(views, cameras=dataclasses.replace(views.cameras, w2c=w2c))
+    inside.alpha[2] = 255
+    with pytest.raises(MvdiffError, match=r"cameras \[2\] stand inside the object"):
+        make(variant)(inside)

@@ -12,7 +12,14 @@ import trimesh
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import chamfer, volume_iou
-from mvdiff.metrics.geometry import VOXEL, depth_points, normalise, visible_points
+from mvdiff.metrics.geometry import (
+    VOXEL,
+    chamfer_floor,
+    depth_points,
+    normalise,
+    point_chamfer,
+    visible_points,
+)
 
 
 def shifted(mesh: trimesh.Trimesh, by: list[float]) -> trimesh.Trimesh:
@@ -30,6 +37,21 @@ def test_chamfer_of_concentric_spheres_is_their_distance():
     b = trimesh.creation.icosphere(subdivisions=4, radius=0.46)
     assert chamfer(a, b) == pytest.approx(0.06, abs=0.003)
     assert chamfer(a, b) == pytest.approx(chamfer(b, a))
+
+
+def test_point_chamfer_is_the_mean_of_both_directions():
+    a = np.array([[0.0, 0, 0], [1, 0, 0]])
+    b = np.array([[0.0, 0, 3]])
+    # From a: 3 and √10; from b: 3.
+    assert point_chamfer(a, b) == pytest.approx(((3 + 10**0.5) / 2 + 3) / 2)
+
+
+def test_floor_is_the_distance_of_a_line_to_itself_in_shifted_cubes():
+    # One point a millimetre along x; cubes shifted along x give means 5 mm apart, but at the
+    # two ends; other shifts change nothing, since the line has no extent there.
+    line = np.zeros((1000, 3))
+    line[:, 0] = np.arange(1000) / 1000
+    assert chamfer_floor(line) == pytest.approx(4 / 7 * 0.005, rel=0.02)
 
 
 def test_chamfer_counts_only_what_cameras_see():

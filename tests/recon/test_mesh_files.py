@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import pathlib
 import struct
 
 import numpy as np
 import pytest
+import torch
 import trimesh
+from PIL import Image
 
+from mvdiff.cameras import look_at
 from mvdiff.errors import MvdiffError
-from mvdiff.recon import Mesh
+from mvdiff.recon import Mesh, mesh_files
+from mvdiff.recon.mesh import Texture
+from mvdiff.rendering import Raycaster
 
 
 @pytest.fixture
@@ -20,6 +27,39 @@ def mesh() -> Mesh:
     box.apply_translation([0.1, 0.0, 0.3])
     colors = ((box.vertices - box.bounds[0]) / np.ptp(box.bounds, axis=0) * 255).round()
     return Mesh(box.vertices.astype(np.float32), np.array(box.faces), colors.astype(np.uint8))
+
+
+#: Colours of the textured square's corners: left and right below, right and left above.
+CORNERS = np.array([[250, 20, 20], [20, 240, 20], [20, 20, 230], [240, 240, 30]], np.uint8)
+
+
+@pytest.fixture
+def square() -> Mesh:
+    """A square facing −y whose texture has a plain colour in each quarter, but not at its seam."""
+    vertices = np.array([[-0.4, 0, -0.4], [0.4, 0, -0.4], [0.4, 0, 0.4], [-0.4, 0, 0.4]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)[faces]
+    below, above = CORNERS[[0, 1]], CORNERS[[3, 2]]
+    image = np.stack([above, below]).repeat(32, axis=0).repeat(32, axis=1)
+    return Mesh(vertices.astype(np.float32), faces, CORNERS.copy(), Texture(uv, image))
+
+
+def seen_corners(mesh: Mesh) -> np.ndarray:
+    """Colours near the square's corners, seen from the front, in the order of its vertices."""
+    camera = look_at([-90], [0], size=64)
+    color = Raycaster(mesh.to_trimesh()).render(camera, shading=None).color[0]
+    uv, _ = camera.project(torch.tensor([[x, 0.0, z] for x, z in WITHIN]))
+    column, row = uv[0].long().T
+    return color[:, row, column].T.numpy()
+
+
+WITHIN = [(-0.2, -0.2), (0.2, -0.2), (0.2, 0.2), (-0.2, 0.2)]
+
+
+def gltf(path) -> dict:
+    data = path.read_bytes()
+    length = struct.unpack("<I", data[12:16])[0]
+    return json.loads(data[20 : 20 + length])
 
 
 def ordered(vertices: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
@@ -51,9 +91,7 @@ def test_glb_is_y_up(mesh, tmp_path):
 
 
 def test_glb_colours_are_linear_and_not_metal(mesh, tmp_path):
-    data = mesh.export(tmp_path / "m.glb").read_bytes()
-    length = struct.unpack("<I", data[12:16])[0]
-    tree = json.loads(data[20 : 20 + length])
+    tree = gltf(mesh.export(tmp_path / "m.glb"))
     primitive = tree["meshes"][0]["primitives"][0]
     accessor = tree["accessors"][primitive["attributes"]["COLOR_0"]]
     assert accessor["normalized"] is True
@@ -78,7 +116,8 @@ def test_unknown_format_lists_the_known(mesh, tmp_path):
 
 
 def test_failed_export_leaves_nothing(mesh, tmp_path, monkeypatch):
-    monkeypatch.setattr(Mesh, "_glb", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    stop = lambda mesh: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    monkeypatch.setattr(mesh_files, "_glb", stop)
     with pytest.raises(KeyboardInterrupt):
         mesh.export(tmp_path / "m.glb")
     assert not list(tmp_path.iterdir())
@@ -124,3 +163,132 @@ def test_bad_meshes_are_refused(tmp_path, mesh):
         Mesh.load(tmp_path / "bad.glb")
     with pytest.raises(MvdiffError, match="no triangles"):
         Mesh.from_trimesh(trimesh.Trimesh())
+
+
+def test_simplified_meshes_stay_closed(sphere_views):
+    from mvdiff.recon import Hull
+
+    mesh = Hull(resolution=64, tolerance=0)(sphere_views)
+    for faces in (6000, 4000, 2500, 1500):
+        small = mesh.simplify(faces)
+        assert small.to_trimesh().is_watertight, faces
+        assert len(np.unique(small.faces)) == len(small.vertices)
+
+
+def test_texture_shows_as_painted(square):
+    assert np.array_equal(seen_corners(square), CORNERS)
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj"])
+def test_textured_files_look_the_same_when_read(square, tmp_path, suffix):
+    back = Mesh.load(square.export(tmp_path / f"s{suffix}"))
+    assert len(back.vertices) == 4
+    assert np.array_equal(back.texture.image, square.texture.image)
+    assert np.array_equal(seen_corners(back), CORNERS)
+    # and by trimesh alone, the glTF's axes turned by hand
+    raw = trimesh.load_scene(tmp_path / f"s{suffix}").to_geometry()
+    place = np.asarray(raw.vertices) @ ([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
+    place = place if suffix == ".glb" else np.asarray(raw.vertices)
+    for (x, _, z), uv in zip(place, raw.visual.uv, strict=True):
+        assert tuple(uv > 0.5) == (x > 0, z > 0)
+
+
+def test_textured_glb_is_plain_gltf(square, tmp_path):
+    tree = gltf(square.export(tmp_path / "s.glb"))
+    (primitive,) = tree["meshes"][0]["primitives"]
+    assert set(primitive["attributes"]) == {"POSITION", "NORMAL", "TEXCOORD_0"}
+    material = tree["materials"][primitive["material"]]["pbrMetallicRoughness"]
+    assert material["metallicFactor"] == 0
+    texture = tree["textures"][material["baseColorTexture"]["index"]]
+    assert tree["images"][texture["source"]]["mimeType"] == "image/png"
+    for node in tree["nodes"]:
+        matrix = np.array(node.get("matrix", np.eye(4).ravel())).reshape(4, 4)
+        assert np.linalg.det(matrix) > 0
+    position = tree["accessors"][primitive["attributes"]["POSITION"]]
+    assert position["min"] == pytest.approx([-0.4, -0.4, 0])
+    assert position["max"] == pytest.approx([0.4, 0.4, 0])
+    # glTF counts v from the top: the vertex at the left below has v = 1
+    raw = trimesh.load_scene(tmp_path / "s.glb").to_geometry()
+    assert raw.face_normals == pytest.approx(np.tile([0, 0, 1], (2, 1)))
+
+
+def test_obj_names_files_that_are_there(square, tmp_path):
+    path = square.export(tmp_path / "my square.obj")
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "my square.obj",
+        "my_square.mtl",
+        "my_square_texture.png",
+    }
+    assert "mtllib my_square.mtl\n" in path.read_text()
+    assert "map_Kd my_square_texture.png\n" in (tmp_path / "my_square.mtl").read_text()
+    with Image.open(tmp_path / "my_square_texture.png") as picture:
+        assert np.array_equal(np.array(picture), square.texture.image)
+    assert np.array_equal(seen_corners(Mesh.load(path)), CORNERS)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".stl"])
+def test_formats_without_textures_get_vertex_colours(square, tmp_path, suffix):
+    back = Mesh.load(square.export(tmp_path / f"s{suffix}"))
+    assert back.texture is None
+    assert len(back.faces) == 2
+    if suffix == ".ply":
+        assert np.array_equal(*(ordered(m.vertices, m.colors)[1] for m in (back, square)))
+
+
+@pytest.mark.parametrize("suffix", mesh_files.FORMATS)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_full_disk_leaves_what_was_there(square, tmp_path, monkeypatch, suffix, earlier):
+    path = tmp_path / f"s{suffix}"
+    if earlier:
+        square.export(path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # the last write of each format
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    monkeypatch.setattr(trimesh.Trimesh, "export", full)
+    with pytest.raises(MvdiffError, match=r"cannot write .*No space left .*: free some space"):
+        square.export(path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_seams_split_no_vertices_but_those_of_trimesh(mesh):
+    corner = np.random.default_rng(0).random((len(mesh.faces), 3, 2)).astype(np.float32)
+    image = np.zeros((8, 8, 3), np.uint8)
+    textured = Mesh(mesh.vertices, mesh.faces, mesh.colors, Texture(corner, image))
+    shape = textured.to_trimesh()
+    assert len(shape.vertices) == 3 * len(mesh.faces)
+    assert textured.to_trimesh(textured=False).is_watertight
+    # the normals are those of the whole, so that seams do not show in the light
+    normals = mesh.to_trimesh().vertex_normals[mesh.faces.ravel()]
+    assert np.allclose(shape.vertex_normals[shape.faces.ravel()], normals, atol=1e-6)
+
+
+def test_texture_lookup_is_bilinear_between_texel_centres():
+    image = np.zeros((2, 4, 3), np.uint8)
+    image[0, 1], image[0, 2] = 100, 200
+    texture = Texture(np.zeros((1, 3, 2), np.float32), image)
+    uv = np.array([[1.5 / 4, 0.75], [2 / 4, 0.75], [2.5 / 4, 0.75], [2.5 / 4, 0.5]])
+    assert texture.at(uv)[:, 0].tolist() == [100, 150, 200, 100]
+
+
+def test_texture_must_fit_the_faces(square):
+    with pytest.raises(MvdiffError, match=r"needs uv of shape \(2, 3, 2\), got \(1, 3, 2\)"):
+        Mesh(
+            square.vertices,
+            square.faces,
+            square.colors,
+            Texture(square.texture.uv[:1], square.texture.image),
+        )
+
+
+def test_simplifying_drops_the_texture(mesh):
+    uv = np.zeros((len(mesh.faces), 3, 2), np.float32)
+    textured = Mesh(
+        mesh.vertices, mesh.faces, mesh.colors, Texture(uv, np.zeros((4, 4, 3), np.uint8))
+    )
+    assert textured.simplify(50).texture is None
+    assert textured.simplify(10**6) is textured

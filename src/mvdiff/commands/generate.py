@@ -77,10 +77,16 @@ def run(config: Any) -> int:
 
 def _check_numbers(config: Any) -> None:
     """Raise MvdiffError now rather than after the model is loaded."""
+    from ..gallery import VIDEOS
+    from ..recon.finish import texture_side
+
     if config.samples < 1:
         raise MvdiffError(f"samples must be at least 1, got {config.samples}")
     if not 0 <= config.seed < 2**62:
         raise MvdiffError(f"seed must be a whole number in [0, 2^62), got {config.seed}")
+    texture_side(config.texture)
+    if config.video not in VIDEOS:
+        raise MvdiffError(f"unknown video '{config.video}'; choose from {', '.join(VIDEOS)}")
     some = config.batch_views
     if some is not None and (type(some) is not int or some < 1):
         raise MvdiffError(f"batch_views must be a whole number from 1, got {some!r}")
@@ -194,9 +200,11 @@ def _write_sample(
     clock: Timer,
 ) -> str | None:
     """Everything but `run.json`, which comes last; why there is no mesh, where it failed."""
-    from ..gallery import mesh_renders, preview, turntable
+    from ..gallery import VIDEOS, mesh_renders, preview, turntable
+    from ..recon.finish import finish, texture_side
 
-    for name in ("run.json", "mesh.glb", "turntable.gif", "preview.png"):
+    films = [f"turntable.{kind}" for kind in VIDEOS]
+    for name in ("run.json", "mesh.glb", *films, "preview.png"):
         (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
     views.save(target, "views")
     save_picture(views.strip(), target / "strip.png")
@@ -207,16 +215,23 @@ def _write_sample(
         stages.start("mesh", 1.0)
         try:
             mesh = reconstructor(views, progress=stages.within("mesh"))
+            clock.lap("mesh")
+            mesh, _ = finish(
+                mesh,
+                views,
+                texture=texture_side(config.texture),
+                progress=stages.within("texture"),
+            )
         except MvdiffError as error:  # the views were expensive: keep them
             trouble = f"there is no mesh: {error}"
             clock.lap("mesh")
         else:
             mesh.export(target / "mesh.glb")
-            clock.lap("mesh")
+            clock.lap("texture")
             stages.start("pictures of the mesh", None)
             renders = mesh_renders(mesh)
             if config.turntable:
-                turntable(mesh, target / "turntable.gif")
+                turntable(mesh, target / f"turntable.{config.video}")
     stages.start("preview", None)
     save_picture(preview(views, photo, renders), target / "preview.png")
     clock.lap("pictures")

@@ -2,40 +2,124 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .. import build
 from ..errors import MvdiffError
-from ..files import check_writable
-from ..views import Views
-from .generate import save_picture
+from ..files import check_writable, write_text
+from ..gallery import VIDEOS, mesh_renders, preview, turntable
+from ..recon.finish import finish, texture_side
+from ..recon.mesh_files import FORMATS, TEXTURED
+from .generate import save_picture, versions
 from .progress import Stages
+from .reading import read_views
+
+
+class Clock:
+    """Seconds by stage, booked when the next one begins."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage, self._since = "", time.perf_counter()
+
+    def start(self, stage: str) -> None:
+        """Book the running stage and begin another."""
+        now = time.perf_counter()
+        if self._stage and self._stage != "done":
+            spent = self.seconds.get(self._stage, 0.0) + now - self._since
+            self.seconds[self._stage] = round(spent, 3)
+        self._stage, self._since = stage, now
+
+    def within(self, told: Callable[[str, float], None]) -> Callable[[str, float], None]:
+        """A progress callback that books each of its stages and passes on what it is told."""
+
+        def update(stage: str, share: float) -> None:
+            if stage != self._stage:
+                self.start(stage)
+            told(stage, share)
+
+        return update
+
+    def __str__(self) -> str:
+        parts = [f"{stage} {spent:.1f}" for stage, spent in self.seconds.items() if spent >= 0.05]
+        return f"{sum(self.seconds.values()):.1f} s ({', '.join(parts)})"
 
 
 def run(config: Any) -> int:
-    """Read the views, make the mesh, write it with a preview and a turntable."""
-    from ..gallery import mesh_renders, preview, turntable
-
+    """Read the views, make the mesh, write it with a preview, a turntable and a record."""
     source = Path(str(config.views)).expanduser()
-    formats = ("glb", "obj", "ply", "stl")
-    if config.format not in formats:
-        raise MvdiffError(f"unknown format '{config.format}'; choose from {', '.join(formats)}")
+    formats, side = _check(config)
     beside = source if source.is_dir() else source.parent
     out = Path(str(config.out)).expanduser() if config.out else beside
     reconstructor = build.reconstructor(config)
     if reconstructor is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
-    views = Views.load(source)
-    check_writable(out)
-    with Stages("mesh") as stages:
-        mesh = reconstructor(views, progress=stages.within("mesh"))
-        target = out / f"mesh.{config.format}"
-        mesh.export(target)
+    clock = Clock()
+    with Stages("reading") as stages:
+        clock.start("reading")
+        views, notes = read_views(source, config.max_size)
+        check_writable(out)
+        told = clock.within(stages.within("mesh"))
+        mesh = reconstructor(views, progress=told)
+        mesh, more = finish(
+            mesh,
+            views,
+            faces=config.faces,
+            watertight=config.watertight,
+            texture=side,
+            progress=told,
+        )
+        notes += more
+        _begin(clock, stages, "files")
+        targets = [mesh.export(out / f"mesh.{name}") for name in formats]
         if config.turntable:
-            stages.start("turntable", None)
-            turntable(mesh, out / "turntable.gif")
-        stages.start("preview", None)
+            _begin(clock, stages, "turntable")
+            turntable(mesh, out / f"turntable.{config.video}")
+        _begin(clock, stages, "preview")
         save_picture(preview(views, None, mesh_renders(mesh)), out / "mesh-preview.png")
-        stages.say(f"{source} → {target}")
+        clock.start("done")
+        record = {
+            "views": str(source),
+            "count": len(views),
+            "faces": len(mesh.faces),
+            "vertices": len(mesh.vertices),
+            "texture": side,
+            "notes": notes,
+            "seconds": clock.seconds,
+            "versions": versions(),
+            "config": build.plain(config),
+        }
+        # Not run.json: beside generated views that name is taken.
+        write_text(out / "mesh-run.json", json.dumps(record, indent=1))
+        for note in notes:
+            stages.say(f"note: {note}")
+        stages.say(f"{source} → {', '.join(map(str, targets))}")
+        stages.say(f"{len(mesh.faces)} faces in {clock}")
     return 0
+
+
+def _begin(clock: Clock, stages: Stages, stage: str) -> None:
+    clock.start(stage)
+    stages.start(stage, None)
+
+
+def _check(config: Any) -> tuple[list[str], int | None]:
+    """Formats and texture side; MvdiffError now rather than after the work."""
+    known = [suffix[1:] for suffix in FORMATS]
+    formats = [str(name) for name in config.format]
+    for name in formats:
+        if name not in known:
+            raise MvdiffError(f"unknown format '{name}'; choose from {', '.join(known)}")
+    if not formats:
+        raise MvdiffError(f"format names none: choose from {', '.join(known)}")
+    if config.video not in VIDEOS:
+        raise MvdiffError(f"unknown video '{config.video}'; choose from {', '.join(VIDEOS)}")
+    faces = config.faces
+    if faces is not None and (type(faces) is not int or faces < 4):
+        raise MvdiffError(f"faces must be a whole number from 4, got {faces!r}")
+    holds = any(f".{name}" in TEXTURED for name in formats)
+    return formats, texture_side(config.texture, holds=holds)

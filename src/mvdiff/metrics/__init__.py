@@ -3,5 +3,6 @@
 from .consistency import hull_iou
 from .geometry import chamfer, volume_iou
 from .images import psnr, ssim
+from .lpips import Lpips
 
-__all__ = ["chamfer", "hull_iou", "psnr", "ssim", "volume_iou"]
+__all__ = ["Lpips", "chamfer", "hull_iou", "psnr", "ssim", "volume_iou"]

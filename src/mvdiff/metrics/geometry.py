@@ -1,6 +1,12 @@
-"""Mesh against mesh, by SyncDreamer's published protocol (arXiv 2309.03453, section 4)."""
+"""Mesh against mesh, by SyncDreamer's published protocol (arXiv 2309.03453, section 4).
+
+Depths are unprojected at the pixels' centres, where they were measured; the published script
+unprojects both clouds at the pixels' corners.
+"""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import torch
@@ -20,12 +26,29 @@ VOXEL = 0.01
 def chamfer(pred: trimesh.Trimesh, truth: trimesh.Trimesh) -> float:
     """Chamfer distance of the surfaces that the 16 published cameras see, world units.
 
-    The mean of both directed mean nearest distances, not squared. Lower is better. Merging
-    points into cubes leaves a floor of 0.004 to 0.005 between equal surfaces that lie
-    differently in the cubes.
+    The mean of both directed mean nearest distances, not squared. Lower is better. See
+    `chamfer_floor` for what equal surfaces reach.
     """
-    a, b = visible_points(pred), visible_points(truth)
+    return point_chamfer(visible_points(pred), visible_points(truth))
+
+
+def point_chamfer(a: Float[np.ndarray, "point 3"], b: Float[np.ndarray, "other_point 3"]) -> float:
+    """The mean of both directed mean nearest distances, not squared."""
     return (_directed(a, b) + _directed(b, a)) / 2
+
+
+def chamfer_floor(points: Float[np.ndarray, "point 3"]) -> float:
+    """The Chamfer distance that a perfect surface typically gets, world units.
+
+    Points are merged in cubes counted from the cloud's own corner, so two clouds of one surface
+    agree only when their corners do. This is the mean distance between the cloud and itself
+    merged in cubes half a cube further on, along every combination of axes. A surface whose
+    corner happens to agree can lie below.
+    points: all the points of depth maps, before merging.
+    """
+    base = merge(points)
+    shifts = [s for s in itertools.product((0.0, VOXEL / 2), repeat=3) if any(s)]
+    return float(np.mean([point_chamfer(base, merge(points, shift)) for shift in shifts]))
 
 
 def volume_iou(pred: trimesh.Trimesh, truth: trimesh.Trimesh) -> float:
@@ -35,11 +58,15 @@ def volume_iou(pred: trimesh.Trimesh, truth: trimesh.Trimesh) -> float:
     Raises MvdiffError when a mesh leaves the grid or encloses nothing, and when mesh2sdf is
     missing.
     """
-    a, b = _inside(pred), _inside(truth)
-    either = int((a | b).sum())
+    return occupancy_iou(inside(pred), inside(truth))
+
+
+def occupancy_iou(pred: Bool[np.ndarray, "64 64 64"], truth: Bool[np.ndarray, "64 64 64"]) -> float:
+    """Intersection over union of what `inside` gives; MvdiffError when both are empty."""
+    either = int((pred | truth).sum())
     if not either:
         raise MvdiffError("neither mesh encloses a volume, so they have no IoU: close their holes")
-    return int((a & b).sum()) / either
+    return int((pred & truth).sum()) / either
 
 
 def normalise(mesh: trimesh.Trimesh, rotate_z: float = 0.0) -> trimesh.Trimesh:
@@ -64,14 +91,31 @@ def visible_points(mesh: trimesh.Trimesh) -> Float[np.ndarray, "point 3"]:
 
     Raises MvdiffError when they see nothing.
     """
+    return depth_points(*published_depths(mesh))
+
+
+def published_depths(
+    mesh: trimesh.Trimesh,
+) -> tuple[Float[Tensor, "view height width"], Cameras]:
+    """The mesh's depth maps (0 = nothing) in the 16 published cameras at 256²."""
     cameras = ring(size=256)
-    return depth_points(Raycaster(mesh).render(cameras, shading=None).depth, cameras)
+    return Raycaster(mesh).render(cameras, shading=None).depth, cameras
 
 
 def depth_points(
     depth: Float[Tensor, "view height width"], cameras: Cameras
 ) -> Float[np.ndarray, "point 3"]:
     """Depth maps (0 = nothing) as world points, merged into one per 0.01-cube."""
+    return merge(unproject_depths(depth, cameras))
+
+
+def unproject_depths(
+    depth: Float[Tensor, "view height width"], cameras: Cameras
+) -> Float[np.ndarray, "point 3"]:
+    """Depth maps (0 = nothing) as world points, one a pixel, at the pixels' centres.
+
+    Raises MvdiffError when all is nothing.
+    """
     exact = cameras.to(torch.float64)
     uv = exact.pixel_grid().expand(len(cameras), -1, -1, -1)
     points = exact.unproject(uv, depth.double())[depth > 0].numpy()
@@ -80,7 +124,19 @@ def depth_points(
             "the 16 published cameras see nothing of the mesh: it must lie around the origin "
             "and be about 1 in size"
         )
-    cell = np.floor((points - points.min(axis=0)) / VOXEL + 0.5).astype(np.int64)
+    return points
+
+
+def merge(
+    points: Float[np.ndarray, "point 3"], shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> Float[np.ndarray, "cube 3"]:
+    """The mean of the points in each 0.01-cube.
+
+    Cubes are counted from half a cube before the cloud's corner, as Open3D's voxel
+    downsampling does, which the published protocol uses. shift: moves the cubes back.
+    """
+    corner = points.min(axis=0) - np.asarray(shift)
+    cell = np.floor((points - corner) / VOXEL + 0.5).astype(np.int64)
     key = np.ravel_multi_index(tuple(cell.T), tuple(cell.max(axis=0) + 1))
     _, index, count = np.unique(key, return_inverse=True, return_counts=True)
     sums = [np.bincount(index, points[:, axis]) for axis in range(3)]
@@ -93,12 +149,14 @@ def _directed(a: np.ndarray, b: np.ndarray) -> float:
     return float(cKDTree(b).query(a)[0].mean())
 
 
-def _inside(mesh: trimesh.Trimesh) -> Bool[np.ndarray, "64 64 64"]:
+def inside(mesh: trimesh.Trimesh) -> Bool[np.ndarray, "64 64 64"]:
+    """Which points of the 64³ grid over [-1, 1]³ the mesh encloses; errors as in `volume_iou`."""
     try:
         import mesh2sdf
     except ImportError as error:
         raise MvdiffError(
-            "the IoU of meshes needs the package mesh2sdf: pip install 'mvdiff[evaluate]'"
+            "the IoU of meshes needs the package mesh2sdf: pip install 'mvdiff[evaluate]', or "
+            "leave the IoU out with iou=false"
         ) from error
     vertices = np.asarray(mesh.vertices, dtype=np.float64)
     if np.abs(vertices).max() > 1:

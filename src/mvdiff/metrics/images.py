@@ -17,36 +17,69 @@ def psnr(
 ) -> float:
     """Peak signal-to-noise ratio, dB: over pixels and channels, then the mean over views.
 
-    Higher is better; at most `MAX_PSNR`. Raises MvdiffError when shapes differ or on NaN.
+    Higher is better; at most `MAX_PSNR`. Raises MvdiffError when shapes differ, on NaN, and on
+    colours outside [0, 1].
     """
-    _comparable(pred, truth)
+    return float(view_psnr(pred, truth).mean())
+
+
+def view_psnr(
+    pred: Float[Tensor, "view 3 height width"], truth: Float[Tensor, "view 3 height width"]
+) -> Float[Tensor, "view"]:
+    """`psnr` of every view."""
+    check_comparable(pred, truth)
     error = (pred - truth).square().flatten(1).mean(dim=1)
-    return float((-10 * error.clamp(min=10 ** (-MAX_PSNR / 10)).log10()).mean())
+    return -10 * error.clamp(min=10 ** (-MAX_PSNR / 10)).log10()
 
 
 def ssim(
-    pred: Float[Tensor, "view 3 height width"], truth: Float[Tensor, "view 3 height width"]
+    pred: Float[Tensor, "view 3 height width"],
+    truth: Float[Tensor, "view 3 height width"],
+    *,
+    border: bool = True,
 ) -> float:
     """Structural similarity (Wang et al., 2004; Gaussian window of 11 pixels, sigma 1.5).
 
-    The mean over pixels, channels and views; 1 for equal pictures. Raises MvdiffError when
-    shapes differ, on NaN, and for pictures smaller than the window.
+    The mean over pixels, channels and views, for colours of range 1; 1 for equal pictures.
+    border: also count the 5 pixels at the border, whose windows are completed by reflection.
+        White borders are equal in both pictures and raise the figure; the published protocol
+        leaves them out.
+    Raises MvdiffError when shapes differ, on NaN, on colours outside [0, 1], and for pictures
+    smaller than the window.
     """
+    return float(view_ssim(pred, truth, border=border).mean())
+
+
+def view_ssim(
+    pred: Float[Tensor, "view 3 height width"],
+    truth: Float[Tensor, "view 3 height width"],
+    *,
+    border: bool = True,
+) -> Float[Tensor, "view"]:
+    """`ssim` of every view."""
     from kornia.metrics import ssim as kornia_ssim
 
-    _comparable(pred, truth)
+    check_comparable(pred, truth)
     if min(pred.shape[-2:]) < 11:
         raise MvdiffError(
             f"SSIM needs pictures of at least 11 pixels a side, got {tuple(pred.shape[-2:])}"
         )
-    return float(kornia_ssim(pred, truth, window_size=11).mean())
+    padding = "same" if border else "valid"
+    return kornia_ssim(pred, truth, window_size=11, padding=padding).flatten(1).mean(dim=1)
 
 
-def _comparable(pred: Tensor, truth: Tensor) -> None:
+def check_comparable(pred: Tensor, truth: Tensor) -> None:
+    """Raise MvdiffError unless both are pictures of one shape with colours in [0, 1]."""
     if pred.shape != truth.shape or pred.ndim != 4:
         raise MvdiffError(
             "pictures to compare must share one shape (view, 3, height, width); got "
             f"{tuple(pred.shape)} and {tuple(truth.shape)}"
         )
-    if not (torch.isfinite(pred).all() and torch.isfinite(truth).all()):
-        raise MvdiffError("the pictures contain NaN or infinite numbers: nothing to compare")
+    for picture in (pred, truth):
+        if not torch.isfinite(picture).all():
+            raise MvdiffError("the pictures contain NaN or infinite numbers: nothing to compare")
+        low, high = float(picture.min()), float(picture.max())
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise MvdiffError(
+                f"colours must lie in [0, 1], got {low:.3g} to {high:.3g}: scale the pictures first"
+            )

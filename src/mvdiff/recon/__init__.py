@@ -3,5 +3,7 @@
 from .base import RECONSTRUCTORS, Progress, Reconstructor
 from .hull import Hull
 from .mesh import Mesh
+from .neus import Neus
+from .photohull import PhotoHull
 
-__all__ = ["RECONSTRUCTORS", "Hull", "Mesh", "Progress", "Reconstructor"]
+__all__ = ["RECONSTRUCTORS", "Hull", "Mesh", "Neus", "PhotoHull", "Progress", "Reconstructor"]

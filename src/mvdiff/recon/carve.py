@@ -42,6 +42,14 @@ class VoxelGrid:
         """The last point, world units."""
         return self.low + self.step * (self.low.new_tensor(self.field.shape[::-1]) - 1)
 
+    def sample(self, points: Float[Tensor, "point 3"]) -> Float[Tensor, "point"]:
+        """The field at world points, interpolated; -`CUTOFF` beyond the grid."""
+        at = (points.to(self.low) - self.low) / (self.high - self.low) * 2 - 1
+        values = torch.nn.functional.grid_sample(
+            self.field[None, None], at[None, None, None], align_corners=True
+        ).reshape(-1)
+        return torch.where((at.abs() <= 1).all(dim=-1), values, -CUTOFF)
+
     def surface(self) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:
         """The zero level as a closed triangle mesh, faces outward; empty when nothing is inside."""
         from skimage.measure import marching_cubes

@@ -22,18 +22,22 @@ def vertex_colors(
     edges: Float[Tensor, "view 1 fine_height fine_width"],
     *,
     power: float = 6.0,
+    trust: Float[Tensor, "view"] | None = None,
 ) -> UInt8[np.ndarray, "vertex 3"]:
     """Colours of a mesh's vertices from views of it.
 
     edges: signed distances to the silhouettes' edges, from `silhouettes.edge_distance`.
     power: of the cosine between normal and direction to the camera; large takes the
         frontal view alone (sharp, but with seams), 0 takes all views alike (blurred).
+    trust: factors by which the views count; default all alike.
     Points no view sees take the colour of the nearest seen vertices.
     """
     cameras = views.cameras.to("cpu", torch.float32)
     points = torch.from_numpy(np.asarray(mesh.vertices)).float()
     normals = torch.from_numpy(np.array(mesh.vertex_normals)).float()
     weight = _visible(mesh, cameras, points) * _facing(cameras, points, normals) ** power
+    if trust is not None:
+        weight = weight * trust.to(weight)[:, None]
     uv, _ = cameras.project(points)
     grid = uv / uv.new_tensor([cameras.width, cameras.height]) * 2 - 1
     mask = views.mask

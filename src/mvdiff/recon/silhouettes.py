@@ -18,21 +18,63 @@ CUTOFF = 1 / 16
 #: Enclosed gaps up to this share of the picture count as highlights, not holes, when keyed.
 _GAP = 0.005
 
+#: A pixel this far from the background's colour, in any channel of [0, 1], is object.
+_KEY = 0.025
+#: Share of a picture's border that must have one colour to be the background's.
+_SHARED = 0.5
+
 
 def object_mask(views: Views) -> Float[Tensor, "view 1 height width"]:
-    """Opacity in [0, 1]: the views' alpha, or keyed from white with repairs.
+    """Opacity in [0, 1]: the views' alpha, or keyed from a uniform background with repairs.
 
     A key takes every tinted pixel as object, so pixels that are half background move the edge
     outwards. Those next to the background get their share instead: their distance from
-    white over the largest one around them. Small enclosed white spots are filled.
+    the background over the largest one around them. Small enclosed gaps are filled.
     """
     if views.alpha is not None:
         return views.mask
-    distance = (1 - views.images.float() / 255).amax(dim=1, keepdim=True)
-    solid = _fill_gaps(views.mask > 0.5)
+    distance = (views.images.float() / 255 - background(views)).abs().amax(dim=1, keepdim=True)
+    solid = _fill_gaps(distance > _KEY)
     rim = solid & (_around(1 - solid.float(), 3) > 0)
     share = (distance / _around(distance, 5).clamp(min=1e-3)).clamp(0, 1)
     return torch.where(rim, share, solid.float())
+
+
+def background(views: Views) -> Float[Tensor, "view 3 1 1"]:
+    """The colour in [0, 1] that each view's object stands on, read from the border.
+
+    White where the border has no colour that most of its pixels share.
+    """
+    x = views.images.float() / 255
+    border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., 1:-1, 0], x[..., 1:-1, -1]], dim=-1)
+    color = border.median(dim=-1, keepdim=True).values
+    shared = ((border - color).abs().amax(dim=1) < 2 * _KEY).float().mean(dim=-1) > _SHARED
+    return torch.where(shared[:, None, None], color, 1.0)[..., None]
+
+
+def cut_out(views: Views) -> Views:
+    """The same views with alpha; the background's part is taken out of keyed colours."""
+    if views.alpha is not None:
+        return views
+    mask, behind = object_mask(views), background(views)
+    color = (views.images.float() / 255 - (1 - mask) * behind) / mask.clamp(min=1 / 255)
+    images, alpha = ((x.clamp(0, 1) * 255).round().byte() for x in (color, mask))
+    return Views(images, alpha, views.cameras)
+
+
+def reduced(views: Views, size: int) -> Views:
+    """Views (with alpha) whose longest side is at most `size`, averaged down where larger."""
+    height, width = views.images.shape[-2:]
+    scale = size / max(height, width)
+    if scale >= 1:
+        return views
+    shape = max(1, round(height * scale)), max(1, round(width * scale))
+    mask = views.mask
+    both = torch.cat([views.images * mask, mask], dim=1)
+    both = torch.nn.functional.interpolate(both, size=shape, mode="area")
+    alpha = both[:, 3:]
+    images = (both[:, :3] / alpha.clamp(min=1e-6)).round().byte()
+    return Views(images, (alpha * 255).round().byte(), views.cameras.resize(*shape))
 
 
 def edge_distance(

@@ -1,0 +1,198 @@
+"""Fitting the field to the pixels of all views by gradient descent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+from .field import Field
+from .rays import Rays
+from .render import place_samples, render
+
+#: Steps between two looks at the whole field, which tell where along a ray to sample. States
+#: are saved at multiples of it, so that a resumed fit sees the same.
+REFRESH = 25
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the fit goes; lengths in box units.
+
+    steps: of gradient descent. rays: pixels in a step.
+    samples: a ray, at which the field is learnt. coarse: a ray, to place them.
+    rate: of the distance grids, at the beginning; the others are tied to it.
+    mask, eikonal, smooth: weights of the losses beside colour's, which is 1.
+    huber: colour errors above this (of 1) count linearly, so that views may disagree.
+    robust: views whose loss is far above the median's count less.
+    cells: of the finest grid, along the longest side.
+    seed: of all random choices.
+    """
+
+    steps: int
+    rays: int
+    samples: int
+    coarse: int
+    rate: float
+    mask: float
+    eikonal: float
+    smooth: float
+    huber: float
+    robust: bool
+    cells: int
+    seed: int
+
+
+class Fit:
+    """A field on its way: `run` takes it to the end; `state` and `restore` interrupt it."""
+
+    def __init__(self, field: Field, rays: Rays, schedule: Schedule) -> None:
+        self.field, self.rays, self.schedule = field, rays, schedule
+        self.step = 0
+        self.device = field.base.device
+        count = len(field.gain)
+        self.view_loss = torch.zeros(count, device=self.device)
+        groups = [
+            ([*field.levels], schedule.rate),
+            ([*field.features], 2e-2),
+            ([*field.hidden.parameters(), *field.color.parameters(), field.sharpness], 5e-3),
+            ([field.gain, field.offset], 2e-3),
+        ]
+        self.optimizer = torch.optim.Adam(
+            [{"params": params, "lr": rate, "full": rate} for params, rate in groups],
+            betas=(0.9, 0.99),
+            eps=1e-12,
+            fused=True,
+        )
+
+    def run(
+        self, tick: Callable[[int, float], None], save: Callable[[int], None] | None = None
+    ) -> None:
+        """Take all steps that are left.
+
+        tick: called now and then with the steps done and the loss.
+        save: called at multiples of `REFRESH` and at the end with the steps done.
+        """
+        dense = None
+        steps = self.schedule.steps
+        while self.step < steps:
+            if dense is None or self.step % REFRESH == 0:
+                with torch.no_grad():
+                    shape = list(self.field.levels[-1].shape[2:])
+                    dense = self.field.dense(shape, self._fade())
+            loss = self._descend(dense)
+            self.step += 1
+            if self.step % REFRESH == 0 or self.step == steps:
+                tick(self.step, float(loss))
+                if save is not None:
+                    save(self.step)
+
+    def trust(self) -> Float[Tensor, "view"]:
+        """How far each view is believed, in (0, 1]: less when its loss is above the median's."""
+        if not self.schedule.robust or self.step < 6 * REFRESH:
+            return torch.ones_like(self.view_loss)
+        return (1.5 * self.view_loss.median() / self.view_loss.clamp(min=1e-9)).clamp(max=1) ** 3
+
+    def state(self) -> dict[str, object]:
+        """All that `restore` needs: tensors and numbers."""
+        return {
+            "step": self.step,
+            "field": self.field.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "view_loss": self.view_loss,
+        }
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Go on where `state` was taken, from a field and rays built alike."""
+        self.field.load_state_dict(state["field"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.view_loss = state["view_loss"].to(self.device)
+        self.step = int(state["step"])
+
+    def _fade(self) -> list[float]:
+        """Finer levels come in one after the other, all within the first half."""
+        count = len(self.field.levels)
+        at = 2 * count * self.step / self.schedule.steps
+        return [1.0] + [min(1.0, max(0.0, at - i)) for i in range(1, count)]
+
+    def _descend(self, dense: Tensor) -> Tensor:
+        """One step; returns its loss."""
+        s, field, fade = self.schedule, self.field, self._fade()
+        # A generator for every step makes a resumed fit take the same ones.
+        generator = torch.Generator().manual_seed(s.seed * 1_000_003 + self.step)
+        chosen = torch.randint(len(self.rays), (s.rays,), generator=generator)
+        rays = self.rays[chosen.to(self.device)]
+        jitter, shift = self._random(generator, s.coarse), self._random(generator, 1)
+        with torch.no_grad():
+            depth = place_samples(
+                rays,
+                dense,
+                field.size,
+                field.sharpness.exp(),
+                jitter=jitter,
+                shift=shift,
+                count=s.samples + 1,
+            )
+        color, opacity, points = render(field, rays, depth, fade)
+        # Beside the colours of a solid pixel, a mixed one's would also pull at its opacity.
+        wanted = rays.color * opacity.detach()[:, None]
+        by_color = smooth_l1_loss(color, wanted, beta=s.huber, reduction="none").sum(dim=-1)
+        by_color = by_color * rays.opacity
+        by_mask = smooth_l1_loss(opacity, rays.opacity, beta=0.1, reduction="none")
+        by_ray = by_color + s.mask * by_mask
+        eikonal, bend = self._shape_losses(points.detach(), generator, fade)
+        progress = self.step / s.steps
+        loss = (self.trust()[rays.view] * by_ray).mean() + s.eikonal * eikonal
+        loss = loss + s.smooth * (1 - 0.9 * progress) * bend
+        loss = loss + 0.01 * (field.gain.square().mean() + field.offset.square().mean())
+        self._set_rates(progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            field.sharpness.clamp_(max=math.log(1500))
+        self._follow(rays, (by_color + by_mask).detach())
+        return loss.detach()
+
+    def _random(self, generator: torch.Generator, count: int) -> Float[Tensor, "ray count"]:
+        return torch.rand(self.schedule.rays, count, generator=generator).to(self.device)
+
+    def _shape_losses(
+        self, points: Tensor, generator: torch.Generator, fade: list[float]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Eikonal loss, and the mean size of the distance's Laplacian, near one sample a ray.
+
+        By central differences as wide as the cells that matter by now, as in Neuralangelo
+        (arXiv 2306.03092, section 3.2).
+        """
+        s = self.schedule
+        width = (1 if self.step > s.steps / 2 else 2) / s.cells
+        pick = torch.randint(points.shape[1], (len(points), 1, 1), generator=generator)
+        points = points.gather(1, pick.to(self.device).expand(-1, 1, 3))[:, 0]
+        noise = torch.randn(points.shape, generator=generator)
+        points = points + 0.01 * noise.to(self.device)
+        step = width * torch.eye(3, device=self.device)[:, None]
+        around = self.field.distance(torch.cat([points + step, points - step, points[None]]), fade)
+        ahead, behind, middle = around[:3], around[3:6], around[6]
+        slope = ((ahead - behind) / (2 * width)).norm(dim=0)
+        laplacian = (ahead.sum(dim=0) + behind.sum(dim=0) - 6 * middle) / width**2
+        return (slope - 1).square().mean(), laplacian.abs().mean()
+
+    def _set_rates(self, progress: float) -> None:
+        """A short rise, then a cosine down to a twentieth."""
+        share = min(1.0, (self.step + 1) / 50) * (0.525 + 0.475 * math.cos(math.pi * progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full"] * share
+
+    def _follow(self, rays: Rays, loss: Tensor) -> None:
+        """Keep a running mean of every view's loss."""
+        count = torch.zeros_like(self.view_loss).index_add_(0, rays.view, torch.ones_like(loss))
+        total = torch.zeros_like(self.view_loss).index_add_(0, rays.view, loss)
+        mean = torch.where(count > 0, total / count.clamp(min=1), self.view_loss)
+        pace = 0.02 if self.step else 1.0
+        self.view_loss = self.view_loss + pace * (mean - self.view_loss)
