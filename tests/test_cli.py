@@ -21,6 +21,7 @@ from mvdiff.cli import COMMANDS, main
 from mvdiff.commands.generate import find_pictures
 from mvdiff.commands.list import slots
 from mvdiff.commands.reading import read_views
+from mvdiff.commands.reconstruct import Clock
 from mvdiff.config import groups
 from mvdiff.errors import MvdiffError
 from mvdiff.recon.mesh import Mesh
@@ -258,7 +259,7 @@ def test_reconstruct_reads_a_folder_and_writes_beside_it(tmp_path, capsys):
     said = captured.out.splitlines()
     assert captured.err == ""
     assert said[0] == f"{tmp_path / 'ball'} → {tmp_path / 'ball' / 'mesh.glb'}"
-    assert re.fullmatch(r"\d+ faces in [\d.]+ s \(.*painting [\d.]+.*turntable.*\)", said[1])
+    assert re.fullmatch(r"\d+ faces in [\d.]+ s \(.*colours [\d.]+.*turntable.*\)", said[1])
     new = files(tmp_path / "ball") - {f"views/{i:03d}.png" for i in range(16)}
     assert new == {"transforms.json", "run.json", "mesh.glb"} | MADE
     assert (tmp_path / "ball" / "run.json").read_text() == "of mvdiff generate"
@@ -271,6 +272,28 @@ def test_reconstruct_reads_a_folder_and_writes_beside_it(tmp_path, capsys):
     assert (run["count"], run["texture"], run["notes"]) == (16, 32, [])
     assert run["faces"] == len(mesh.faces)
     assert run["config"]["reconstructor"]["resolution"] == 20
+
+
+def test_reconstruct_names_the_view_that_stands_out(tmp_path, capsys):
+    views = ball_views(ring(16, size=48))
+    shifted = views.map(lambda x: torch.cat([x[:5], x[5:6].roll(7, dims=-1), x[6:]]))
+    shifted.save(tmp_path)
+    args = [f"views={tmp_path}", *QUICK_HULL, "turntable=false"]
+    assert main(["reconstruct", *args]) == 0
+    assert "look at view 5 (" in capsys.readouterr().err
+    run = json.loads((tmp_path / "mesh-run.json").read_text())
+    assert run["agreement"]["worst"] == [5]
+    assert len(run["agreement"]["per_view"]) == 16
+    assert run["agreement"]["iou"] > 0.9
+
+
+def test_progress_with_numbers_is_booked_as_one_stage():
+    clock, told = Clock(), []
+    update = clock.within(lambda *a: told.append(a[0]))
+    for stage in ("carving", "fitting 25/50 loss 0.1", "fitting 50/50 loss 0.05", "done"):
+        update(stage, 0.5)
+    assert list(clock.seconds) == ["carving", "fitting"]
+    assert told[1] == "fitting 25/50 loss 0.1"
 
 
 @pytest.mark.parametrize("form", ["ply", "obj", "stl"])

@@ -181,7 +181,7 @@ def test_reconstruct_takes_views_or_where_they_lie(tmp_path):
 def test_reconstruct_says_what_it_cannot_do():
     with pytest.raises(MvdiffError, match="reconstructor=none makes no mesh"):
         mvdiff.reconstruct(ball_views(), reconstructor="none")
-    with pytest.raises(MvdiffError, match="unknown reconstructor 'hul'; choose from hull, none"):
+    with pytest.raises(MvdiffError, match="unknown reconstructor 'hul'; choose from hull, neus"):
         mvdiff.reconstruct(ball_views(), reconstructor="hul")
     with pytest.raises(MvdiffError, match="no views at"):
         mvdiff.reconstruct("/nowhere/at/all")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -183,8 +185,23 @@ def test_from_white_and_back(tmp_path):
     plain = Views.from_white(white, None, ring(2, size=8))
     assert plain.alpha is None
     assert (plain.rgb - white).abs().max() <= 0.5001 / 255
-    with pytest.raises(MvdiffError, match="NaN"):
-        Views.from_white(white * torch.nan, None, ring(2, size=8))
+    for spoilt in (torch.nan, torch.inf):
+        with pytest.raises(MvdiffError, match="the images hold NaN or infinite numbers"):
+            Views.from_white(white * spoilt, None, ring(2, size=8))
+        with pytest.raises(MvdiffError, match="the alpha hold NaN or infinite numbers"):
+            Views.from_white(white, alpha / alpha * spoilt, ring(2, size=8))
+
+
+def test_images_that_are_not_8_bit_are_refused():
+    """In a plain interpreter: the tests' own type checker would be first."""
+    code = """
+import torch
+from mvdiff.cameras import ring
+from mvdiff.views import Views
+Views(torch.full((2, 3, 8, 8), torch.nan), None, ring(2, size=8))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "MvdiffError: views hold 8-bit images, got torch.float32" in done.stderr
 
 
 def test_mask_without_alpha_is_distance_from_white():

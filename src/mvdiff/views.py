@@ -32,6 +32,11 @@ class Views:
     cameras: Cameras
 
     def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8:
+            raise MvdiffError(
+                f"views hold 8-bit images, got {self.images.dtype}: make them by Views.from_white, "
+                "which also finds NaN"
+            )
         n, height, width = self.images.shape[0], *self.images.shape[-2:]
         if len(self.cameras) != n or (self.cameras.height, self.cameras.width) != (height, width):
             raise MvdiffError(
@@ -59,12 +64,18 @@ class Views:
         cameras: Cameras,
     ) -> Views:
         """From colours in [0, 1] composited on white (what models make), and alpha in [0, 1]."""
-        images = images.detach().float().cpu().clamp(0, 1)
-        if not torch.isfinite(images).all():
-            raise MvdiffError("the images contain NaN: the model diverged or the input is broken")
+        images = images.detach().float().cpu()
+        alpha = None if alpha is None else alpha.detach().float().cpu()
+        for what, numbers in (("images", images), ("alpha", alpha)):
+            if numbers is not None and not torch.isfinite(numbers).all():
+                raise MvdiffError(
+                    f"the {what} hold NaN or infinite numbers: the model diverged, or the input "
+                    "is broken"
+                )
+        images = images.clamp(0, 1)
         if alpha is None:
             return Views(_to_bytes(images), None, cameras.to("cpu"))
-        alpha = alpha.detach().float().cpu().clamp(0, 1)
+        alpha = alpha.clamp(0, 1)
         straight = 1 - (1 - images) / alpha.clamp(min=1 / 255)
         return Views(_to_bytes(straight), _to_bytes(alpha), cameras.to("cpu"))
 
@@ -138,7 +149,7 @@ class Views:
                 "or a strip PNG"
             )
         cameras, names = read_transforms(listing)
-        return _read_images([listing.parent / name for name in names], cameras)
+        return read_images([listing.parent / name for name in names], cameras)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Views:
         """Apply `change` to images and alpha alike (rolling or reordering pixels, say)."""
@@ -150,7 +161,11 @@ def _to_bytes(x: Tensor) -> Tensor:
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _read_images(paths: list[Path], cameras: Cameras) -> Views:
+def read_images(paths: list[Path], cameras: Cameras) -> Views:
+    """Pictures of one size, RGB or RGBA, with their cameras.
+
+    Raises MvdiffError for pictures that are missing, damaged or of different sizes.
+    """
     arrays = []
     for path in paths:
         try:
@@ -193,4 +208,4 @@ def _load_published(folder: Path) -> Views:
     from .cameras.formats import read_meta_pickle
 
     cameras = read_meta_pickle(folder / "meta.pkl")
-    return _read_images([folder / f"{i:03d}.png" for i in range(len(cameras))], cameras)
+    return read_images([folder / f"{i:03d}.png" for i in range(len(cameras))], cameras)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from .. import build
 from ..errors import MvdiffError
 from ..files import check_writable, write_text
 from ..gallery import VIDEOS, mesh_renders, preview, turntable
+from ..recon.agreement import view_agreement
 from ..recon.finish import finish, texture_side
 from ..recon.mesh_files import FORMATS, TEXTURED
 from .generate import save_picture, versions
@@ -38,8 +40,9 @@ class Clock:
         """A progress callback that books each of its stages and passes on what it is told."""
 
         def update(stage: str, share: float) -> None:
-            if stage != self._stage:
-                self.start(stage)
+            name = re.sub(r"\s*\d.*", "", stage)  # "fitting 25/1500 loss 0.01" is one stage
+            if name != self._stage:
+                self.start(name)
             told(stage, share)
 
         return update
@@ -74,6 +77,10 @@ def run(config: Any) -> int:
             progress=told,
         )
         notes += more
+        _begin(clock, stages, "agreement")
+        agreement = view_agreement(mesh, views)
+        if agreement.worst:
+            notes.append(agreement.summary())
         _begin(clock, stages, "files")
         targets = [mesh.export(out / f"mesh.{name}") for name in formats]
         if config.turntable:
@@ -89,6 +96,7 @@ def run(config: Any) -> int:
             "vertices": len(mesh.vertices),
             "texture": side,
             "notes": notes,
+            "agreement": agreement.as_dict(),
             "seconds": clock.seconds,
             "versions": versions(),
             "config": build.plain(config),

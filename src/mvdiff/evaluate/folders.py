@@ -17,7 +17,7 @@ from torch import Tensor
 from ..cameras import ring
 from ..errors import MvdiffError
 from ..metrics import Lpips
-from ..views import Views, _read_images
+from ..views import Views, read_images
 from .protocol import evaluate_mesh, evaluate_views
 from .report import mean
 
@@ -218,7 +218,7 @@ def _load_views(path: Path) -> Views:
     if path.is_dir() and not any((path / n).is_file() for n in ("transforms.json", "meta.pkl")):
         with Image.open(path / "000.png") as first:
             size = first.width
-        return _read_images([path / f"{i:03d}.png" for i in range(16)], ring(size=size))
+        return read_images([path / f"{i:03d}.png" for i in range(16)], ring(size=size))
     return Views.load(path)
 
 

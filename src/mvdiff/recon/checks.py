@@ -35,17 +35,12 @@ def check_number(
 def checked_views(views: Views) -> Views:
     """The views with alpha, on the CPU, fit to be reconstructed from.
 
-    Raises MvdiffError for fewer than 2 views, for images that are not 8 bit, for cameras that
-    are all the same, for views without an object, and when no view shows any background.
+    Raises MvdiffError for fewer than 2 views, for cameras that are all the same, for views
+    without an object, and when no view shows any background.
     """
     if len(views) < 2:
         raise MvdiffError(
             f"a reconstruction needs at least 2 views from different directions, got {len(views)}"
-        )
-    if views.images.dtype != torch.uint8:
-        raise MvdiffError(
-            f"views hold 8-bit images, got {views.images.dtype}: make them by Views.from_white, "
-            "which also finds NaN"
         )
     views = Views(views.images, views.alpha, views.cameras.to("cpu", torch.float32))
     if not _differ(views.cameras):
