@@ -11,6 +11,7 @@ from importlib import resources
 
 from . import __version__
 from .errors import MvdiffError
+from .interrupt import orderly_interrupts
 
 COMMANDS = {
     "generate": "one picture → views from all around → a mesh",
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 partly, 2 bad input, 130 interrupted)."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        with warnings.catch_warnings():
+        with orderly_interrupts(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             code = _dispatch(args)
         sys.stdout.flush()  # a closed pipe is noticed here, not after the return
