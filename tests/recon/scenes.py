@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 import trimesh
 
+from mvdiff.recon import Mesh
+from mvdiff.rendering import Raycaster
+from mvdiff.views import Views
+
 
 def dented_box() -> trimesh.Trimesh:
     """A checkered box 0.7 wide and 0.5 high, with a dent 0.4 wide and 0.3 deep in its top."""
@@ -33,3 +37,14 @@ def floor_height(mesh) -> float:
 def _plate(low: tuple[float, float], high: tuple[float, float], z: float) -> trimesh.Trimesh:
     corners = [[x, y, z] for x, y in (low, (high[0], low[1]), high, (low[0], high[1]))]
     return trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]])
+
+
+def foreground_psnr(mesh: Mesh, views: Views) -> tuple[float, float]:
+    """PSNR on white, in dB: where the input is opaque, and where the mesh covers the pixel too."""
+    cameras = views.cameras
+    seen = Raycaster(mesh.to_trimesh()).render(cameras, supersample=2, shading=None).views(cameras)
+    error = (seen.rgb - views.rgb).square().mean(dim=1)
+    object_ = views.alpha[:, 0] == 255
+    both = object_ & (seen.alpha[:, 0] == 255)
+    assert both.sum() > 0.97 * object_.sum()
+    return tuple(float(-10 * error[where].mean().log10()) for where in (object_, both))

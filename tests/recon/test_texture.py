@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from recon.scenes import foreground_psnr
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError
@@ -14,7 +15,6 @@ from mvdiff.recon.finish import finish, texture_side
 from mvdiff.recon.texture import bake
 from mvdiff.recon.texture.atlas import PADDING, rasterise, unwrap
 from mvdiff.recon.texture.fill import GREY, dilate, spread
-from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 
 
@@ -237,17 +237,6 @@ def test_finish_does_all_in_order(sphere_views):
     assert shares[-1] == 1.0
     plain = as_mesh(shape)
     assert finish(plain, sphere_views) == (plain, [])
-
-
-def foreground_psnr(mesh: Mesh, views: Views) -> tuple[float, float]:
-    """PSNR on white, in dB: where the input is opaque, and where the mesh covers the pixel too."""
-    cameras = views.cameras
-    seen = Raycaster(mesh.to_trimesh()).render(cameras, supersample=2, shading=None).views(cameras)
-    error = (seen.rgb - views.rgb).square().mean(dim=1)
-    object_ = views.alpha[:, 0] == 255
-    both = object_ & (seen.alpha[:, 0] == 255)
-    assert both.sum() > 0.97 * object_.sum()
-    return tuple(float(-10 * error[where].mean().log10()) for where in (object_, both))
 
 
 def test_textured_glb_of_a_real_scan_looks_like_its_views(shared_dir, tmp_path):
