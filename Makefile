@@ -30,7 +30,7 @@ demo: $(STAMP)
 	@echo "look at outputs/example/sample-0/preview.png and mesh.glb"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-full: $(STAMP)
 	$(BIN)/python -m pytest

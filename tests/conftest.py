@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
+# Started in the background, this process ignores Ctrl-C, and what it starts would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Every public signature's shapes and types are checked in the whole test run.
 sys.path.insert(0, str(Path(__file__).parent))
 install_import_hook("mvdiff", "shapecheck.check")

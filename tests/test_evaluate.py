@@ -253,6 +253,18 @@ def test_one_broken_object_does_not_stop_the_others(views, tmp_path):
         evaluate_folder(tmp_path / "pred" / "broken", tmp_path / "truth" / "broken")
 
 
+def test_a_broken_first_picture_of_a_published_ring_is_told(tmp_path):
+    for name in ("good", "broken"):
+        for side in ("pred", "truth"):
+            (tmp_path / side / name).mkdir(parents=True)
+            for i in range(16):
+                Image.new("RGB", (16, 16), (9, i, 9)).save(tmp_path / side / name / f"{i:03d}.png")
+    (tmp_path / "pred" / "broken" / "000.png").write_bytes(b"no picture")
+    figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+    assert list(figures["objects"]) == ["good"]
+    assert "cannot read the view" in figures["failed"]["broken"]
+
+
 def test_nothing_to_compare_is_refused(views, tmp_path):
     views.save(tmp_path / "pred" / "a")
     views.save(tmp_path / "truth" / "b")

@@ -89,6 +89,26 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a file's size as Linux does")
+@pytest.mark.parametrize("writer", ["safetensors", "torch"])
+def test_a_full_disk_under_the_weights_writers_is_one_sentence(tmp_path, writer):
+    code = f"""
+import resource, signal, torch
+from safetensors.torch import save_file
+from mvdiff.files import atomic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+tensors = {{"a": torch.zeros(100_000)}}
+with atomic({str(tmp_path / "w.bin")!r}) as part:
+    save_file(tensors, part) if {writer!r} == "safetensors" else torch.save(tensors, part)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"mvdiff.errors.MvdiffError: cannot write '{tmp_path / 'w.bin'}' (")
+    assert last.endswith("free some space or choose another output folder")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failing_to_rename_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

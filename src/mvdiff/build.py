@@ -125,6 +125,11 @@ def sampler(config: Any) -> Sampler:
     )
 
 
+def swapped(config: Any) -> list[str]:
+    """Prefixes of the parts that published checkpoints have no weights for."""
+    return [part for slot, (part, name) in PUBLISHED.items() if config[slot].name != name]
+
+
 def training_scheduler(config: Any) -> Any:
     """The noise schedule alone, for adding noise in training."""
     from diffusers import DDPMScheduler
@@ -252,7 +257,7 @@ def pipeline(config: Any) -> Model:
         config.recipe_name,
         betas=training_scheduler(config).betas,
         clip=config.get("clip"),
-        swapped=[part for slot, (part, name) in PUBLISHED.items() if config[slot].name != name],
+        swapped=swapped(config),
     )
     return Model(
         denoiser=denoiser.to(target).eval().requires_grad_(False),

@@ -33,12 +33,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
         part.chmod(0o644)
         os.replace(part, path)
     except OSError as error:
-        raise MvdiffError(
-            f"cannot write '{path}' ({error.strerror or error}): free some space or choose another "
-            "output folder"
-        ) from error
+        raise _unwritable(path, error.strerror or str(error)) from error
+    except Exception as error:
+        # the writers of torch and safetensors wrap the system's refusal in errors of their own
+        if type(error).__name__ == "SafetensorError" or "inline_container" in str(error):
+            raise _unwritable(path, str(error).splitlines()[0]) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, why: str) -> MvdiffError:
+    return MvdiffError(
+        f"cannot write '{path}' ({why}): free some space or choose another output folder"
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:

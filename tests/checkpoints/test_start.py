@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_syncdreamer import published_state, small_model
+from small_syncdreamer import published_state, small_config, small_model
 from tiny_recipe import toy_config, toy_model, toy_weights
 
 from mvdiff import build
@@ -132,3 +132,47 @@ def test_a_digest_is_of_the_numbers_not_of_the_file() -> None:
     assert digest(a) != digest({**a, "y": torch.ones(4)})
     assert digest(a) != digest({**a, "x": torch.arange(4.0) + 1e-6})
     assert digest(a) != digest({"x": a["x"], "z": a["y"]})
+
+
+def bare_zero123() -> dict[str, torch.Tensor]:
+    state = published_state(small_model())
+    clip, there = "clip_image_encoder.model.", "cond_stage_model.model."
+    parts = ("model.diffusion_model.", "first_stage_model.", "cc_projection.", clip)
+    names = [n for n in state if n.startswith(parts) and "_conditions." not in n]
+    return {n.replace(clip, there): state[n] for n in names}
+
+
+def test_stable_zero123_is_known_by_its_name_here_too(tmp_path: Path) -> None:
+    state = bare_zero123()
+    for name, polar in (("zero123-xl.ckpt", False), ("stable_zero123.ckpt", True)):
+        torch.save({"state_dict": state}, tmp_path / name)
+        begun = start(tmp_path / name)
+        kept = torch.equal(begun.model.project.weight, state["cc_projection.weight"])
+        assert kept is not polar
+        assert ("polar angle, as Stable-Zero123's" in begun.said) is polar
+
+
+def test_a_published_file_starts_a_model_with_a_swapped_part(tmp_path: Path) -> None:
+    state = published_state(small_model())
+    torch.save({"state_dict": state}, tmp_path / "sync.ckpt")
+    config = small_config("attention=none")
+    begun = start_model(
+        lambda: build.model(config),
+        str(tmp_path / "sync.ckpt"),
+        SYNC,
+        swapped=build.swapped(config),
+    )
+    assert not any(name.startswith("unet.slots.") for name in begun.model.state_dict())
+    assert torch.equal(begun.model.project.bias, state["cc_projection.bias"])
+
+
+def test_other_cameras_and_schedules_are_told(tmp_path: Path) -> None:
+    state = published_state(small_model())
+    more = {"poses": torch.zeros(16, 3, 4), "betas": torch.linspace(0, 0.5, 1000)}
+    torch.save({"state_dict": state | more}, tmp_path / "sync.ckpt")
+    betas = build.training_scheduler(small_config()).betas
+    with pytest.warns(UserWarning, match="other camera poses|noise schedule") as told:
+        start_model(small_model, str(tmp_path / "sync.ckpt"), SYNC, betas=betas)
+    said = " ".join(str(warning.message) for warning in told)
+    assert "other camera poses" in said
+    assert "another noise schedule" in said

@@ -125,6 +125,9 @@ def test_clips_of_another_size_are_refused(tmp_path: Path, state: dict[str, Tens
     deep = openai(state) | {"visual.transformer.resblocks.7.ln_1.bias": torch.zeros(32)}
     with pytest.raises(MvdiffError, match=r"resblocks\.7\.ln_1.bias' has no place"):
         clip_weights(model, deep)
+    whole = {n: (t * 100).to(torch.int8) for n, t in openai(state).items()}
+    with pytest.raises(MvdiffError, match=r"int8 numbers, expected floating point"):
+        clip_weights(model, whole)
     torch.save(wide, tmp_path / "wide.pt")
     with pytest.raises(MvdiffError, match=r"wide\.pt': this is a CLIP of another size"):
         open_model(small_model, "rule", "syncdreamer", clip=str(tmp_path / "wide.pt"))

@@ -67,6 +67,14 @@ def test_training_batches_roll_by_every_step_and_change_nothing_else(root: Path)
     assert rolls == set(range(VIEWS))
 
 
+def test_objects_rendered_again_have_another_fingerprint(root: Path) -> None:
+    before = PublishedSet(root, RIG).fingerprint
+    assert PublishedSet(root, RIG).fingerprint == before
+    picture = root / "target/b2/000.png"
+    Image.new("RGBA", (SIZE, SIZE), (9, 9, 9, 255)).save(picture)
+    assert PublishedSet(root, RIG).fingerprint != before
+
+
 def test_the_layout_is_recognised(root: Path, tmp_path: Path) -> None:
     assert is_published(root)
     (root / "uid_set.pkl").unlink()

@@ -8,6 +8,7 @@ import trimesh
 
 from mvdiff.recon import Mesh
 from mvdiff.recon.close import close
+from mvdiff.recon.finish import finish
 
 
 def as_mesh(shape: trimesh.Trimesh) -> Mesh:
@@ -71,3 +72,14 @@ def test_a_fin_makes_it_be_rebuilt():
     assert shape.volume == pytest.approx(box.volume, rel=0.04)
     assert np.abs(shape.bounds[:, :2] - box.bounds[:, :2]).max() < 0.01
     assert (mesh.colors == [10, 200, 30]).all()
+
+
+def test_a_rebuilt_mesh_keeps_to_the_faces_allowed(sphere_views):
+    box = trimesh.creation.box((0.6, 0.4, 0.3))
+    vertices = np.concatenate([box.vertices, [[0, 0, 0.36]]])
+    faces = np.concatenate([box.faces, [[0, 1, 8]]])
+    fin = as_mesh(trimesh.Trimesh(vertices, faces, process=False))
+    mesh, notes = finish(fin, sphere_views, faces=800, watertight=True)
+    assert notes[0].startswith("watertight: rebuilt")
+    assert mesh.to_trimesh().is_watertight
+    assert len(mesh.faces) <= 840 or "fewer would open it again" in notes[0]

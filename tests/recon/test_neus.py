@@ -217,6 +217,7 @@ def test_drift_of_colours_and_a_wrong_view_do_not_ruin_the_shape(few):
         {"every": 0},
         {"faces": 1},
         {"device": "abacus"},
+        {"device": "meta"},
     ],
 )
 def test_bad_settings_are_named(setting):

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_syncdreamer import small_model, training_config
+from small_syncdreamer import small_config, small_model, training_config
 from torch import nn
 
 from mvdiff import build
 from mvdiff.data.dataset import Batch
 from mvdiff.errors import MvdiffError
 from mvdiff.training.objective import Objective
+from mvdiff.training.validate import from_pure_noise
 
 VIEWS, SIZE = 16, 64
 
@@ -144,3 +145,15 @@ def test_settings_out_of_range_are_refused() -> None:
     for views in (0, 17):
         with pytest.raises(MvdiffError, match=rf"train.views must lie in \[1, 16\], got {views}"):
             build.objective(training_config(f"train.views={views}"))
+
+
+def test_one_step_validation_starts_from_pure_noise() -> None:
+    """A perfect prediction of the noise gives the clean picture in one step."""
+    scheduler = from_pure_noise(build.scheduler(small_config()))
+    scheduler.set_timesteps(1)
+    clean, noise = torch.rand(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    (t,) = scheduler.timesteps
+    noisy = scheduler.add_noise(clean, noise, t)
+    found = scheduler.step(noise, t, noisy, eta=0.0).prev_sample
+    assert (found - clean).abs().max() < 0.05
+    assert (noisy - clean).abs().max() > 0.3

@@ -6,7 +6,9 @@ SyncDreamer whole, Zero123 as a training's start, CLIP as the image tower of ano
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +28,28 @@ _CLIP_THERE = "cond_stage_model.model."
 
 
 def convert(
-    model: nn.Module, tensors: Mapping[str, Tensor], *, polar: bool = False
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    polar: bool = False,
+    swapped: Sequence[str] = (),
+    betas: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], str]:
     """Weights under our names, and their kind: "syncdreamer", "zero123" or "clip".
 
     model: the recipe `syncdreamer`, on the meta device; it says which names and shapes.
     tensors: of a published file.
     polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
+    swapped, betas: as in `load_published`; swapped parts are left out. Cameras and schedules of
+        the file that differ are told as warnings.
     Raises MvdiffError when the file is none of them, or lacks something.
     """
     if any(name.startswith("spatial_volume.") for name in tensors):
-        load_published(model, tensors)
-        return dict(model.state_dict()), "syncdreamer"
+        report = load_published(model, tensors, swapped=swapped, betas=betas)
+        for difference in report.differences:
+            warnings.warn(f"{difference}, which are what will be used", stacklevel=2)
+        own = model.state_dict()
+        return {n: t for n, t in own.items() if n not in report.untrained}, "syncdreamer"
     if any(name.startswith(_UNET) for name in tensors):
         weights = _zero123(model, tensors)
         if polar:
@@ -49,6 +61,11 @@ def convert(
         "this is neither SyncDreamer's, Zero123's nor CLIP's checkpoint: expected names that begin "
         f"with '{_UNET}' or 'visual.', the first here is '{next(iter(tensors), 'none')}'"
     )
+
+
+def names_polar(path: Path) -> bool:
+    """Whether a file is called like Stable-Zero123's, whose weights do not tell."""
+    return "stablezero123" in path.name.lower().replace("-", "").replace("_", "")
 
 
 def fold_polar(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from .torchscript import is_torchscript, read_torchscript
 _DAMAGED = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
     RuntimeError,
     ValueError,
     KeyError,

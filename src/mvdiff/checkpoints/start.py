@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from .convert import NOT_IN_ZERO123, convert
+from .convert import NOT_IN_ZERO123, convert, names_polar
 from .embedded import SWAPPABLE, embedded_weights
 from .open import empty
 from .read import read_weights
@@ -34,7 +34,14 @@ class Start:
     said: str
 
 
-def start_model(make: Callable[[], nn.Module], weights: str | None, recipe: str) -> Start:
+def start_model(
+    make: Callable[[], nn.Module],
+    weights: str | None,
+    recipe: str,
+    *,
+    swapped: Sequence[str] = (),
+    betas: Tensor | None = None,
+) -> Start:
     """A model made by `make`, with the weights it is to be trained from.
 
     weights: None leaves it as it was made; "embedded" or "rule" as in `open_model`; otherwise a
@@ -42,6 +49,8 @@ def start_model(make: Callable[[], nn.Module], weights: str | None, recipe: str)
         one of this recipe. What Zero123 does not have (depth attention, volume, time), and parts
         swapped for others, stay as made: the attention as the identity.
     recipe: its name, for "embedded".
+    swapped: prefixes of parts that are not the published ones.
+    betas: of the noise schedule; a published file's is compared with it, as its cameras are.
     Raises MvdiffError when the rest does not fit by name and shape.
     """
     model = make()
@@ -55,10 +64,12 @@ def start_model(make: Callable[[], nn.Module], weights: str | None, recipe: str)
         return Start(fill_by_rule(model), (), "started from numbers made by a rule")
     path = embedded_weights(recipe) if weights == "embedded" else Path(weights).expanduser()
     tensors, metadata = read_weights(path)
+    polar = False
     kind = metadata.get("mvdiff_kind", "")
     if any(name.startswith(_PUBLISHED) for name in tensors):
         try:
-            tensors, kind = convert(empty(make), tensors)
+            polar = names_polar(path)
+            tensors, kind = convert(empty(make), tensors, polar=polar, swapped=swapped, betas=betas)
         except (MvdiffError, KeyError) as error:  # KeyError: a part no published file has
             raise MvdiffError(f"'{path}': {error.args[0]}") from error
     own = model.state_dict()
@@ -67,6 +78,8 @@ def start_model(make: Callable[[], nn.Module], weights: str | None, recipe: str)
     _check(own, tensors, untrained, unused, kind, path)
     model.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
     said = f"started from '{path}': {len(own) - len(untrained)} tensors"
+    if polar:
+        said += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
     if untrained:
         parts = dict.fromkeys(_part(name) for name in untrained)
         said += f"; untrained: {len(untrained)} of {', '.join(parts)}"

@@ -11,7 +11,7 @@ from ..errors import MvdiffError
 
 def run(config: Any) -> int:
     """Read without executing anything, check every name and shape, write whole or not at all."""
-    from ..checkpoints.convert import convert
+    from ..checkpoints.convert import convert, names_polar
     from ..checkpoints.open import empty
     from ..checkpoints.read import read_weights
     from ..config import compose
@@ -24,14 +24,15 @@ def run(config: Any) -> int:
         raise MvdiffError(f"precision must be fp32 or fp16, got '{config.precision}'")
     polar = config.polar
     if polar == "auto":
-        plain = source.name.lower().replace("-", "").replace("_", "")
-        polar = "stablezero123" in plain
+        polar = names_polar(source)
     if not isinstance(polar, bool):
         raise MvdiffError(f"polar must be auto, true or false, got '{polar}'")
     tensors, _ = read_weights(source)
     recipe = compose("generate", ["recipe=syncdreamer", "image=none"])
     try:
-        weights, kind = convert(empty(lambda: build.model(recipe)), tensors, polar=polar)
+        betas = build.training_scheduler(recipe).betas
+        model = empty(lambda: build.model(recipe))
+        weights, kind = convert(model, tensors, polar=polar, betas=betas)
     except MvdiffError as error:
         raise MvdiffError(f"'{source}': {error}") from error
     metadata = {"mvdiff": __version__, "mvdiff_kind": kind, "recipe": "syncdreamer"}

@@ -48,7 +48,9 @@ def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dic
     from ..checkpoints.start import digest, start_model
 
     recipe = OmegaConf.create(state["config"])
-    model = start_model(lambda: build.model(recipe), path, recipe.recipe_name).model
+    model = start_model(
+        lambda: build.model(recipe), path, recipe.recipe_name, swapped=build.swapped(recipe)
+    ).model
     rest = {n: p.detach() for n, p in model.named_parameters() if n not in trained}
     if digest(rest) != state["base"]["sha256"]:
         raise MvdiffError(

@@ -27,7 +27,13 @@ def run(config: Any) -> int:
     objective = build.objective(config)
     torch.manual_seed(config.seed)
     weights = _weights(config)
-    start = start_model(lambda: build.model(config), weights, config.recipe_name)
+    start = start_model(
+        lambda: build.model(config),
+        weights,
+        config.recipe_name,
+        swapped=build.swapped(config),
+        betas=build.training_scheduler(config).betas,
+    )
     model = start.model
     groups = build_training.param_groups(config, model)
     fixed = frozen(model)
@@ -102,6 +108,11 @@ def _check_start(
 ) -> None:
     """What is frozen must come from a file: noise that is never trained teaches nothing."""
     random = [name for name in untrained if name in fixed]
+    if random and not config.train.groups:
+        raise MvdiffError(
+            f"'{random[0]}' is never trained here and starts without weights: pass weights that "
+            f"hold it, or choose other latents than '{config.latents.name}'"
+        )
     if random and weights is None:
         raise MvdiffError(
             f"recipe '{config.recipe_name}' keeps most of its weights frozen ('{random[0]}', …): "

@@ -6,6 +6,7 @@ list of the objects' names. Pickles are read without executing anything from the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -50,9 +51,9 @@ class PublishedSet(ObjectSet):
         self.names = read_uids(self.root / UIDS)
         self.sources = ("published",) * len(self.names)
         self.families = ("",) * len(self.names)
-        self.fingerprint = hashlib.sha256("\n".join(self.names).encode()).hexdigest()
         for part in ("target", "input"):
             self._check_folders(part)
+        self.fingerprint = self._fingerprint()
         # Whoever trains for many steps touches an object again and again; cameras are small.
         self._elevation = lru_cache(maxsize=100_000)(self._read_elevation)
         self[0]  # what is wrong with all objects is told now
@@ -73,6 +74,19 @@ class PublishedSet(ObjectSet):
         elevation = float(self._elevation(index)[first])
         targets = self._pictures(self.root / "target" / name, order)
         return targets, self._pictures(self.root / "input" / name, [first])[0], elevation
+
+    def _fingerprint(self) -> str:
+        """Of names, cameras and times: objects that are rendered again get another one."""
+        digest = hashlib.sha256(self.rig.K.numpy().tobytes() + self.rig.w2c.numpy().tobytes())
+        for name in self.names:
+            digest.update(name.encode())
+            for part in ("target", "input"):
+                for file in ("meta.pkl", "000.png"):
+                    path = self.root / part / name / file
+                    with contextlib.suppress(OSError):  # what is missing is told when it is read
+                        stat = path.stat()
+                        digest.update(f"{part}/{file} {stat.st_size} {stat.st_mtime_ns}".encode())
+        return digest.hexdigest()
 
     def _check_folders(self, part: str) -> None:
         try:

@@ -216,8 +216,11 @@ def _is_published_ring(folder: Path) -> bool:
 
 def _load_views(path: Path) -> Views:
     if path.is_dir() and not any((path / n).is_file() for n in ("transforms.json", "meta.pkl")):
-        with Image.open(path / "000.png") as first:
-            size = first.width
+        try:
+            with Image.open(path / "000.png") as first:
+                size = first.width
+        except OSError as error:
+            raise MvdiffError(f"cannot read the view '{path / '000.png'}': {error}") from error
         return read_images([path / f"{i:03d}.png" for i in range(16)], ring(size=size))
     return Views.load(path)
 

@@ -29,7 +29,9 @@ def check_number(
 ) -> None:
     """Raise MvdiffError unless `least` ≤ value ≤ `most` and value is finite."""
     wanted = f"at least {least:g}" if most == math.inf else f"within [{least:g}, {most:g}]"
-    check_setting(owner, least <= value <= most and math.isfinite(value), name, value, wanted)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    holds = number and least <= value <= most and math.isfinite(value)
+    check_setting(owner, holds, name, value, wanted)
 
 
 def checked_views(views: Views) -> Views:

@@ -40,6 +40,12 @@ def finish(
     if watertight:
         report("closing", 0.05)
         mesh, done = close(mesh)
+        if faces is not None and len(mesh.faces) > 1.05 * faces:
+            fewer = mesh.simplify(faces)
+            if fewer.to_trimesh(textured=False).is_watertight:
+                mesh = fewer
+            else:
+                done += f"; {len(mesh.faces)} faces, since fewer would open it again"
         notes.append(f"watertight: {done}")
     if texture is not None:
         from .texture import bake

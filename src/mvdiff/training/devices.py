@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 from typing import Any
 
@@ -37,6 +39,9 @@ def make_accelerator(precision: str, device: str) -> Any:
             f"{launched} processes were launched, and each of them is on its own: launch with "
             "`accelerate launch` or `torchrun`, on devices that can be joined (cpu, cuda)"
         )
+    if accelerator.num_processes > 1:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
     kind = accelerator.distributed_type.value
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
         raise MvdiffError(
@@ -44,6 +49,13 @@ def make_accelerator(precision: str, device: str) -> Any:
             "without it; accumulate=2 and activation_checkpointing=true save memory"
         )
     return accelerator
+
+
+def _leave() -> None:
+    """Let go of the other processes: threads left to themselves can abort Python's exit."""
+    if torch.distributed.is_initialized():
+        with contextlib.suppress(RuntimeError):
+            torch.distributed.destroy_process_group()
 
 
 def check_device(device: str) -> None:

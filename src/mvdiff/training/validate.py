@@ -43,11 +43,20 @@ def make_validation(
             return torch.stack(found)
 
         sampled = views(sampler)
-        mean = views(Sampler(sampler.scheduler, steps=1))
+        mean = views(Sampler(lambda: from_pure_noise(sampler.scheduler()), steps=1))
         figures = {"psnr_sampled": psnr(sampled), "psnr_one_step": psnr(mean)}
         return figures, {"views": _grid(batch.photo, batch.views, sampled)}
 
     return validate
+
+
+def from_pure_noise(scheduler: Any) -> Any:
+    """The diffusers scheduler, with its single step at the highest noise level.
+
+    With "leading" spacing, as the published sampler has it, one step would lie at the lowest:
+    pure noise would be taken for a nearly clean picture.
+    """
+    return type(scheduler).from_config(scheduler.config, timestep_spacing="trailing")
 
 
 def _grid(photo: torch.Tensor, truth: torch.Tensor, ours: torch.Tensor, every: int = 2) -> Any:

@@ -231,6 +231,8 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if torch.device(name).type not in ("cpu", "cuda"):
+            raise RuntimeError(name)
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise MvdiffError(
