@@ -50,6 +50,7 @@ weights: $(STAMP)
 	$(BIN)/mvdiff render shapes=3000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
 	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) $(if $(wildcard $(MESHES)),$(MIX),)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
+	$(BIN)/python -m mvdiff.training.elevation data=$(DATA) out=$(RUN)-elevation steps=2500 weights=src/mvdiff/assets/elevation.safetensors
 
 clean:
 	rm -rf $(VENV) outputs build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 import mvdiff
-from mvdiff.commands.generate import versions
+from mvdiff.commands.writing import versions
 from mvdiff.data.dataset import Batch, MultiViewSet
 from mvdiff.gallery import contact_sheet
 from mvdiff.metrics import hull_iou, psnr, ssim

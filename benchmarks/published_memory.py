@@ -110,7 +110,7 @@ def report(rows: dict[int, dict[str, float]], size: float, args: dict[str, str])
     from rich.console import Console
     from rich.table import Table
 
-    from mvdiff.commands.generate import versions
+    from mvdiff.commands.writing import versions
 
     table = Table("batch_views", "load / file", "encoded GB", "joint step GB", "step s")
     for views, row in rows.items():

@@ -110,8 +110,8 @@ def test_the_tiny_recipe_has_the_promised_size():
 
 
 REFUSED = {
-    "attention.name=foo": r"unknown attention 'foo'; choose from depthwise, none",
-    "volume.name=foo": r"unknown volume 'foo'; choose from concat, none",
+    "attention.name=foo": r"unknown attention 'foo'; choose from crossview, depthwise",
+    "volume.name=foo": r"unknown volume 'foo'; choose from concat, meanvar, none",
     "latents.name=foo": r"unknown latents 'foo'; choose from pixel-shuffle",
     "embedder.name=foo": r"unknown embedder 'foo'; choose from .*conv",
     "attention.heads=3": r"attention 'depthwise' cannot be built with these settings: .*divisible",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -72,8 +73,9 @@ def files(folder: Path) -> set[str]:
 
 def test_generate_writes_exactly_what_it_promises(photo, weights, solid, tmp_path, capsys):
     out = tmp_path / "out"
-    args = [f"image={photo}", "elevation=25", "seed=3", f"out={out}"]
-    assert main(["generate", *args, *toy_args(weights), *QUICK_MESH]) == 0
+    args = [f"image={photo}", "seed=3", f"out={out}"]
+    more = ["elevation=25", *QUICK_MESH]
+    assert main(["generate", *args, *toy_args(weights), *more]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{photo} → {out}/disc/sample-0\n"
     assert captured.err == ""
@@ -126,14 +128,45 @@ def test_the_same_seed_gives_the_same_bytes_however_many_samples(photo, weights,
     def data(sample: Path) -> list[bytes]:
         return [(sample / name).read_bytes() for name in sorted(VIEW_FILES | {"strip.png"})]
 
+    def by_seed(folder: Path) -> dict[int, Path]:
+        samples = [folder / f"sample-{k}" for k in (0, 1)]
+        return {json.loads((p / "run.json").read_text())["seed"]: p for p in samples}
+
     two = run("a", "samples=2", "seed=5")
     assert files(two) == {f"sample-{k}/{name}" for k in (0, 1) for name in ALWAYS}
-    assert data(two / "sample-0") != data(two / "sample-1")
-    assert json.loads((two / "sample-1" / "run.json").read_text())["seed"] == 6
-    assert data(run("b", "seed=6") / "sample-0") == data(two / "sample-1")
-    again = data(two / "sample-0")
+    first, second = (by_seed(two)[seed] for seed in (5, 6))
+    assert data(first) != data(second)
+    assert data(run("b", "seed=6") / "sample-0") == data(second)
+    scores = [json.loads((two / f"sample-{k}" / "run.json").read_text())["scores"] for k in (0, 1)]
+    assert scores[0]["score"] >= scores[1]["score"]
+    again, times = data(first), {p: p.stat().st_mtime_ns for p in two.rglob("*.*")}
     run("a", "samples=2", "seed=5")
-    assert data(two / "sample-0") == again
+    assert {p: p.stat().st_mtime_ns for p in two.rglob("*.*")} == times
+    run("a", "samples=2", "seed=5", "resume=false")
+    assert data(by_seed(two)[5]) == again
+    assert {p: p.stat().st_mtime_ns for p in two.rglob("*.*")} != times
+
+
+def test_finished_samples_are_not_made_again(photo, weights, tmp_path, capsys):
+    args = ["generate", f"image={photo}", f"out={tmp_path}", *toy_args(weights), "seed=5"]
+    assert main([*args, "samples=3"]) == 0
+    folder = tmp_path / "disc"
+    whole = {p.parent.name: p.read_bytes() for p in folder.rglob("strip.png")}
+    order = [json.loads((folder / f"sample-{k}" / "run.json").read_text()) for k in range(3)]
+    # as after a kill: the middle one was not finished
+    (folder / "sample-1" / "run.json").unlink()
+    kept = (folder / "sample-0" / "strip.png").stat().st_mtime_ns
+    assert main([*args, "samples=3"]) == 0
+    assert {p.parent.name: p.read_bytes() for p in folder.rglob("strip.png")} == whole
+    assert (folder / "sample-0" / "strip.png").stat().st_mtime_ns == kept
+    again = [json.loads((folder / f"sample-{k}" / "run.json").read_text()) for k in range(3)]
+    assert [r["seed"] for r in again] == [r["seed"] for r in order]
+    capsys.readouterr()
+    assert main([*args, "samples=3"]) == 0
+    assert "was finished before" in capsys.readouterr().err
+    # another setting makes new ones
+    assert main([*args, "samples=1", "sampler.steps=2"]) == 0
+    assert "was finished before" not in capsys.readouterr().err
 
 
 def test_a_rerun_leaves_nothing_of_the_earlier_run_beside_new_views(
@@ -200,8 +233,8 @@ def test_several_pictures_with_their_elevations_and_equal_names(weights, tmp_pat
         path.parent.mkdir()
         picture().save(path)
     out = tmp_path / "out"
-    args = [f"image=['{paths[0]}','{paths[1]}']", "elevation=[10,-5]", f"out={out}"]
-    assert main(["generate", *args, *toy_args(weights)]) == 0
+    args = [f"image=['{paths[0]}','{paths[1]}']", f"out={out}"]
+    assert main(["generate", *args, *toy_args(weights), "elevation=[10,-5]"]) == 0
     assert {p.name for p in out.iterdir()} == {"x", "x-2"}
     records = [json.loads((out / n / "sample-0" / "run.json").read_text()) for n in ("x", "x-2")]
     assert [r["elevation"] for r in records] == [10.0, -5.0]
@@ -209,9 +242,48 @@ def test_several_pictures_with_their_elevations_and_equal_names(weights, tmp_pat
 
 
 def test_elevations_must_be_one_or_as_many_as_pictures(photo, weights, tmp_path, capsys):
-    args = [f"image={photo}", "elevation=[1,2]", f"out={tmp_path / 'o'}", *toy_args(weights)]
+    args = [f"image={photo}", f"out={tmp_path / 'o'}", *toy_args(weights), "elevation=[1,2]"]
     assert main(["generate", *args]) == 2
     assert "one elevation for all pictures or one each: got 2 for 1" in capsys.readouterr().err
+
+
+def test_a_sample_made_alone_competes_with_later_ones(photo, weights, tmp_path):
+    args = ["generate", f"image={photo}", f"out={tmp_path}", *toy_args(weights)]
+    assert main([*args, "seed=6"]) == 0
+    assert main([*args, "seed=5", "samples=3"]) == 0
+    records = [
+        json.loads((tmp_path / "disc" / f"sample-{k}" / "run.json").read_text()) for k in range(3)
+    ]
+    assert sorted(r["seed"] for r in records) == [5, 6, 7]
+    scores = [r["scores"]["score"] for r in records]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_samples_that_cannot_be_scored_are_kept(photo, tmp_path):
+    weights = toy_weights(
+        tmp_path / "w.safetensors", "rig.count=1", "volume=none", "attention=none"
+    )
+    args = ["generate", f"image={photo}", f"out={tmp_path}", *toy_args(weights), "samples=2"]
+    assert main([*args, "rig.count=1", "volume=none", "attention=none"]) == 0
+    records = [
+        json.loads((tmp_path / "disc" / f"sample-{k}" / "run.json").read_text()) for k in range(2)
+    ]
+    assert [r["seed"] for r in records] == [0, 1]
+    assert all("not scored" in r["notes"][-1] for r in records)
+
+
+def test_an_unknown_elevation_is_estimated_and_told(photo, weights, tmp_path, capsys):
+    args = ["generate", f"image={photo}", f"out={tmp_path}", *toy_args(weights)]
+    assert main([*args, "elevation=auto"]) == 0
+    run = json.loads((tmp_path / "disc" / "sample-0" / "run.json").read_text())
+    assert -10 <= run["elevation"] <= 40
+    assert run["elevation_spread"] > 0
+    said = f"the camera seems to have stood {run['elevation']:.0f}° above the object"
+    assert said in capsys.readouterr().err
+    assert main([*args, "elevation=7"]) == 0
+    run = json.loads((tmp_path / "disc" / "sample-0" / "run.json").read_text())
+    assert (run["elevation"], run["elevation_spread"]) == (7.0, None)
+    assert "seems" not in capsys.readouterr().err
 
 
 def test_a_keyed_background_is_noted(weights, tmp_path, capsys):
@@ -536,22 +608,33 @@ def test_every_command_explains_itself(command, capsys):
         command, {"export": ["out=x", "run=x"], "convert": ["in=x", "out=y"]}.get(command, [])
     )
     needed = {"render": ["out=x"], "evaluate": ["pred=x", "truth=x"]}.get(command, needed)
+    needed = ["data=x"] if command == "ablate" else needed
     inner = {"sizes", "train", "recipe_name", "size"}  # of the recipe: shown by --cfg
     inner |= {"weights", "fill"} if command == "train" else set()
+    if command == "ablate":  # its help names train's, which are listed there
+        inner |= set(compose("train", needed))
     for key in compose(command, needed):
         assert key in inner or f"{key}" in printed, key
     assert "mvdiff " + command in printed.split("Examples:")[1]
 
 
 def test_the_examples_of_the_help_compose():
+    from mvdiff.ablation.sweep import combine, read_sweep
     from mvdiff.cli import EXAMPLES
     from mvdiff.config import compose
 
     for command, lines in EXAMPLES.items():
         for line in lines:
-            program, named, *settings = line.split()
+            if "variants.yaml" in line:
+                continue  # a file of the user's
+            program, named, *settings = shlex.split(line.partition("  (")[0])
             assert (program, named) == ("mvdiff", command)
-            assert compose(command, settings)
+            if command == "ablate":
+                sweep = read_sweep(["data=x", *(s for s in settings if s != "…")])
+                points = [combine(sweep.fixed, v.overrides) for v in sweep.variants]
+                assert all(compose(command, point) for point in points)
+            else:
+                assert compose(command, settings)
 
 
 def test_overview_and_version(capsys):

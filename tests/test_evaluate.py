@@ -19,14 +19,17 @@ from mvdiff.cameras import ring
 from mvdiff.cli import main
 from mvdiff.errors import MvdiffError
 from mvdiff.evaluate import (
+    control_scores,
     evaluate_folder,
     evaluate_mesh,
     evaluate_views,
     notes,
+    score_views,
     table,
     write,
 )
 from mvdiff.evaluate.folders import read_depths
+from mvdiff.metrics import Lpips
 from mvdiff.metrics.geometry import normalise
 from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
@@ -358,6 +361,103 @@ def test_command_refuses_bad_settings_in_a_sentence(box, tmp_path, capsys, setti
     err = capsys.readouterr().err
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_scores_are_one_flat_row(views):
+    row = score_views(views, views)
+    assert list(row) == [
+        *("psnr", "ssim", "hull_iou"),
+        *("photometric", "self_chamfer", "self_psnr"),
+    ]
+    assert row["psnr"] == 100
+    assert all(math.isfinite(figure) for figure in row.values())
+    alone = score_views(views)
+    assert alone == {key: row[key] for key in list(row)[2:]}
+    assert list(score_views(views, consistency=False)) == ["hull_iou"]
+    perceptual = score_views(views, views, lpips=Constant(), consistency=False)
+    assert perceptual["lpips"] == pytest.approx(0.25)
+
+
+def test_figures_of_too_few_views_are_nan(views):
+    three = score_views(views[[0, 1, 2]])
+    assert [key for key, figure in three.items() if math.isnan(figure)] == [
+        "self_chamfer",
+        "self_psnr",
+    ]
+    one = score_views(views[0], views[0])
+    assert {key for key, figure in one.items() if not math.isnan(figure)} == {"psnr", "ssim"}
+
+
+def test_every_control_scores_worse_than_the_truth(box):
+    cameras = ring(16, size=32)
+    views = Raycaster(box).render(cameras, supersample=3).views(cameras)
+    rows = control_scores(views)
+    truth = rows.pop("truth")
+    assert list(rows) == ["shifted", "rolled", "tinted"]
+    assert truth == score_views(views, views)
+    for row in rows.values():
+        assert row["psnr"] < truth["psnr"]
+        assert row["photometric"] > 2 * truth["photometric"]
+        assert row["self_psnr"] < truth["self_psnr"]
+    assert rows["rolled"]["hull_iou"] < truth["hull_iou"] - 0.05
+    assert rows["tinted"]["hull_iou"] == pytest.approx(truth["hull_iou"], abs=1e-6)
+    assert control_scores(views, seed=1)["shifted"] != rows["shifted"]
+
+
+def test_command_reports_consistency_controls_and_diversity(views, tmp_path, capsys):
+    views.save(tmp_path / "truth" / "cup")
+    views[[0, 1, 2]].save(tmp_path / "truth" / "mug")
+    views[[0, 1, 2]].save(tmp_path / "pred" / "mug")
+    for sample, result in (("sample-0", views), ("sample-1", darker(views))):
+        result.save(tmp_path / "pred" / "cup" / sample)
+    args = [f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", *args, "consistency=true", "controls=true"]) == 0
+    printed = capsys.readouterr()
+    for part in ("self-", "diver-", "truth, shifted", "truth, tinted"):
+        assert part in printed.out
+    assert "note: no controls for mug: controls need at least 4 views, got 3" in printed.err
+    figures = json.loads(
+        (tmp_path / "out" / "evaluate.json").read_text(), parse_constant=pytest.fail
+    )
+    cup, mug = figures["objects"]["cup"], figures["objects"]["mug"]
+    assert cup["diversity"] == pytest.approx(difference(views, darker(views)), abs=1e-6)
+    assert "self_psnr" in cup
+    assert "photometric" in mug
+    assert not {"self_psnr", "diversity"} & set(mug)
+    assert list(figures["controls"]) == ["truth", "shifted", "rolled", "tinted"]
+    assert figures["object_controls"]["cup"] == figures["controls"]
+    truth = figures["controls"]["truth"]
+    assert truth["photometric"] == figures["samples"]["cup"]["sample-0"]["photometric"]
+    with (tmp_path / "out" / "evaluate.csv").open() as file:
+        rows = {(row["object"], row["sample"]): row for row in csv.DictReader(file)}
+    assert float(rows["cup", "control:truth"]["self_psnr"]) == truth["self_psnr"]
+    assert rows["mug", "sample-0"]["self_psnr"] == ""
+    assert ("mug", "control:truth") not in rows
+
+
+def test_neither_consistency_nor_controls_unless_asked_for(views, tmp_path):
+    for side in ("pred", "truth"):
+        views.save(tmp_path / side / "a")
+    figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
+    assert not {"photometric", "self_psnr", "diversity"} & set(figures["mean"])
+    assert "controls" not in figures
+    figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth", controls=True)
+    assert set(figures["controls"]["tinted"]) == {"psnr", "ssim", "hull_iou"}
+
+
+class Constant(Lpips):
+    """Stands for LPIPS with weights."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def forward(self, pred, truth):
+        return torch.full((len(pred),), 0.25)
+
+
+def difference(a: Views, b: Views) -> float:
+    """Root mean square difference of the views but the first."""
+    return float((a.rgb - b.rgb)[1:].square().flatten(1).mean(dim=1).sqrt().mean())
 
 
 def darker(views: Views) -> Views:

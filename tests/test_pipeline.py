@@ -13,7 +13,8 @@ import mvdiff
 from mvdiff import build
 from mvdiff.config import groups
 from mvdiff.errors import MvdiffError
-from mvdiff.pipeline import check_elevation, generate_views
+from mvdiff.inputs.elevation import check_elevation
+from mvdiff.pipeline import generate_views
 
 
 @pytest.fixture(scope="module")

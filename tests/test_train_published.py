@@ -145,7 +145,7 @@ def test_two_processes_take_the_steps_of_one(
     mine, expected = (moments(path) for path in (ours, theirs))
     largest = max(float(moment.abs().max()) for moment in expected.values())
     for name, moment in expected.items():
-        torch.testing.assert_close(mine[name], moment, rtol=0, atol=1e-6 * largest)
+        torch.testing.assert_close(mine[name], moment, rtol=0, atol=3e-6 * largest)
     # Biases before a norm have no gradient but rounding errors, which Adam blows up to its rate.
     weights = [load_file(path / "model.safetensors") for path in (ours, theirs)]
     for name, moment in expected.items():

@@ -38,8 +38,9 @@ TOY = [
     "sampler.steps=3",
 ]
 
-#: overrides that bring a part which is large by itself to toy size
+#: overrides that bring a part which is large by itself to toy size, or that it cannot do without
 TOY_PARTS = {
+    "attention=rowwise": ["rig.projection=orthographic", "rig.elevation=0"],
     "latents=vae": ["latents.widths=[8,16,16,24]", "latents.blocks=1", "latents.groups=4"],
     "embedder=clip": [
         "embedder.dim=24",
@@ -58,6 +59,8 @@ def toy_config(*overrides: str, command: str = "generate") -> Any:
     toy = [o for o in TOY if command == "generate" or not o.startswith("sampler")]
     toy += [o for override in overrides for o in TOY_PARTS.get(override, [])]
     mine = {o.partition("=")[0] for o in overrides}
+    if "rig=free" in overrides:  # counts its list
+        mine.add("rig.count")
     return compose(command, [*needed, *(o for o in toy if o.split("=")[0] not in mine), *overrides])
 
 
@@ -123,4 +126,5 @@ def pixels(image: Image.Image | Path | str) -> np.ndarray:
 
 def toy_args(weights: Path, *more: str) -> list[str]:
     """Settings of `mvdiff generate` for the toy model, without a mesh."""
-    return [*TOY, f"weights={weights}", "device=cpu", "reconstructor=none", *more]
+    said = ["device=cpu", "reconstructor=none", "elevation=20"]
+    return [*TOY, f"weights={weights}", *said, *more]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +73,9 @@ def plain(value: Any) -> Any:
 
 def rig(config: Any) -> Cameras:
     """Target cameras at the recipe's picture size."""
-    from .cameras.rigs import ring
+    from .cameras.rigs import RIGS
 
-    settings = {key: value for key, value in config.rig.items() if key != "name"}
-    return ring(**settings, size=config.size)
+    return construct(RIGS, config.rig, size=config.size)
 
 
 def scheduler(config: Any) -> Any:
@@ -189,16 +189,38 @@ def objective(config: Any) -> Objective:
     """The training objective of the recipe."""
     from .training.objective import Objective
 
-    train = config.train
-    if not 1 <= train.views <= config.rig.count:
-        raise MvdiffError(f"train.views must lie in [1, {config.rig.count}], got {train.views}")
+    train, count = config.train, len(rig(config))
+    if not 1 <= train.views <= count:
+        raise MvdiffError(f"train.views must lie in [1, {count}], got {train.views}")
     return Objective(
         scheduler=training_scheduler(config),
         views=train.views,
         time_power=train.time_power,
         drop=plain(train.drop),
         posterior=train.posterior,
+        volume_views=_volume_views(config, train.views, count),
     )
+
+
+def _volume_views(config: Any, least: int, most: int) -> tuple[int, int] | None:
+    """`train.volume_views`, checked; null where the volume is built from the whole rig."""
+    from .volumes import VOLUMES
+
+    given = plain(config.train.get("volume_views"))
+    if given is None:
+        return None
+    if not _registered(VOLUMES, config.volume.name).any_views:
+        raise MvdiffError(
+            f"volume '{config.volume.name}' is bound to all {most} views of the rig: use "
+            "train.volume_views=null, or volume=meanvar"
+        )
+    whole = isinstance(given, list) and [type(n) for n in given] == [int, int]
+    if not (whole and least <= given[0] <= given[1] <= most):
+        raise MvdiffError(
+            f"train.volume_views must be [fewest,most] within [{least}, {most}] (train.views to "
+            f"the rig's cameras), got {given}"
+        )
+    return given[0], given[1]
 
 
 def reconstructor(config: Any) -> Any:
@@ -244,6 +266,7 @@ def device(name: str) -> Any:
 
 def pipeline(config: Any) -> Model:
     """The recipe with its weights, ready to generate."""
+    from .cameras.rigs import is_ring
     from .checkpoints.open import open_model
     from .pipeline import Model
 
@@ -259,6 +282,13 @@ def pipeline(config: Any) -> Model:
         clip=config.get("clip"),
         swapped=swapped(config),
     )
+    if not denoiser.volume.any_views and not is_ring(denoiser.rig):
+        warnings.warn(
+            f"volume '{config.volume.name}' learned an even ring of cameras, and rig "
+            f"'{config.rig.name}' is none: expect poor views, or use weights trained with "
+            "volume=meanvar",
+            stacklevel=2,
+        )
     return Model(
         denoiser=denoiser.to(target).eval().requires_grad_(False),
         sampler=sampler(config),

@@ -27,16 +27,27 @@ def param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, Any]] 
 
 def training_data(config: Any, root: Any, split: str) -> ObjectSet:
     """The objects at `root`, in our layout or the published one; MvdiffError unless they fit."""
+    from .cameras.rigs import is_ring
     from .data.dataset import MultiViewSet
     from .data.published import PublishedSet, is_published
+    from .data.rendered import check_cameras
+    from .data.thinned import Thinned
 
-    root = plain(root)
-    if isinstance(root, str) and is_published(root):
-        return PublishedSet(root, rig(config))
-    data = MultiViewSet(root, split=split)
-    if data.view_count != config.rig.count or data.size != config.size:
+    root, cameras = plain(root), rig(config)
+    if not is_ring(cameras):
         raise MvdiffError(
-            f"the recipe wants {config.rig.count} views of {config.size}², '{root}' has "
+            f"training turns its objects, so it needs an even ring of cameras, and rig "
+            f"'{config.rig.name}' is none: train with rig=ring, then generate with any rig"
+        )
+    if isinstance(root, str) and is_published(root):
+        return PublishedSet(root, cameras)
+    check_cameras(root, cameras, config.rig.name)
+    data: ObjectSet = MultiViewSet(root, split=split)
+    if data.view_count % len(cameras) == 0:  # 8 of 16 views on an even ring are one, too
+        data = Thinned(data, len(cameras))
+    if data.view_count != len(cameras) or data.size != config.size:
+        raise MvdiffError(
+            f"the recipe wants {len(cameras)} views of {config.size}², '{root}' has "
             f"{data.view_count} of {data.size}²: render it again with those"
         )
     return data

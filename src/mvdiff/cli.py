@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from importlib import resources
+from typing import Any
 
 from . import __version__
 from .errors import MvdiffError
@@ -21,6 +22,7 @@ COMMANDS = {
     "export": "a training run → a .safetensors file for weights=FILE",
     "convert": "a published checkpoint → a .safetensors file for weights=FILE",
     "evaluate": "PSNR, SSIM, hull IoU of views; Chamfer and IoU of meshes",
+    "ablate": "variants × seeds under one budget → a table, plots, a contact sheet",
     "list": "slots, their variants, one line each",
 }
 
@@ -52,7 +54,37 @@ EXAMPLES = {
         "mvdiff evaluate pred=outputs/cup/sample-0 truth=data/cup/target",
         "mvdiff evaluate pred=mesh.glb truth=scan.obj",
     ],
+    "ablate": [
+        "mvdiff ablate data=data attention=none,depthwise seeds=0,1 budget.steps=2000",
+        "mvdiff ablate data=data volume=concat,meanvar train.lr=1e-4,3e-4 budget.seconds=3600",
+        "mvdiff ablate data=data budget.steps=2000 variants='{full: {}, alone: {attention: none, "
+        "volume: none}}'",
+        "mvdiff ablate data=data variants=variants.yaml train.views=8 budget.cpu_seconds=3600",
+        "mvdiff ablate report=ablations/first                 (also while it runs)",
+        "mvdiff ablate … hydra/launcher=joblib hydra.launcher.n_jobs=4",
+        "mvdiff ablate … hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1",
+    ],
 }
+
+
+SWEEPING = [
+    "Any part or number with several values is swept, in Hydra's grammar:",
+    "  attention=none,depthwise  train.lr=1e-4,3e-4  rig.count=range(8,17,8)  attention=glob(*)",
+    "Settings that belong together get a name in variants=…, and each of these is combined with",
+    "every point of the sweep. Each variant is trained once with every seed.",
+    "",
+    "All runs have the same budget, data, held-out objects and sampling noise, and the learning",
+    "rate's schedule ends with the budget. Attention that looks at other views learns from the",
+    "train.views target views of a step, so let all variants have the same.",
+    "",
+    "The same command goes on after an interruption. With more values or seeds it adds runs;",
+    "finished ones are kept. A run that fails is named in the table, the others go on, and the",
+    "exit code is 1.",
+    "",
+    "Launchers are Hydra's: basic runs one after the other; pip install hydra-NAME-launcher for",
+    "joblib (several at once here), submitit (Slurm; out= on a disk that all nodes share) and ray",
+    "(a cluster).",
+]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,7 +153,14 @@ def _run(command: str, rest: list[str]) -> int:
             raise MvdiffError(f"mvdiff list takes plugins=[…] at most, got '{unknown[0]}'")
         return importlib.import_module(where).run(load_plugins(rest))
     # composed before torch is imported: wrong settings are told at once
-    config = compose(command, [word for word in rest if word != "--cfg"])
+    words = [word for word in rest if word != "--cfg"]
+    if command == "ablate":
+        from .ablation.sweep import read_sweep
+
+        asked: Any = read_sweep(words)
+        config = asked.config
+    else:
+        asked = config = compose(command, words)
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -129,7 +168,7 @@ def _run(command: str, rest: list[str]) -> int:
         print(OmegaConf.to_yaml(config), end="")
         return 0
     try:
-        return importlib.import_module(where).run(config)
+        return importlib.import_module(where).run(asked)
     except OmegaConfBaseException as error:  # a setting was deleted, or is no longer what it was
         raise MvdiffError(
             f"the settings do not fit mvdiff {command}: {str(error).splitlines()[0]}"
@@ -179,6 +218,9 @@ def _help(command: str, rest: list[str]) -> str:
     about, settings, slots = _read_yaml_comments((conf / f"{command}.yaml").read_text())
     lines = [f"usage: mvdiff {command} key=value …", "", about, "", "Settings (with defaults):"]
     lines += [f"  {line}" for line in settings]
+    if command == "ablate":
+        lines += ["  …and every setting of mvdiff train (see its --help)", "", *SWEEPING]
+        slots = _read_yaml_comments((conf / "train.yaml").read_text())[2]
     if "recipe" in slots:
         named = [word.removeprefix("recipe=") for word in rest if word.startswith("recipe=")]
         slots["recipe"] = named[-1] if named else slots["recipe"]
@@ -187,7 +229,7 @@ def _help(command: str, rest: list[str]) -> str:
         _, more, inner = _read_yaml_comments(recipe)
         slots = {**slots, **inner}
         shown = ("weights:", "checkpoint:", "clip:", "fill:", "crop_size:", "sampler_steps:")
-        shown = shown if command == "generate" else ("sampler_",)
+        shown = shown if command == "generate" else ("sampler_",) if command != "ablate" else ()
         lines += [f"  {line}" for line in more if line.startswith(shown)]
         if command == "train":
             lines += ["", f"Of recipe {slots['recipe']}:", *_train_settings(recipe)]

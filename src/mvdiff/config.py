@@ -32,6 +32,7 @@ _PATHS = (
     "checkpoint",
     "clip",
     "lpips",
+    "report",
 )
 
 
@@ -79,7 +80,7 @@ def load_plugins(overrides: Sequence[str]) -> list[str]:
 def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
     """The resolved config of a command, exactly as the command line composes it.
 
-    command: "generate", "train", "render", "reconstruct" or "evaluate".
+    command: "generate", "train", "render", "reconstruct", "evaluate" or "ablate".
     overrides: Hydra overrides, e.g. ["attention=none", "sampler.steps=20"].
     Plugins named in them (`plugins=[package]`) are imported, and their `conf/` folders searched.
     Raises MvdiffError with the choices on an unknown key or variant, and on a value of
@@ -91,7 +92,7 @@ def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
 
     given = [_check_form(command, override) for override in overrides or []]
     plugins = load_plugins(given)
-    settings = [_quote(override) for override in given] + _search_path(plugins)
+    settings = [quoted(command, override) for override in given] + _search_path(plugins)
     try:
         config = _compose(command, settings)
         OmegaConf.resolve(config)
@@ -110,7 +111,7 @@ def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
 def _compose(command: str, overrides: Sequence[str] = ()) -> Any:
     from hydra import compose, initialize_config_module
 
-    with _own_hydra(), initialize_config_module("mvdiff.conf", version_base="1.3"):
+    with own_hydra(), initialize_config_module("mvdiff.conf", version_base="1.3"):
         return compose(command, list(overrides))
 
 
@@ -121,7 +122,7 @@ def _defaults(command: str, parts: tuple[str, ...]) -> Any:
 
 
 @contextlib.contextmanager
-def _own_hydra() -> Iterator[None]:
+def own_hydra() -> Iterator[None]:
     """Hydra has one global state: put back that of an application which calls us."""
     from hydra.core.global_hydra import GlobalHydra
 
@@ -134,13 +135,15 @@ def _own_hydra() -> Iterator[None]:
 
 
 def _conf_folders(plugins: Sequence[str]) -> list[Path]:
-    folders = [Path(str(resources.files(package) / "conf")) for package in plugins]
+    # a plugin of a single module has no folder, and so no YAML of its own
+    paths = [p for name in plugins for p in getattr(importlib.import_module(name), "__path__", [])]
+    folders = [Path(path) / "conf" for path in paths]
     return [folder for folder in folders if folder.is_dir()]
 
 
 def _search_path(plugins: Sequence[str]) -> list[str]:
     """Hydra's search path with the `conf/` folders that plugins ship."""
-    folders = [_literal(f"file://{folder}") for folder in _conf_folders(plugins)]
+    folders = [literal(f"file://{folder}") for folder in _conf_folders(plugins)]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
@@ -166,21 +169,22 @@ _PATH_OF = {
     "train": "data",
     "render": "meshes",
     "convert": "in",
+    "ablate": "data",
 }
 
 
-def _quote(override: str) -> str:
-    """`image=my photo (1).png` as Hydra's grammar wants it."""
-    key, separator, value = override.partition("=")
-    if key in ("plugins", "format") and not value.startswith("["):
+def quoted(command: str, override: str) -> str:
+    """`image=my photo (1).png` as Hydra's grammar wants it; MvdiffError when it is no setting."""
+    key, separator, value = _check_form(command, override).partition("=")
+    if key in ("plugins", "format", "seeds") and not value.startswith("["):
         return f"{key}=[{value}]"
     if key not in _PATHS or not separator or value in ("", "null", "???"):
         return override
     enclosed = len(value) > 1 and value[0] + value[-1] in ("[]", "''", '""')
-    return override if enclosed and not Path(value).exists() else f"{key}={_literal(value)}"
+    return override if enclosed and not Path(value).exists() else f"{key}={literal(value)}"
 
 
-def _literal(value: str) -> str:
+def literal(value: str) -> str:
     """A string that survives Hydra's quotes and OmegaConf's interpolation."""
     value = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), value)
     # escaped twice: the value is read once when the config is resolved, and again on access

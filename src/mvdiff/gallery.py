@@ -31,15 +31,14 @@ def preview(
     *,
     cell: int = 160,
 ) -> Image.Image:
-    """One result at a glance: the input at the left, the views with their azimuths, the mesh.
+    """One result at a glance: the input at the left, the views with their angles, the mesh.
 
     renders: pictures of the mesh (`mesh_renders`), shown in a row of their own.
     cell: side of one view in pixels; small views are enlarged to it.
     """
     count = len(views)
     columns = count if count <= 6 else math.ceil(count / max(2, round(count / 8)))
-    degrees = torch.rad2deg(spherical(views.cameras)[0]) % 360
-    labels = [f"{round(float(a), 1) % 360:g}°" for a in degrees]
+    labels = _angles(views)
     top = _block("views", pictures(views), labels, columns, cell)
     if photo is not None:
         side = min(max(2 * cell, top.height - 45), 3 * cell)
@@ -57,6 +56,15 @@ def preview(
     out.paste(top, (0, 0))
     out.paste(row, (0, top.height + 24))
     return _framed(out)
+
+
+def _angles(views: Views) -> list[str]:
+    """Each view's azimuth; its elevation, too, where they differ."""
+    azimuth, elevation, _ = (torch.rad2deg(x) for x in spherical(views.cameras))
+    labels = [f"{round(float(a), 1) % 360:g}°" for a in azimuth]
+    if float(elevation.max() - elevation.min()) < 0.5:
+        return labels
+    return [f"{a}, {round(float(e)):+d}°" for a, e in zip(labels, elevation, strict=True)]
 
 
 def mesh_renders(
@@ -192,12 +200,13 @@ def contact_sheet(
             raise MvdiffError(f"expected {count} {kind} labels, got {len(labels)}")
     font = _font(max(12, cell // 8))
     left = 14 + max(int(font.getlength(t)) for t in row_labels) if row_labels else 0
-    top = font.size + 12 if column_labels else 0
+    lines = max((text.count("\n") + 1 for text in column_labels), default=0)
+    top = lines * (font.size + 4) + 8 if column_labels else 0
     step = cell + 6
     canvas = Image.new("RGB", (left + columns * step - 6, top + len(grid) * step - 6), PAPER)
     draw = ImageDraw.Draw(canvas)
     for j, text in enumerate(column_labels):
-        draw.text((left + j * step + cell / 2, 0), text, INK, font, anchor="mt")
+        draw.text((left + j * step + cell / 2, 0), text, INK, font, anchor="ma", align="center")
     for i, row in enumerate(grid):
         if row_labels:
             draw.text((left - 14, top + i * step + cell / 2), row_labels[i], INK, font, anchor="rm")

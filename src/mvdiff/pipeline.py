@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from .denoiser.joint import MultiViewDenoiser
 from .errors import MvdiffError
+from .inputs.elevation import check_elevation, read_elevation
 from .inputs.framing import Framing
 from .inputs.latents import check_finite
 from .inputs.photo import Photo, load_photo
@@ -105,7 +105,7 @@ class Model:
         self,
         image: Any,
         *,
-        elevation: float = 20.0,
+        elevation: float | str | None = None,
         seed: int = 0,
         batch_views: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
@@ -113,13 +113,15 @@ class Model:
         """One picture → consistent views of the object from the recipe's cameras.
 
         image: path, PIL image, array (height, width, 3 or 4) or tensor.
-        elevation: degrees the picture's camera stood above the object, in [-90, 90].
+        elevation: degrees the picture's camera stood above the object, in [-90, 90]; None (or
+            "auto") estimates it from the picture.
         seed: the same seed gives the same views.
         Raises MvdiffError on pictures and numbers that make no sense.
         """
         photo = self.prepare(image)
+        degrees = read_elevation(elevation, photo).degrees
         return self.generate_many(
-            [photo], [elevation], [seed], batch_views=batch_views, callback=callback
+            [photo], [degrees], [seed], batch_views=batch_views, callback=callback
         )[0]
 
     def generate_many(
@@ -154,17 +156,3 @@ class Model:
 
 def _is_whole(number: Any) -> bool:
     return isinstance(number, Integral) and not isinstance(number, bool)
-
-
-def check_elevation(elevation: Any) -> float:
-    """The elevation as a float; MvdiffError unless it is a number in [-90, 90]."""
-    try:
-        value = math.nan if isinstance(elevation, bool) else float(elevation)
-    except (TypeError, ValueError):
-        value = math.nan
-    if not -90 <= value <= 90:
-        raise MvdiffError(
-            f"elevation must be a number of degrees in [-90, 90], got {elevation}: 0 is level "
-            "with the object, 90 straight above"
-        )
-    return value

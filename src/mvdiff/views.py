@@ -197,7 +197,8 @@ def _load_strip(path: Path, rig: Cameras | None) -> Views:
     if pixels.shape[1] != count * size:
         raise MvdiffError(
             f"a strip of {count} square views of side {size} is {count * size} wide; "
-            f"'{path}' is {pixels.shape[1]}"
+            f"'{path}' is {pixels.shape[1]}: a strip holds no cameras, so give the folder with "
+            "transforms.json for any other rig"
         )
     cameras = ring(size=size) if rig is None else rig.resize(size)
     images = pixels.reshape(size, count, size, 3).permute(1, 3, 0, 2).contiguous()

@@ -10,7 +10,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mvdiff.cameras import look_at, ring, spherical
+from mvdiff.cameras import is_ring, look_at, ring, spherical
+from mvdiff.cameras.rigs import free, sphere, spiral
 from mvdiff.errors import MvdiffError
 
 
@@ -118,3 +119,103 @@ def test_other_bad_numbers_are_refused(change, words):
 def test_angles_must_pair_up():
     with pytest.raises(MvdiffError, match="as many azimuths as elevations"):
         look_at([0.0, 1.0], [0.0])
+
+
+def angles(cameras) -> tuple[list[float], list[float], list[float]]:
+    azimuth, elevation, distance = spherical(cameras)
+    return (
+        (torch.rad2deg(azimuth) % 360).tolist(),
+        torch.rad2deg(elevation).tolist(),
+        distance.tolist(),
+    )
+
+
+def test_each_camera_may_have_its_own_distance():
+    cameras = look_at([0.0, 90.0], [10.0, 20.0], distance=[1.0, 2.5], size=64)
+    assert angles(cameras)[2] == pytest.approx([1.0, 2.5])
+    assert torch.equal(cameras.K[0], cameras.K[1])
+    flat = look_at([0.0, 90.0], [10.0, 20.0], distance=[1.0, 2.5], projection="orthographic")
+    # each shows at the origin's depth what its perspective camera would
+    assert float(flat.K[0, 0, 0] / flat.K[1, 0, 0]) == pytest.approx(2.5)
+    with pytest.raises(MvdiffError, match=r"one distance, or as many.*got 3 distances and 2"):
+        look_at([0.0, 90.0], [10.0, 20.0], distance=[1.0, 2.5, 3.0])
+    with pytest.raises(MvdiffError, match="distance > 0"):
+        look_at([0.0, 90.0], [10.0, 20.0], distance=[1.0, -1.0])
+
+
+def test_a_spiral_climbs_evenly_and_goes_round():
+    cameras = spiral(9, [-10.0, 30.0], 2.0, azimuth=15.0, distance=2.0, size=32)
+    azimuth, elevation, distance = angles(cameras)
+    expected = [(15 + 80 * i) % 360 for i in range(9)]
+    assert azimuth == pytest.approx(expected, abs=1e-3)
+    assert elevation == pytest.approx([-10 + 5 * i for i in range(9)], abs=1e-3)
+    assert distance == pytest.approx([2.0] * 9)
+    clockwise = angles(spiral(4, [60.0, 0.0], -1.0))
+    assert clockwise[0] == pytest.approx([0, 270, 180, 90], abs=1e-3)
+    assert clockwise[1] == pytest.approx([60, 40, 20, 0], abs=1e-3)
+    assert angles(spiral(1, [20.0, 50.0], 1.0))[1] == pytest.approx([20], abs=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.floats(-85, 85), st.floats(-85, 85))
+def test_a_sphere_stays_between_its_elevations(count, first, last):
+    azimuth, elevation, _ = angles(sphere(count, [first, last], azimuth=30.0))
+    low, high = min(first, last), max(first, last)
+    assert all(low - 1e-2 <= e <= high + 1e-2 for e in elevation)
+    assert azimuth[0] == pytest.approx(30, abs=1e-3)
+
+
+def test_a_sphere_is_covered_evenly():
+    """No direction is farther from a camera than 1.7 times what equal patches would allow."""
+    centres = sphere(64, [-90.0, 90.0], distance=1.0).centers
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(2000, 3, generator=generator), dim=-1)
+    nearest = torch.rad2deg(torch.acos((directions @ centres.T).amax(dim=1).clamp(max=1)))
+    patch = math.degrees(math.acos(1 - 2 / 64))  # radius of a cap of 1/64 of the sphere
+    assert float(nearest.max()) < 1.7 * patch
+    # a ring of as many leaves the poles alone
+    ringed = torch.rad2deg(torch.acos((directions @ ring(64, distance=1.0).centers.T).amax(dim=1)))
+    assert float(ringed.max()) > 3 * float(nearest.max())
+
+
+def test_free_cameras_are_where_they_are_put():
+    cameras = free([10.0, 200.0, 355.0], [0.0, -30.0, 80.0], [1.0, 1.5, 2.0], size=32)
+    azimuth, elevation, distance = angles(cameras)
+    assert azimuth == pytest.approx([10, 200, 355], abs=1e-3)
+    assert elevation == pytest.approx([0, -30, 80], abs=1e-3)
+    assert distance == pytest.approx([1.0, 1.5, 2.0])
+    assert angles(free([0.0, 5.0], 12.5))[1:] == (
+        pytest.approx([12.5] * 2, abs=1e-3),
+        pytest.approx([1.5] * 2),
+    )
+    assert torch.equal(free([0.0, 180.0]).w2c, ring(2).w2c)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: free([]), "at least one azimuth"),
+        (lambda: free([0.0, 1.0], [1.0, 2.0, 3.0]), r"rig.elevation must be.*got 3 for 2 azimuths"),
+        (lambda: free([0.0], distance=[1.0, 2.0]), r"rig.distance must be.*got 2 for 1"),
+        (lambda: free([0.0], 91.0), r"elevation must lie in \[-90, 90\]"),
+        (lambda: spiral(4, [0.0], 1.0), r"rig 'spiral' needs elevation=\[first,last\]"),
+        (lambda: sphere(4, [0.0, 95.0]), r"elevation must lie in \[-90, 90\] degrees, got 95"),
+        (lambda: sphere(0, [0.0, 9.0]), "at least 1 camera, got count=0"),
+        (lambda: spiral(0, [0.0, 9.0], 1.0), "at least 1 camera, got count=0"),
+        (lambda: spiral(2, [0.0, 9.0], math.nan), "azimuths must be finite"),
+    ],
+)
+def test_rigs_that_cannot_be_are_one_sentence(make, words):
+    with pytest.raises(MvdiffError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_an_even_ring_is():
+    assert is_ring(ring(7, 12.0, azimuth=200.0))
+    assert is_ring(ring(1))
+    assert not is_ring(ring(8)[[0, 1, 2, 3, 4, 5, 7, 6]])
+    assert not is_ring(ring(8)[:7])
+    assert not is_ring(look_at([0.0, 180.0], [10.0, 11.0]))
+    assert not is_ring(look_at([0.0, 180.0], [10.0, 10.0], distance=[1.5, 1.6]))
+    assert not is_ring(sphere(8, [-20.0, 60.0]))

@@ -1,169 +1,177 @@
-"""What every view attention must hold to. A new variant is tested without a change here."""
+"""What every view attention must hold to. A new variant is tested without a change here.
+
+`python tests/contract_matrix.py` prints the checks as a table, a column a variant.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from tiny_recipe import randomise, toy_config
+from attention_cases import (
+    HOME,
+    ORTHOGRAPHIC,
+    PACKAGE,
+    THEIRS,
+    VARIANTS,
+    cameras_for,
+    chosen,
+    close,
+    converted,
+    features,
+    heard,
+    make,
+    news,
+    random_one,
+    refused,
+    remedy,
+    scene_for,
+    take,
+)
+from tiny_recipe import photos, toy_config, toy_model
 from torch import Tensor
 
 from mvdiff import build
-from mvdiff.attention import ATTENTION, Scene, SlotSpec
-from mvdiff.attention.base import ViewAttention
-from mvdiff.cameras import Cameras, ring
-from mvdiff.config import groups
-
-CHANNELS, FRUSTA, TIME = 8, {1: 8, 2: 16}, 6
-VARIANTS = groups()["attention"]
+from mvdiff.attention import ATTENTION
+from mvdiff.attention.core import KERNELS
+from mvdiff.errors import MvdiffError
 
 
-def test_every_registered_name_has_its_yaml():
-    assert set(ATTENTION) <= set(VARIANTS)
+@pytest.fixture(scope="module", autouse=True)
+def their_package():
+    sys.path.insert(0, str(HOME))
+    yield
+    sys.path.remove(str(HOME))
+    ATTENTION._entries.pop(THEIRS, None)
+    sys.modules.pop(PACKAGE, None)
 
 
-def make(variant: str, factor: int = 1, frusta: dict[int, int] = FRUSTA) -> ViewAttention:
-    slot = SlotSpec(CHANNELS, factor, frusta, TIME)
-    config = toy_config(f"attention={variant}")
-    torch.manual_seed(0)
-    return build.construct(ATTENTION, config.attention, slot=slot)
+every = pytest.mark.parametrize("variant", VARIANTS)
 
 
-def scene_for(
-    batch: int = 2,
-    views: int = 3,
-    height: int = 4,
-    width: int = 4,
-    depth: int = 5,
-    seed: int = 0,
-    frusta: dict[int, int] = FRUSTA,
-    rig: Cameras | None = None,
-) -> Scene:
-    """Random frusta for maps of height × width at factor 1."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    cameras = ring(views, size=16) if rig is None else rig
-    levels = {
-        f: random(batch, views, c, max(1, depth // f), height // f, width // f)
-        for f, c in frusta.items()
-    }
-    cameras = cameras.resize(height, width)
-    return Scene(cameras, levels, random(batch, TIME), torch.arange(views))
-
-
-def features(batch: int = 2, views: int = 3, height: int = 4, width: int = 4) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, views, CHANNELS, height, width, generator=generator)
-
-
-def take(scene: Scene, views: list[int]) -> Scene:
-    frusta = {f: x[:, views] for f, x in scene.frusta.items()}
-    return Scene(scene.cameras[views], frusta, scene.time, scene.index[views])
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
+@every
 @pytest.mark.parametrize("factor", [1, 2])
-def test_a_fresh_module_is_the_identity(variant, factor):
-    module = make(variant, factor)
+def test_identity_at_start(variant, factor):
     x = features(height=8 // factor, width=8 // factor)
-    out = module(x, scene_for(height=8, width=8))
+    out = make(variant, factor)(x, scene_for(variant, height=8, width=8))
     assert torch.equal(out, x)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(
-    "shape", [(2, 3, 4, 4), (1, 3, 4, 4), (2, 1, 4, 4), (1, 1, 2, 6), (2, 3, 6, 2)]
-)
-def test_shape_and_kind_are_kept_for_any_set(variant, shape):
-    batch, views, height, width = shape
-    module = randomise(make(variant))
-    x = features(*shape)
-    out = module(x, scene_for(batch, views, height, width))
-    assert out.shape == x.shape
-    assert out.dtype == x.dtype
-    assert torch.isfinite(out).all()
-    precise = module.double()(x.double(), to_double(scene_for(batch, views, height, width)))
-    assert precise.dtype == torch.float64
+@every
+def test_a_change_in_one_view_reaches_all_others_if_it_needs_them(variant):
+    module, x, scene = random_one(variant), features(), scene_for(variant)
+    assert module.needs <= {"frusta", "all_views"}
+    out = module(x, scene)
+    for j in range(3):
+        expected = [i == j or "all_views" in module.needs for i in range(3)]
+        assert heard(module(news(x, j), scene), out) == expected
 
 
-def to_double(scene: Scene) -> Scene:
-    frusta = {f: x.double() for f, x in scene.frusta.items()}
-    return replace(
-        scene, cameras=scene.cameras.to(torch.float64), frusta=frusta, time=scene.time.double()
-    )
+@every
+def test_views_exchange_in_the_denoiser_if_it_needs_anything(variant):
+    needs = make(variant).needs
+    # without a volume nothing but the attention can carry news from view to view
+    volume = [] if "frusta" in needs else ["volume=none"]
+    model = toy_model(*chosen(variant), *remedy(variant), *volume)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(model.latent_shape(1), generator=generator)
+    other = x.clone()
+    other[:, 2] += 1
+    condition = model.condition(photos(1), torch.tensor([20.0]))
+    both = [model(noisy, torch.tensor([300.0]), condition) for noisy in (x, other)]
+    assert heard(*both) == [i == 2 or bool(needs) for i in range(len(model.rig))]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@every
+def test_permuted_views_give_the_permuted_result_where_claimed(variant):
+    module, x, scene = random_one(variant), features(), scene_for(variant)
+    order = [1, 0, 2]  # no rotation of the ring
+    out, permuted = module(x, scene)[:, order], module(x[:, order], take(scene, order))
+    if module.equivariant:
+        close(permuted, out)
+    else:
+        assert not torch.allclose(permuted, out, atol=1e-4), "claims less than it does"
+
+
+@every
 def test_objects_of_a_batch_do_not_see_each_other(variant):
-    module = randomise(make(variant)).eval()
-    x, scene = features(), scene_for()
+    module, x, scene = random_one(variant), features(), scene_for(variant)
     together = module(x, scene)
     for i in range(2):
         frusta = {f: level[i : i + 1] for f, level in scene.frusta.items()}
         alone = module(x[i : i + 1], replace(scene, frusta=frusta, time=scene.time[i : i + 1]))
-        torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=1e-5)
+        close(alone[0], together[i])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_permuted_views_give_the_permuted_result(variant):
-    module = randomise(make(variant)).eval()
-    x, scene = features(), scene_for()
-    order = [2, 0, 1]
-    out = module(x[:, order], take(scene, order))
-    torch.testing.assert_close(out, module(x, scene)[:, order], atol=1e-5, rtol=1e-5)
+SIZES = {
+    "B=1": (1, 3, 4, 4),
+    "N=1": (2, 1, 4, 4),
+    "N=16": (1, 16, 4, 4),
+    "wide": (1, 2, 2, 6),
+    "high": (2, 3, 6, 2),
+    "odd": (1, 2, 5, 3),
+}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_subset_gives_the_same_unless_all_views_are_asked_for(variant):
-    module = randomise(make(variant)).eval()
-    if "all_views" in module.needs:
-        pytest.skip("this variant mixes views: the denoiser hands it all of them")
-    x, scene = features(), scene_for()
+@every
+@pytest.mark.parametrize("shape", SIZES.values(), ids=SIZES)
+def test_any_number_of_objects_views_and_pixels(variant, shape):
+    x = features(*shape)
+    out = random_one(variant)(x, scene_for(variant, *shape))
+    assert out.shape == x.shape
+    assert out.dtype == x.dtype
+    assert torch.isfinite(out).all()
+
+
+@every
+def test_fewer_views_than_the_rig_has(variant):
+    module, x, scene = random_one(variant), features(), scene_for(variant)
     some = [2, 0]
     out = module(x[:, some], take(scene, some))
-    torch.testing.assert_close(out, module(x, scene)[:, some], atol=1e-5, rtol=1e-5)
+    if "all_views" in module.needs:
+        other = module(news(x, 0)[:, some], take(scene, some))
+        assert heard(other, out) == [True, True]
+    else:
+        close(out, module(x, scene)[:, some])
+    model = toy_model(*chosen(variant), *remedy(variant))
+    noisy = torch.randn(model.latent_shape(2), generator=torch.Generator().manual_seed(0))
+    condition = model.condition(photos(2), torch.tensor([20.0, 0.0]))
+    assert model(noisy, torch.tensor([9.0, 300.0]), condition, wanted=some).shape[1] == 2
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_inputs_are_not_changed(variant):
-    module = randomise(make(variant))
-    x, scene = features(), scene_for()
-    before = x.clone(), {f: level.clone() for f, level in scene.frusta.items()}
-    module(x, scene)
-    assert torch.equal(x, before[0])
-    assert all(torch.equal(level, before[1][f]) for f, level in scene.frusta.items())
+@every
+@pytest.mark.parametrize("how", ["bfloat16", "autocast", "float64"])
+def test_other_precisions_keep_their_type_and_the_answer(variant, how):
+    module, x, scene = random_one(variant), features(), scene_for(variant)
+    expected = module(x, scene)
+    dtype = {"bfloat16": torch.bfloat16, "float64": torch.float64}.get(how, torch.float32)
+    module = random_one(variant).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        out = module(x.to(dtype), converted(scene, dtype))
+    assert out.dtype == dtype
+    error = (out.double() - expected.double()).square().mean().sqrt() / expected.std()
+    assert error < (1e-5 if how == "float64" else 0.03)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@every
 def test_gradients_reach_every_parameter_and_the_features(variant):
-    module = randomise(make(variant)).train()
-    x, scene = features().requires_grad_(), scene_for()
+    module = random_one(variant).train()
+    x = features().requires_grad_()
     # squared, since sums over groups of a normalised map are constant
-    module(x, scene).square().sum().backward()
+    module(x, scene_for(variant)).square().sum().backward()
     assert x.grad.abs().sum() > 0
     silent = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_what_it_says_it_needs_makes_a_difference(variant):
-    module = randomise(make(variant)).eval()
-    x, scene = features(), scene_for()
-    other = replace(scene, frusta=scene_for(seed=9).frusta)
-    changed = not torch.allclose(module(x, scene), module(x, other), atol=1e-4)
-    assert changed == ("frusta" in module.needs)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
+@every
 def test_gradients_are_right_in_float64(variant):
-    module = randomise(make(variant)).double().eval()
-    sizes = {"batch": 1, "views": 2, "height": 2, "width": 2}
-    scene = to_double(scene_for(**sizes, depth=3))
-    x = features(**sizes).double().requires_grad_()
+    module = random_one(variant).double()
+    scene = converted(scene_for(variant, 1, 2, 2, 2), torch.float64)
+    x = features(1, 2, 2, 2).double().requires_grad_()
     frusta = [level.requires_grad_() for level in scene.frusta.values()]
 
     def run(x: Tensor, *levels: Tensor) -> Tensor:
@@ -173,27 +181,78 @@ def test_gradients_are_right_in_float64(variant):
     assert torch.autograd.gradcheck(run, (x, *frusta), fast_mode=True)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_kernels_agree(variant):
-    module = randomise(make(variant)).eval()
-    if not hasattr(module, "kernel"):
+@every
+def test_kernels_agree_and_others_are_refused(variant):
+    if "kernel" not in toy_config(*chosen(variant)).attention:
         pytest.skip("no choice of kernels")
-    x, scene = features(), scene_for()
-    results = []
-    for kernel in ("math", "sdpa"):
-        module.kernel = kernel
-        results.append(module(x, scene))
-    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, scene = features().to(device), scene_for(variant)
+    frusta = {f: level.to(device) for f, level in scene.frusta.items()}
+    scene = replace(
+        scene, cameras=scene.cameras.to(device), frusta=frusta, time=scene.time.to(device)
+    )
+    results = {}
+    for kernel in KERNELS:
+        module = random_one(variant, kernel=kernel).to(device)
+        if kernel == "xformers" and device == "cpu":
+            with pytest.raises(MvdiffError, match=r"needs tensors on a CUDA device.*kernel=auto"):
+                module(x, scene)
+            continue
+        inner = x.clone().requires_grad_()
+        out = module(inner, scene)
+        out.square().sum().backward()
+        results[kernel] = torch.stack([out.detach(), inner.grad])
+    assert len(results) >= 3
+    for kernel, result in results.items():
+        torch.testing.assert_close(result, results["math"], atol=1e-4, rtol=1e-4, msg=kernel)
+    with pytest.raises(MvdiffError, match=r"unknown attention kernel 'fast'; choose from auto"):
+        make(variant, kernel="fast")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@every
+def test_orthographic_cameras(variant):
+    module, x = random_one(variant), features()
+    cameras = cameras_for(variant, 3, ORTHOGRAPHIC)
+    assert cameras.projection == "orthographic"
+    out = module(x, scene_for(variant, cameras=cameras))
+    changed = heard(module(news(x, 1), scene_for(variant, cameras=cameras)), out)
+    assert torch.isfinite(out).all()
+    assert changed == ([True] * 3 if "all_views" in module.needs else [False, True, False])
+
+
+@every
+def test_cameras_it_cannot_take_are_refused_with_settings_that_help(variant):
+    for settings in ([], ["rig.elevation=0"], [ORTHOGRAPHIC], ["rig.elevation=90"]):
+        refusal = refused(variant, build.rig(toy_config("rig.count=3", *settings)))
+        if refusal:
+            assert re.search(rf"^attention '{variant}' needs .*: use .*rig\.", refusal)
+            assert "\n" not in refusal
+            assert remedy(variant)
+    assert not refused(variant, cameras_for(variant))
+
+
+@every
+def test_what_it_says_it_needs_makes_a_difference(variant):
+    module, x, scene = random_one(variant), features(), scene_for(variant)
+    other = replace(scene, frusta=scene_for(variant, seed=9).frusta)
+    changed = not torch.allclose(module(x, scene), module(x, other), atol=1e-4)
+    assert changed == ("frusta" in module.needs)
+
+
+@every
 def test_without_frusta_it_works_or_says_what_is_missing(variant):
-    from mvdiff.errors import MvdiffError
-
-    needs = ATTENTION[toy_config(f"attention={variant}").attention.name].needs
-    if "frusta" in needs:
+    if "frusta" in make(variant).needs:
         with pytest.raises(MvdiffError, match=r"needs frusta.*choose a volume"):
             make(variant, frusta={})
     else:
         x = features()
-        assert make(variant, frusta={})(x, scene_for(frusta={})).shape == x.shape
+        assert make(variant, frusta={})(x, scene_for(variant, frusta={})).shape == x.shape
+
+
+@every
+def test_inputs_are_not_changed(variant):
+    module, x, scene = random_one(variant), features(), scene_for(variant)
+    before = x.clone(), {f: level.clone() for f, level in scene.frusta.items()}
+    module(x, scene)
+    assert torch.equal(x, before[0])
+    assert all(torch.equal(level, before[1][f]) for f, level in scene.frusta.items())

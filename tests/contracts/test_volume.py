@@ -6,64 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_recipe import randomise, toy_config
 from torch import Tensor
+from toy_volume import PROJECTIONS, SIDE, VARIANTS, VIEWS, cut, inputs_for, make, one
 
-from mvdiff import build
-from mvdiff.cameras import Cameras, look_at, ring
-from mvdiff.config import groups
-from mvdiff.volumes import VOLUMES, VolumeInputs
-from mvdiff.volumes.base import Volume
-
-CHANNELS, VIEWS, SIDE, TIME = 6, 4, 8, 16
-VARIANTS = groups()["volume"]
-PROJECTIONS = ["perspective", "orthographic"]
+from mvdiff.cameras import Cameras
+from mvdiff.volumes import VOLUMES
 
 
 def test_every_registered_name_has_its_yaml():
     assert set(VOLUMES) <= set(VARIANTS)
-
-
-def make(variant: str) -> Volume:
-    config = toy_config(f"volume={variant}")
-    parts = {"latent_channels": CHANNELS, "views": VIEWS, "time_dim": TIME}
-    torch.manual_seed(0)
-    return randomise(build.construct(VOLUMES, config.volume, **parts)).eval()
-
-
-def inputs_for(batch: int = 2, projection: str = "perspective", seed: int = 0) -> VolumeInputs:
-    generator = torch.Generator().manual_seed(seed)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    return VolumeInputs(
-        latents=random(batch, VIEWS, CHANNELS, SIDE, SIDE),
-        cameras=ring(VIEWS, size=SIDE, projection=projection),
-        time=random(batch, TIME),
-        view=random(batch, VIEWS, 4),
-        photo=random(batch, CHANNELS, SIDE, SIDE),
-        photo_cameras=look_at(
-            [0.0] * batch, [5.0 + 20 * i for i in range(batch)], size=SIDE, projection=projection
-        ),
-    )
-
-
-def one(inputs: VolumeInputs, i: int) -> VolumeInputs:
-    """Object i alone."""
-    return VolumeInputs(
-        latents=inputs.latents[i : i + 1],
-        cameras=inputs.cameras,
-        time=inputs.time[i : i + 1],
-        view=inputs.view[i : i + 1],
-        photo=inputs.photo[i : i + 1],
-        photo_cameras=inputs.photo_cameras[i],
-    )
-
-
-def cut(volume: Volume, world: Tensor, inputs: VolumeInputs, views: list[int] | None = None):
-    views = list(range(VIEWS)) if views is None else views
-    return volume.frusta(world, inputs.cameras[views], inputs.time, inputs.view[:, views])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import trimesh
 
-from mvdiff.cameras import ring
+from mvdiff.cameras import Cameras, ring
 from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 
@@ -32,3 +33,29 @@ def chair() -> trimesh.Trimesh:
 def chair_views(chair) -> Views:
     cameras = ring(size=64)
     return Raycaster(chair).render(cameras, supersample=4).views(cameras)
+
+
+@pytest.fixture(scope="session")
+def painted_views(chair) -> Views:
+    """The chair with another colour on every face of its boxes, unlit: the same from all sides."""
+    painted = chair.copy()
+    colors = np.random.default_rng(0).integers(40, 220, (len(chair.faces) // 2, 3))
+    painted.visual.face_colors = np.repeat(colors, 2, axis=0).astype(np.uint8)
+    return unlit(painted, ring(size=64))
+
+
+@pytest.fixture(scope="session")
+def ball() -> trimesh.Trimesh:
+    """A sphere of radius 0.4, even grey (102)."""
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
+    ball.visual.vertex_colors = np.full((len(ball.vertices), 3), 102, np.uint8)
+    return ball
+
+
+@pytest.fixture(scope="session")
+def ball_views(ball) -> Views:
+    return unlit(ball, ring(8, size=48))
+
+
+def unlit(mesh: trimesh.Trimesh, cameras: Cameras) -> Views:
+    return Raycaster(mesh).render(cameras, supersample=3, shading=None).views(cameras)

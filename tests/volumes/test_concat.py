@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_recipe import randomise, toy_config
+from small_syncdreamer import published_state, small_config, small_model
+from tiny_recipe import randomise, toy_config, toy_model, toy_weights
 
 from mvdiff import build
 from mvdiff.cameras import look_at, ring
+from mvdiff.checkpoints.embedded import load_into
+from mvdiff.checkpoints.load import load_published
 from mvdiff.errors import MvdiffError
 from mvdiff.volumes import VOLUMES, VolumeInputs
 
@@ -33,8 +36,23 @@ def inputs_for(views: int = 3) -> VolumeInputs:
 
 
 def test_another_number_of_views_is_refused_in_one_sentence():
-    with pytest.raises(MvdiffError, match=r"bound to 3 views.*got 4.*rig of 3 cameras"):
+    with pytest.raises(MvdiffError, match=r"bound to 3 views.*got 4.*rig of 3.*meanvar"):
         make().build(inputs_for(4))
+
+
+def test_weights_for_another_number_of_views_say_so_and_name_the_way_out(tmp_path):
+    words = r"are for 4 views.*rig has 8: use a rig of 4 cameras.*volume=meanvar"
+    file = toy_weights(tmp_path / "w.safetensors")
+    with pytest.raises(MvdiffError, match=words) as caught:
+        load_into(toy_model("rig.count=8"), file)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MvdiffError, match=r"with another volume than 'meanvar'"):
+        load_into(toy_model("volume=meanvar"), file)
+    with pytest.raises(MvdiffError, match="belong to another model"):  # not the views alone
+        load_into(toy_model("rig.count=8", "sizes.volume_dims=[16,24]"), file)
+    eight = ["rig.count=8", "rig.elevation=20.0"]
+    with pytest.raises(MvdiffError, match=words.replace("4", "16")):
+        load_published(build.model(small_config(*eight)), published_state(small_model()))
 
 
 def test_views_are_told_apart_by_their_place():

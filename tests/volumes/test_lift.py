@@ -8,7 +8,7 @@ from tiny_recipe import randomise
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.cameras.frustum import frustum_points
 from mvdiff.volumes.frusta import FrustumNet
-from mvdiff.volumes.lift import grid_points, lift, look_up
+from mvdiff.volumes.lift import grid_points, lift, look_up, seen
 
 SIDE = 16
 
@@ -60,6 +60,49 @@ def test_points_outside_a_picture_get_zeros():
     assert lifted[0, 0, 0, 4, 2, 2] == 0
 
 
+def test_points_behind_a_camera_get_zeros():
+    # the camera stands on +x within the grid, the point behind it projects into the picture
+    cameras = look_at([0.0], [0.0], distance=0.2, size=SIDE)
+    points = torch.tensor([[[[0.1, 0.0, 0.0], [0.4, 0.0, 0.0]]]])
+    lifted = lift(torch.ones(1, 1, 1, SIDE, SIDE), cameras, points)
+    assert lifted.flatten().tolist() == [1, 0]
+    assert seen(cameras, points, 1, 1).flatten().tolist() == [True, False]
+
+
+def test_a_view_sees_to_the_edge_of_its_picture_and_no_further():
+    cameras = look_at([0.0], [0.0], size=SIDE, projection="orthographic")
+    half = SIDE / 2 / float(cameras.K[0, 0, 0])  # world units from the axis to the edge
+    at = torch.tensor([0.0, 0.99, 1.01, -0.99, -1.01]) * half
+    for axis in (1, 2):
+        points = torch.zeros(1, 1, 5, 3)
+        points[..., axis] = at
+        found = seen(cameras, points, 2, 1)
+        assert found.shape == (2, 1, 1, 1, 5)
+        assert found[1].flatten().tolist() == [True, True, False, True, False]
+        # within the edge, what lies beyond the last pixel's centre does not fade
+        ones = torch.ones(1, 1, 1, SIDE, SIDE)
+        assert lift(ones, cameras, points, edge="border")[0, 0, 0, 0, 0, :2].tolist() == [1, 1]
+        assert lift(ones, cameras, points)[0, 0, 0, 0, 0, 1] < 0.7
+
+
+def test_half_precision_does_not_reach_the_geometry():
+    cameras, points = ring(3, size=SIDE), grid_points(6, 0.4, torch.zeros(1))
+    features = ramp(cameras).expand(1, 3, 2, SIDE, SIDE)
+    with torch.autocast("cpu", torch.bfloat16):
+        lifted, frustum = lift(features, cameras, points), frustum_points(cameras, 4, 0.5)
+    assert torch.equal(lifted, lift(features, cameras, points))
+    assert torch.equal(frustum, frustum_points(cameras, 4, 0.5))
+
+
+def test_cameras_for_each_object_and_view():
+    sets = [ring(3, size=SIDE), ring(3, elevation=-20.0, azimuth=50.0, size=SIDE)]
+    points = grid_points(4, 0.3, torch.zeros(1))
+    features = ramp(sets[0]).expand(2, 3, 2, SIDE, SIDE)
+    lifted = lift(features, Cameras.cat(sets), points)
+    for i, cameras in enumerate(sets):
+        assert torch.equal(lifted[i], lift(features[:1], cameras, points)[0])
+
+
 def test_one_view_an_object_uses_that_objects_camera():
     cameras = look_at([0.0, 90.0], [10.0, 40.0], size=SIDE)
     points = grid_points(4, 0.3, torch.zeros(1))
@@ -92,6 +135,16 @@ def test_frustum_planes_span_the_ball_around_the_origin():
         torch.testing.assert_close(depth[0], expected, atol=1e-5, rtol=0)
         grid = cameras.pixel_grid().expand(5, 8, 8, 2)
         torch.testing.assert_close(uv[0], grid, atol=1e-4, rtol=0)
+
+
+def test_planes_behind_a_near_camera_lie_at_it():
+    cameras = look_at([0.0], [0.0], distance=0.3, size=4)
+    points = frustum_points(cameras, 5, 0.6)  # depths -0.3, 0, 0.3, 0.6, 0.9
+    _, depth = cameras.project(points)
+    expected = torch.tensor([1e-4, 1e-4, 0.3, 0.6, 0.9])[:, None, None].expand(5, 4, 4)
+    torch.testing.assert_close(depth[0, 0], expected, atol=1e-6, rtol=0)
+    centre = cameras.centers[0].expand(4, 4, 3)
+    torch.testing.assert_close(points[0, 0], centre, atol=1e-3, rtol=0)
 
 
 def test_lifted_and_looked_up_again_a_mark_lies_on_its_own_ray():

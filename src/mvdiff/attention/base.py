@@ -54,10 +54,12 @@ class ViewAttention(nn.Module, ABC):
 
     Starts as the identity (zero-initialised output), except where published weights say
     otherwise. `needs` names what the denoiser must provide: "frusta", and "all_views" when
-    views must not be split into chunks.
+    views must not be split into chunks. `equivariant` says that views in another order give the
+    same results in that order; False where the order itself means something.
     """
 
     needs: frozenset[str] = frozenset()
+    equivariant: bool = True
 
     @abstractmethod
     def forward(

@@ -10,9 +10,11 @@ world unit. Depth is the camera's z in both cases, not the length of the ray.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,6 +23,17 @@ from torch import Tensor
 from ..errors import MvdiffError
 
 Projection = Literal["perspective", "orthographic"]
+
+
+def _exact(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps a method's products of matrices out of autocast: in bfloat16, pixels would be off."""
+
+    @functools.wraps(method)
+    def exact(self: Cameras, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(self.K.device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return exact
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,7 @@ class Cameras:
         return self.w2c[:, :, 3]
 
     @property
+    @_exact
     def centers(self) -> Float[Tensor, "view 3"]:
         """Camera centres in the world."""
         return -torch.einsum("vji,vj->vi", self.R, self.t)
@@ -110,6 +124,7 @@ class Cameras:
         """Vertical field of view of the first camera, degrees (perspective only)."""
         return math.degrees(2 * math.atan(self.height / 2 / float(self.K[0, 1, 1])))
 
+    @_exact
     def project(
         self, points: Float[Tensor, "*points 3"]
     ) -> tuple[Float[Tensor, "view *points 2"], Float[Tensor, "view *points"]]:
@@ -128,6 +143,7 @@ class Cameras:
         shape = (len(self), *points.shape[:-1])
         return uv.reshape(*shape, 2), depth.reshape(shape)
 
+    @_exact
     def unproject(
         self, uv: Float[Tensor, "view *points 2"], depth: Float[Tensor, "view *points"]
     ) -> Float[Tensor, "view *points 3"]:

@@ -70,6 +70,8 @@ def load_into(model: nn.Module, path: str | Path) -> Report:
     unused = [name for name in weights if name not in own]
     strict = [name for name in (*untrained, *unused) if not name.startswith(SWAPPABLE)]
     if clash or strict:
+        if told := other_volume(model, {name: tuple(weights[name].shape) for name in clash}):
+            raise MvdiffError(f"the weights '{path}' {told}")
         fault = _first_fault(own, weights, clash, strict)
         raise MvdiffError(
             f"the weights '{path}' belong to another model: {fault}; use the recipe and "
@@ -89,6 +91,28 @@ def load_into(model: nn.Module, path: str | Path) -> Report:
             stacklevel=2,
         )
     return Report(len(weights) - len(unused), tuple(untrained), tuple(unused), metadata)
+
+
+def other_volume(model: nn.Module, clash: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What is wrong where the volume's first layer alone has another shape, as it has for
+    another number of views or another way of joining them; None where it is something else.
+
+    clash: the model's names whose shape differs → the shape in the file.
+    """
+    volume = getattr(model, "volume", None)
+    if list(clash) != ["volume.net.stem.weight"] or not hasattr(volume, "views_of"):
+        return None
+    views = volume.views_of(clash["volume.net.stem.weight"][1])
+    if views is None:
+        return (
+            f"were trained with another volume than '{volume.name}': choose the one they were "
+            f"trained with, or train with volume={volume.name}"
+        )
+    return (
+        f"are for {views} views, and volume '{volume.name}' is bound to that number; the rig has "
+        f"{volume.views}: use a rig of {views} cameras, or weights trained with volume=meanvar, "
+        "which takes any number"
+    )
 
 
 def check_floating(path: Path, weights: Mapping[str, Tensor]) -> None:

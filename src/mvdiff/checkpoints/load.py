@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
+from .embedded import other_volume
 from .sources import CLIP, Source, source
 
 #: side of the pictures the published cameras are given for
@@ -107,7 +108,7 @@ def load_published(
     """
     own, given = model.state_dict(keep_vars=True), dict(given or {})
     untrained = [name for name in own if name.startswith(tuple(swapped))]
-    used, weights, missing, mismatched = set(), {}, [], []
+    used, weights, missing, mismatched, clash = set(), {}, [], [], {}
     for name, parameter in own.items():
         if name in untrained:
             continue
@@ -120,6 +121,7 @@ def load_published(
         elif not origin.fits(state_dict[origin.name], shape):
             theirs = tuple(state_dict[origin.name].shape)
             mismatched.append((origin.name, theirs, origin.shape(shape)))
+            clash[name] = theirs
         else:
             weights[name] = origin
     known = (*_TEXT, *(place for part in swapped for place in SWAPPABLE[part]))
@@ -135,6 +137,8 @@ def load_published(
         differences=tuple(_differences(state_dict, getattr(model, "rig", None), betas)),
     )
     if strict and report.fault():
+        if told := other_volume(model, clash):
+            raise MvdiffError(f"these weights {told}")
         raise MvdiffError(
             f"this is not a SyncDreamer checkpoint for this recipe: {report.fault()}; use the "
             "published file, and the sizes it was trained with"

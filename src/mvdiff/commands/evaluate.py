@@ -43,6 +43,9 @@ def run(config: Any) -> int:
             resize=bool(config.resize),
             lpips=lpips,
             iou=bool(config.iou),
+            consistency=bool(config.consistency),
+            controls=bool(config.controls),
+            seed=int(config.seed),
             told=told,
         )
     figures["settings"] = {
@@ -51,6 +54,9 @@ def run(config: Any) -> int:
         "rotate_z": angle,
         "normalise_truth": bool(config.normalise_truth),
         "resize": bool(config.resize),
+        "consistency": bool(config.consistency),
+        "controls": bool(config.controls),
+        "seed": int(config.seed),
     }
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table(figures))

@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import json
-import platform
-import sys
-import time
+import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from .. import __version__, build
+from .. import build
 from ..cli import is_ours
 from ..errors import MvdiffError
-from ..files import atomic, check_writable, write_text
-from ..pipeline import Model, check_elevation
+from ..files import check_writable, write_text
+from ..inputs.elevation import check_elevation, is_auto, read_elevation
+from ..inputs.photo import Photo
+from ..pipeline import Model
+from ..ranking import score_sample
 from ..views import Views
 from .progress import Stages
+from .samples import Samples, fingerprint, read_record
+from .writing import Timer, versions, write_sample
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
-
-@dataclass
-class Timer:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.perf_counter)
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap."""
-        now = time.perf_counter()
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._since, 3)
-        self._since = now
 
 
 def run(config: Any) -> int:
@@ -114,14 +100,14 @@ def find_pictures(image: Any) -> list[Path]:
     return found
 
 
-def _elevations(value: Any, count: int) -> list[float]:
+def _elevations(value: Any, count: int) -> list[float | str]:
     several = isinstance(value, Sequence) and not isinstance(value, str)
     values = list(value) if several else [value] * count
     if len(values) != count:
         raise MvdiffError(
             f"give one elevation for all pictures or one each: got {len(values)} for {count}"
         )
-    return [check_elevation(v) for v in values]
+    return ["auto" if is_auto(v) else check_elevation(v) for v in values]
 
 
 def _folders(out: Path, pictures: list[Path]) -> list[Path]:
@@ -142,117 +128,103 @@ def _one_picture(
     reconstructor: Any,
     picture: Path,
     folder: Path,
-    elevation: float,
+    elevation: float | str,
     stages: Stages,
     timer: Timer,
 ) -> Iterator[tuple[Path, str | None]]:
-    """Every sample of one picture; yields each one's folder, and why it has no mesh if so.
+    """Every sample of one picture, the best first; yields its folder, and why it has no mesh.
 
     One sample at a time: it is written as soon as it is made, and it is the same to the bit
-    however many there are.
+    however many there are. With `resume`, finished ones are not made again.
     """
-    stages.start(f"{picture.name}: reading", None)
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always", UserWarning)
-        photo = model.prepare(picture)
-    said = [str(note.message) for note in notes if is_ours(note.filename)]
-    for note in said:
-        stages.say(f"note: {picture}: {note}")
-    timer.lap("photo")
-    for k in range(config.samples):
+    seeds = [config.seed + k for k in range(config.samples)]
+    samples = Samples(folder, seeds, fingerprint(picture, elevation, build.plain(config)))
+    done = samples.finished() if config.resume else {}
+    missing = [seed for seed in seeds if seed not in done]
+    if missing:
+        stages.start(f"{picture.name}: reading", None)
+        photo, notes = _read(model, picture, stages)
+        found = read_elevation(elevation, photo)
+        if found.estimated:
+            stages.say(
+                f"note: {picture}: the camera seems to have stood {found.degrees:.0f}° above the "
+                f"object, give or take {found.spread:.0f}°; elevation=DEGREES says it better"
+            )
+        timer.lap("photo")
+    for seed in missing:
         clock = Timer(dict(timer.seconds))
-        seed = config.seed + k
         name = picture.name
         if config.samples > 1:
-            name += f", sample {k + 1} of {config.samples}"
+            name += f", sample {seeds.index(seed) + 1} of {config.samples}"
         stages.start(f"{name}: denoising", model.sampler.steps)
         views = model.generate_many(
             [photo],
-            [elevation],
+            [found.degrees],
             [seed],
             batch_views=config.batch_views,
             callback=lambda done, steps, _: stages.advance(done, steps),
         )[0]
         clock.lap("denoising")
-        target = folder / f"sample-{k}"
-        trouble = _write_sample(config, reconstructor, target, photo.pil(), views, stages, clock)
+        target = samples.place(seed, done)
+        trouble = write_sample(config, reconstructor, target, photo.pil(), views, stages, clock)
         record = {
             "picture": str(picture),
-            "elevation": elevation,
+            "elevation": found.degrees,
+            "elevation_spread": found.spread if found.estimated else None,
             "seed": seed,
-            "notes": said + ([trouble] if trouble else []),
+            "scores": None,
+            "trouble": trouble,
+            "notes": notes + ([trouble] if trouble else []),
             "seconds": clock.seconds,
             "versions": versions(),
             "device": str(model.denoiser.device),
+            "fingerprint": samples.key,
             "config": build.plain(config),
         }
         write_text(target / "run.json", json.dumps(record, indent=1))
-        yield target, trouble
+        done[seed] = target
+    if not missing:
+        stages.say(f"note: {picture}: was finished before; resume=false makes it again")
+    if len(seeds) > 1:
+        stages.start(f"{picture.name}: comparing the samples", None)
+        for path in done.values():
+            _score(path, model, picture)
+    for path in samples.arrange(sorted((done[seed] for seed in seeds), key=_rank)):
+        yield path, read_record(path).get("trouble")
 
 
-def _write_sample(
-    config: Any,
-    reconstructor: Any,
-    target: Path,
-    photo: Image.Image,
-    views: Views,
-    stages: Stages,
-    clock: Timer,
-) -> str | None:
-    """Everything but `run.json`, which comes last; why there is no mesh, where it failed."""
-    from ..gallery import VIDEOS, mesh_renders, preview, turntable
-    from ..recon.finish import finish, texture_side
-
-    films = [f"turntable.{kind}" for kind in VIDEOS]
-    for name in ("run.json", "mesh.glb", *films, "preview.png"):
-        (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
-    views.save(target, "views")
-    save_picture(views.strip(), target / "strip.png")
-    save_picture(photo, target / "input.png")
-    clock.lap("writing")
-    renders, trouble = [], None
-    if reconstructor is not None:
-        stages.start("mesh", 1.0)
-        try:
-            mesh = reconstructor(views, progress=stages.within("mesh"))
-            clock.lap("mesh")
-            mesh, _ = finish(
-                mesh,
-                views,
-                texture=texture_side(config.texture),
-                progress=stages.within("texture"),
-            )
-        except MvdiffError as error:  # the views were expensive: keep them
-            trouble = f"there is no mesh: {error}"
-            clock.lap("mesh")
-        else:
-            mesh.export(target / "mesh.glb")
-            clock.lap("texture")
-            stages.start("pictures of the mesh", None)
-            renders = mesh_renders(mesh)
-            if config.turntable:
-                turntable(mesh, target / f"turntable.{config.video}")
-    stages.start("preview", None)
-    save_picture(preview(views, photo, renders), target / "preview.png")
-    clock.lap("pictures")
-    return trouble
+def _read(model: Model, picture: Path, stages: Stages) -> tuple[Photo, list[str]]:
+    """The framed picture, and what is to be said about it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        photo = model.prepare(picture)
+    notes = [str(note.message) for note in caught if is_ours(note.filename)]
+    for note in notes:
+        stages.say(f"note: {picture}: {note}")
+    return photo, notes
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG atomically."""
-    with atomic(path) as part:
-        picture.save(part)
+def _score(sample: Path, model: Model, picture: Path) -> None:
+    """Write a finished sample's scores into its `run.json`, where they are missing."""
+    record = read_record(sample)
+    if record.get("scores") is not None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        photo = model.prepare(picture)
+    try:
+        scores = score_sample(Views.load(sample), photo, record["elevation"])
+    except MvdiffError as error:  # too few views, say: the samples keep the order of their seeds
+        record["notes"] = [*record["notes"], f"not scored: {error}"]
+        scores = {}
+    # JSON has no NaN
+    record["scores"] = {k: v if math.isfinite(v) else None for k, v in scores.items()}
+    write_text(sample / "run.json", json.dumps(record, indent=1))
 
 
-def versions() -> dict[str, str]:
-    """Of what made the result."""
-    import diffusers
-    import torch
-
-    return {
-        "mvdiff": __version__,
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-    }
+def _rank(sample: Path) -> tuple[float, int]:
+    """Best score first; samples without one last, by seed."""
+    record = read_record(sample)
+    scores = record.get("scores") or {}
+    score = scores.get("score")
+    return (math.inf if score is None else -score), record["seed"]

@@ -16,9 +16,9 @@ from ..gallery import VIDEOS, mesh_renders, preview, turntable
 from ..recon.agreement import view_agreement
 from ..recon.finish import finish, texture_side
 from ..recon.mesh_files import FORMATS, TEXTURED
-from .generate import save_picture, versions
 from .progress import Stages
 from .reading import read_views
+from .writing import save_picture, versions
 
 
 class Clock:

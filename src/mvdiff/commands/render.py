@@ -15,6 +15,7 @@ def run(config: Any) -> int:
     if not config.meshes and not config.shapes:
         raise MvdiffError("nothing to render: give meshes=FOLDER, shapes=NUMBER or both")
     settings = build.plain(config)
+    settings["rig"] = build.rig(config)
     settings["input_elevation"] = tuple(settings["input_elevation"])
     index = render_objects(settings.pop("out"), **settings)
     for skipped in index["skipped"]:

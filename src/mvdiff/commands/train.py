@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import build, build_training
 from ..errors import MvdiffError
 
+if TYPE_CHECKING:
+    from ..training.loop import Result
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training run is made of.
+
+    groups, base: as `training.loop.train` takes them.
+    """
+
+    model: Any
+    objective: Any
+    batches: Any
+    groups: list[dict[str, Any]] | None
+    base: dict[str, str] | None
+    validate: Any
+
 
 def run(config: Any) -> int:
     """Train as the config says; goes on from a checkpoint in `out`."""
+    return 130 if train_parts(config, parts(config)).interrupted else 0
+
+
+def parts(config: Any) -> Parts:
+    """Data, objective and the model with its starting weights."""
     from ..checkpoints.start import digest, start_model
     from ..data.dataset import Batches
     from ..training.devices import place
     from ..training.groups import frozen
-    from ..training.loop import train
 
     here = place(config.device)
     data = build_training.training_data(config, config.data, "train")
@@ -45,37 +68,53 @@ def run(config: Any) -> int:
             if hasattr(module, "checkpointing"):
                 module.checkpointing = True
     material = _encoded(config, model, data, *here)
+    batches = Batches(material, augment=build_training.augment(config), mix=build.plain(config.mix))
+    base = {"weights": str(weights), "sha256": digest(fixed)} if fixed else None
+    return Parts(model, objective, batches, groups, base, validate)
+
+
+def numbers(config: Any) -> dict[str, Any]:
+    """What decides the result of training, as `training.loop.train` takes it."""
     settings = config.train
-    result = train(
-        model,
-        objective,
-        Batches(material, augment=build_training.augment(config), mix=build.plain(config.mix)),
+    return {
+        "steps": settings.steps,
+        "batch_size": settings.batch,
+        "lr": settings.lr,
+        "warmup": settings.warmup,
+        "schedule": settings.schedule,
+        "weight_decay": settings.weight_decay,
+        "betas": list(settings.betas),
+        "grad_clip": settings.grad_clip,
+        "ema_decay": settings.ema,
+        "precision": settings.precision,
+        "seed": config.seed,
+        "accumulate": config.accumulate,
+    }
+
+
+def train_parts(config: Any, parts: Parts, **how: Any) -> Result:
+    """Train them. how: further arguments of `training.loop.train`, such as `progress`."""
+    from ..training.loop import train
+
+    return train(
+        parts.model,
+        parts.objective,
+        parts.batches,
         out=Path(config.out),
-        steps=settings.steps,
-        batch_size=settings.batch,
-        lr=settings.lr,
-        warmup=settings.warmup,
-        schedule=settings.schedule,
-        weight_decay=settings.weight_decay,
-        betas=tuple(settings.betas),
-        grad_clip=settings.grad_clip,
-        ema_decay=settings.ema,
-        precision=settings.precision,
-        seed=config.seed,
-        accumulate=config.accumulate,
-        param_groups=groups,
+        **numbers(config),
+        param_groups=parts.groups,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
-        validate=validate,
+        validate=parts.validate,
         validate_every=config.validate_every or None,
         resume=config.resume,
         time_budget=config.time_budget,
         tensorboard=config.tensorboard,
         device=config.device,
         config=build.plain(config),
-        base={"weights": str(weights), "sha256": digest(fixed)} if fixed else None,
+        base=parts.base,
+        **how,
     )
-    return 130 if result.interrupted else 0
 
 
 def _validation(config: Any) -> Any:

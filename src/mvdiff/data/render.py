@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from ..cameras import Cameras, ring
+from ..cameras import Cameras, ring, spherical
 from ..errors import MvdiffError
 from ..files import write_text
 from .render_jobs import mesh_jobs, shape_jobs
 from .render_object import DEPTH_RANGE, Job, Settings, render_object, rig_distance
+from .rendered import cameras_record
 
 
 def render_objects(
@@ -79,6 +80,12 @@ def render_objects(
             "expected supersample ≥ 1, shapes ≥ 0 and val_fraction in [0, 1]; got "
             f"{supersample}, {shapes}, {val_fraction}"
         )
+    far = spherical(rig)[2]
+    if depth and float(far.max() - far.min()) > 1e-3:
+        raise MvdiffError(
+            "depth maps share one range, so all cameras must stand equally far: "
+            f"got distances from {float(far.min()):.3g} to {float(far.max()):.3g}, use depth=false"
+        )
     jobs = mesh_jobs(meshes, held_out, val_fraction) if meshes is not None else []
     jobs += shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
     if not jobs:
@@ -107,6 +114,7 @@ def render_objects(
     index = {
         "version": 1,
         "size": rig.width,
+        "cameras": cameras_record(rig),
         "settings": settings.record(),
         "depth": {"range": DEPTH_RANGE, "offset": rig_distance(rig) - DEPTH_RANGE / 2},
         "objects": [done[name] for name in sorted(done)],

@@ -98,9 +98,10 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
 
 
 def input_cameras(rig: Cameras, elevation: list[float]) -> Cameras:
-    """Cameras at the azimuths of the rig's first views and the given elevations (degrees)."""
-    azimuth = torch.rad2deg(spherical(rig)[0])[: len(elevation)]
-    cameras = look_at(azimuth.tolist(), elevation, distance=rig_distance(rig), size=rig.width)
+    """Cameras at the azimuths and distances of the rig's first views, at these elevations (°)."""
+    azimuth, _, distance = (x[: len(elevation)] for x in spherical(rig))
+    at = torch.rad2deg(azimuth).tolist()
+    cameras = look_at(at, elevation, distance=distance.tolist(), size=rig.width)
     return Cameras(rig.K[: len(elevation)], cameras.w2c, rig.height, rig.width, rig.projection)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..attention.base import Scene
 from ..cameras.camera import Cameras
-from ..cameras.rigs import look_at, spherical
+from ..cameras.rigs import input_cameras, spherical
 from ..errors import MvdiffError
 from ..inputs.embed import Embedder
 from ..inputs.latents import Latents
@@ -25,8 +25,11 @@ POSE_DIM = 4
 class MultiViewDenoiser(nn.Module):
     """Volume + view attention + UNet → prediction for every view (SyncDreamer, figure 2).
 
-    rig: cameras of the target views; the input picture stands at view 0's azimuth. Kept out
-        of the weights, so that no checkpoint can replace the user's cameras.
+    rig: cameras of the target views, anywhere. The input picture's camera stands at view 0's
+        azimuth and distance with view 0's intrinsics, and at an elevation of its own: a rig
+        tells by its first camera where the front is. The pose embedding holds elevation and
+        azimuth alone, as published; other distances are known from geometry only. Kept out of
+        the weights, so that no checkpoint can replace the user's cameras.
     latents, embedder, volume, unet: the parts.
     context_dim: of the UNet's cross-attention token.
     time_dim: of the volume's time embedding.
@@ -82,17 +85,7 @@ class MultiViewDenoiser(nn.Module):
     ) -> Condition:
         """As `condition`, from pictures that are embedded and encoded already."""
         rig = self.rig.to(token.device)
-        azimuth, target_elevation, distance = spherical(rig)
-        cameras = look_at(
-            [float(torch.rad2deg(azimuth[0]))] * len(token),
-            elevation.tolist(),
-            distance=float(distance[0]),
-            size=self.rig.height,
-            projection=self.rig.projection,
-        ).to(token.device)
-        cameras = Cameras(
-            rig.K[:1].expand_as(cameras.K), cameras.w2c, rig.height, rig.width, rig.projection
-        )
+        azimuth, target_elevation, _ = spherical(rig)
         d_elevation = torch.deg2rad(elevation.to(rig.K))[:, None] - target_elevation
         d_azimuth = (azimuth - azimuth[0]).expand_as(d_elevation)
         zero = torch.zeros_like(d_elevation)
@@ -101,7 +94,7 @@ class MultiViewDenoiser(nn.Module):
             token=token,
             latent=latent,
             view=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
-            cameras=cameras.resize(self.latent_size),
+            cameras=input_cameras(rig, elevation).resize(self.latent_size),
             keep_token=ones,
             keep_latent=ones,
             keep_volume=ones,
@@ -113,7 +106,8 @@ class MultiViewDenoiser(nn.Module):
         timestep: Float[Tensor, "batch"],
         condition: Condition,
         *,
-        wanted: Sequence[int] | Int[Tensor, "batch wanted"] | None = None,
+        wanted: Sequence[int] | Int[Tensor, "wanted"] | Int[Tensor, "batch wanted"] | None = None,
+        volume_views: Int[Tensor, "source"] | Int[Tensor, "batch source"] | None = None,
         batch_views: int | None = None,
         guidance: float = 1.0,
     ) -> Float[Tensor, "batch wanted channel height width"]:
@@ -122,6 +116,8 @@ class MultiViewDenoiser(nn.Module):
         noisy: latents of ALL views at one noise level per object.
         timestep: of the noise schedule, one an object.
         wanted: positions in the rig, for all objects or a row an object; default all.
+        volume_views: positions of the noisy views that the volume is built from, likewise;
+            default all.
         batch_views: views the UNet takes at a time, to save memory; the result is the same.
             Ignored by attention that needs all views at once.
         guidance: 1 is the conditional answer alone.
@@ -129,9 +125,7 @@ class MultiViewDenoiser(nn.Module):
         cameras = self.rig.to(noisy.device).resize(self.latent_size)
         time = get_timestep_embedding(timestep, self.time_dim, True, downscale_freq_shift=0)
         time = self.time(time.to(self.project.weight.dtype))
-        volume = self.volume.build(
-            VolumeInputs(noisy, cameras, time, condition.view, condition.latent, condition.cameras)
-        )
+        volume = self._volume(noisy, cameras, time, condition, volume_views)
         index = torch.as_tensor(range(len(self.rig)) if wanted is None else wanted)
         if index.ndim == 2 and self.all_views:
             raise MvdiffError("attention that needs all views needs the same views of each object")
@@ -147,6 +141,23 @@ class MultiViewDenoiser(nn.Module):
                 out = guide(out, free, guidance)
             parts.append(out)
         return torch.cat(parts, dim=1)
+
+    def _volume(
+        self,
+        noisy: Tensor,
+        cameras: Cameras,
+        time: Tensor,
+        cond: Condition,
+        index: Tensor | None,
+    ) -> Tensor:
+        """The world volume of the views at `index`."""
+        view = cond.view
+        if index is not None:
+            noisy, view = _pick(noisy, index), _pick(view, index)
+            cameras = cameras[index.flatten()]
+        return self.volume.build(
+            VolumeInputs(noisy, cameras, time, view, cond.latent, cond.cameras)
+        )
 
     def _denoise(self, noisy: Tensor, timestep: Tensor, cond: Condition, scene: Scene) -> Tensor:
         keep = cond.keep_volume[:, None, None, None, None, None]

@@ -3,13 +3,16 @@
 from .folders import evaluate_folder
 from .protocol import evaluate_mesh, evaluate_views
 from .report import mean, notes, table, write
+from .scores import control_scores, score_views
 
 __all__ = [
+    "control_scores",
     "evaluate_folder",
     "evaluate_mesh",
     "evaluate_views",
     "mean",
     "notes",
+    "score_views",
     "table",
     "write",
 ]

@@ -26,25 +26,29 @@ from ..metrics.geometry import (
     published_depths,
     unproject_depths,
 )
-from ..metrics.images import view_psnr, view_ssim
 from ..recon.mesh import Mesh
 from ..views import Views
+from .scores import consistency_scores, measured, picture_scores
 
 #: Largest sides that differ by more than this factor are taken for different units.
 _UNITS = 1.5
 
 
 def evaluate_views(
-    pred: Views, truth: Views, *, resize: bool = False, lpips: Lpips | None = None
+    pred: Views,
+    truth: Views,
+    *,
+    resize: bool = False,
+    lpips: Lpips | None = None,
+    consistency: bool = False,
 ) -> dict[str, float]:
     """PSNR, SSIM and LPIPS of `pred` on white, its hull IoU, and the truth's as the ceiling.
 
     View i is compared with view i; figures are means over views. The keys that end in
     `_without_0` leave out view 0, which lies nearest to the input.
-    SSIM counts whole windows only, as published, for colours of range 1 (the published
-    script takes each pair's own range, which is 1 wherever black meets white).
     resize: bring a prediction of another size to the truth's. The figures are then not
         comparable with published ones.
+    consistency: also what `consistency_scores` gives of `pred`, where it can be measured.
     Raises MvdiffError when numbers of views or sizes differ; warns when cameras do.
     """
     if len(pred) != len(truth):
@@ -54,17 +58,15 @@ def evaluate_views(
         )
     pred = _of_size(pred, truth.images.shape[-2:], resize)
     _warn_of_cameras(pred.cameras, truth.cameras)
-    a, b = pred.rgb, truth.rgb
-    scores = {"psnr": view_psnr(a, b), "ssim": view_ssim(a, b, border=False)}
-    if lpips is not None:
-        scores["lpips"] = lpips(a, b)
     out: dict[str, float] = {}
-    for key, score in scores.items():
+    for key, score in picture_scores(pred.rgb, truth.rgb, lpips).items():
         out[key] = float(score.mean())
         if len(score) > 1:
             out[f"{key}_without_0"] = float(score[1:].mean())
     if len(pred) > 1:
         out["hull_iou"], out["hull_iou_truth"] = hull_iou(pred), hull_iou(truth)
+    if consistency:
+        out |= measured(consistency_scores(pred))
     return out
 
 

@@ -25,6 +25,10 @@ COLUMNS = {
     "lpips_without_0": ("LPIPS\nw/o 0", "{:.3f}"),
     "hull_iou": ("hull\nIoU", "{:.3f}"),
     "hull_iou_truth": ("hull IoU\nof truth", "{:.3f}"),
+    "photometric": ("photo-\nmetric", "{:.4f}"),
+    "self_chamfer": ("self-\nChamfer", "{:.4f}"),
+    "self_psnr": ("self-\nPSNR dB", "{:.2f}"),
+    "diversity": ("diver-\nsity", "{:.4f}"),
     "chamfer": ("Chamfer", "{:.4f}"),
     "chamfer_floor": ("Chamfer\nfloor", "{:.4f}"),
     "iou": ("volume\nIoU", "{:.3f}"),
@@ -65,6 +69,12 @@ def table(figures: Mapping[str, Any]) -> Table:
         cells = [_mean_cell(key, figures["mean"], objects) for key in keys]
         blank = [""] if several else []
         out.add_row(f"mean of {len(objects)}", *blank, *cells, style="bold")
+    if controls := figures.get("controls"):
+        out.add_section()
+        blank = [""] if several else []
+        for name, row in controls.items():
+            title = name if name == "truth" else f"truth, {name}"
+            out.add_row(title, *blank, *(_number(key, row) for key in keys), style="dim")
     return out
 
 
@@ -76,6 +86,8 @@ def notes(figures: Mapping[str, Any]) -> list[str]:
         if names := missing.get(side):
             out.append(f"{word} {_listed(names)}")
     out += [f"{name} was left out: {reason}" for name, reason in figures.get("failed", {}).items()]
+    for name, reason in figures.get("uncontrolled", {}).items():
+        out.append(f"no controls for {name}: {reason}")
     objects = figures["objects"]
     for key, what in (("psnr", "views"), ("chamfer", "meshes")):
         without = [name for name, row in objects.items() if key not in row]
@@ -87,7 +99,8 @@ def notes(figures: Mapping[str, Any]) -> list[str]:
 def write(figures: Mapping[str, Any], path: str | Path) -> list[Path]:
     """Write JSON or CSV, chosen by suffix, or both into a folder (a path without suffix).
 
-    The CSV has a row a sample; figures that were not measured are empty.
+    The CSV has a row a sample, and with controls those of each object, whose sample is named
+    `control:truth` and so on; figures that were not measured are empty.
     Raises MvdiffError for any other suffix.
     """
     path = Path(path).expanduser()
@@ -111,6 +124,8 @@ def _csv(figures: Mapping[str, Any]) -> str:
     for name, rows in figures["samples"].items():
         for sample, row in rows.items():
             writer.writerow([name, sample, *(row.get(key, "") for key in keys)])
+        for control, row in figures.get("object_controls", {}).get(name, {}).items():
+            writer.writerow([name, f"control:{control}", *(row.get(key, "") for key in keys)])
     return text.getvalue()
 
 

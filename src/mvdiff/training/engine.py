@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.dataset import Batch
-from ..data.encoded import EncodedBatch
 from ..errors import MvdiffError
 from .devices import PRECISIONS, make_accelerator
 from .devices import channels_last as use_channels_last
@@ -23,7 +21,8 @@ from .meter import Meter
 from .optim import SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
 from .state import Checkpoints, Damaged, latest_checkpoint, read_checkpoint
 
-AnyBatch = Batch | EncodedBatch
+#: What a `Source` makes and an `Objective` takes; the loop hands it on unseen.
+AnyBatch = Any
 Objective = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
 
 

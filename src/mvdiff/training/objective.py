@@ -24,6 +24,9 @@ class Objective:
 
     scheduler: a diffusers scheduler; its betas and prediction type define the task.
     views: target views an object and step; all of them share one volume (published: 1).
+    volume_views: (fewest, most) noisy views that the volume is built from: one number a step,
+        drawn evenly, for the target views and others at random, as if those alone were being
+        generated. None: all of the rig's, as published. Only for volumes with `any_views`.
     time_power: times are drawn as T · u^(1/time_power), u uniform: 1 is the published uniform
         draw, larger values favour high noise.
     drop: probabilities of `guidance.drop`.
@@ -36,6 +39,7 @@ class Objective:
     time_power: float
     drop: dict[str, float]
     posterior: str = "mean"
+    volume_views: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.posterior not in POSTERIORS:
@@ -69,7 +73,10 @@ class Objective:
 
         noise = _normal(clean, own)
         noisy = self.scheduler.add_noise(clean, noise, timestep)
-        prediction = model(noisy, timestep.float(), condition, wanted=wanted)
+        some = {}
+        if self.volume_views is not None:
+            some = {"volume_views": self._sources(net, wanted, own, generator)}
+        prediction = model(noisy, timestep.float(), condition, wanted=wanted, **some)
         rows = torch.arange(len(own))[:, None]
         target = self.target(clean, noise, timestep)[rows, wanted.expand(len(own), -1)]
         error = (prediction.float() - target).square()
@@ -89,6 +96,18 @@ class Objective:
         sources = [shared] if net.all_views else own
         views = [torch.randperm(len(net.rig), generator=g)[: self.views] for g in sources]
         return views[0] if net.all_views else torch.stack(views)
+
+    def _sources(
+        self, net: Any, wanted: Tensor, own: list[torch.Generator], shared: torch.Generator
+    ) -> Tensor:
+        """Views the volume is built from: the wanted ones and others, a row an object."""
+        low, high = self.volume_views
+        count = int(torch.randint(low, high + 1, (1,), generator=shared))
+        rows = []
+        for row, g in zip(wanted.expand(len(own), -1), own, strict=True):
+            order = torch.randperm(len(net.rig), generator=g)
+            rows.append(torch.cat([row, order[~torch.isin(order, row)]])[:count])
+        return torch.stack(rows)
 
     def _latents(
         self, net: Any, batch: Batch | EncodedBatch, own: list[torch.Generator]

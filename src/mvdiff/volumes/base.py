@@ -23,7 +23,8 @@ class VolumeInputs:
     """What a volume is built from.
 
     latents: noisy latents of all views.
-    cameras: of those views, at the latents' resolution.
+    cameras: of those views, at the latents' resolution: one a view, shared by the batch; or
+        batch · view of them, object by object.
     time: embedding of the noise level.
     view: embedding of each view's pose relative to the photo.
     photo: clean latent of the input picture.
@@ -39,9 +40,16 @@ class VolumeInputs:
 
 
 class Volume(nn.Module, ABC):
-    """Builds a world volume from all noisy views and cuts out each wanted camera's frustum."""
+    """Builds a world volume from noisy views and cuts out each wanted camera's frustum.
 
-    #: channels of the frustum at each reduction factor; empty when there are no frusta
+    name: as registered, for messages.
+    any_views: whether `build` takes any number of views, in any order (then the volume is the
+        same for every order); False: exactly the number and order it was made for.
+    frustum_channels: of the frustum at each reduction factor; empty when there are no frusta.
+    """
+
+    name: str
+    any_views: bool = True
     frustum_channels: Mapping[int, int]
 
     @abstractmethod

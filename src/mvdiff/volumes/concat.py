@@ -2,152 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
-from .base import VOLUMES, Frusta, Volume, VolumeInputs
-from .conv3d import GROUPS, UNet3D
-from .frusta import FrustumNet
-from .lift import grid_points, lift
-
-
-class ViewEncoder(nn.Module):
-    """2D features of one noisy view, with time and pose added in every block (section 4.1).
-
-    inputs: latent channels; width: channels of the features.
-    """
-
-    def __init__(
-        self, inputs: int, width: int, time_dim: int, view_dim: int, blocks: int = 3
-    ) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(inputs, width, 3, padding=1)
-        self.time = nn.ModuleList(nn.Linear(time_dim, width) for _ in range(blocks))
-        self.view = nn.ModuleList(nn.Linear(view_dim, width) for _ in range(blocks))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*_norm_conv(width), *_norm_conv(width)) for _ in range(blocks)
-        )
-        self.out = nn.Sequential(*_norm_conv(width))
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch channel height width"],
-        time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch pose"],
-    ) -> Float[Tensor, "batch feature height width"]:
-        x = self.stem(x)
-        for embed_time, embed_view, block in zip(self.time, self.view, self.blocks, strict=True):
-            x = x + block(x + (embed_time(time) + embed_view(view))[:, :, None, None])
-        return self.out(x)
-
-
-def _norm_conv(width: int) -> list[nn.Module]:
-    return [nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)]
+from .base import VOLUMES
+from .lift import lift
+from .lifted import LiftedVolume
 
 
 @VOLUMES.register("concat")
-class ConcatVolume(Volume):
-    """Features of N views, unprojected and concatenated: bound to N by its weights.
+class ConcatVolume(LiftedVolume):
+    """Features of N views, unprojected and concatenated: bound to N and their order (section 4.1).
 
-    latent_channels: of the noisy views.
-    views: N, fixed.
-    side, bound: the grid has side³ points over [-bound, bound]³, world units.
-    features: channels of one view's features.
-    dims, level_blocks: of the 3D U-Net, see `UNet3D`.
-    frustum_dims, planes, radius, frustum_blocks: see `FrustumNet`.
-    photo_features: > 0 also lifts the input picture through its own camera, beside the noisy
-        views, into so many channels (pixel-aligned conditioning as in pixelNeRF, arXiv
-        2012.02190; not in the published model, which has 0).
-    offset: of pixel centres; the published weights expect 0, 0.5 is exact.
+    Settings as in `LiftedVolume`.
     """
 
-    def __init__(
+    name = "concat"
+    any_views = False
+
+    def joined_channels(self, features: int) -> int:
+        return self.views * features
+
+    def views_of(self, channels: int) -> int | None:
+        views, rest = divmod(channels - self.photo_features, self.features)
+        return None if rest else views
+
+    def join(
         self,
-        *,
-        latent_channels: int,
-        views: int,
-        side: int,
-        bound: float,
-        features: int,
-        dims: Sequence[int],
-        frustum_dims: Sequence[int],
-        planes: int,
-        radius: float,
-        time_dim: int,
-        view_dim: int = 4,
-        level_blocks: int = 2,
-        frustum_blocks: int = 1,
-        photo_features: int = 0,
-        offset: float = 0.5,
-    ) -> None:
-        super().__init__()
-        coarsest, thinnest = 2 ** (len(dims) - 1), 2 ** (len(frustum_dims) - 1)
-        if side % coarsest or planes % thinnest:
-            raise MvdiffError(
-                f"volume 'concat' halves its grid {len(dims) - 1} times: side must be a multiple "
-                f"of {coarsest}, and planes a multiple of {thinnest}, got side {side} and planes "
-                f"{planes}"
-            )
-        self.views, self.side, self.bound, self.offset = views, side, bound, offset
-        self.encoder = ViewEncoder(latent_channels, features, time_dim, view_dim)
-        self.photo_encoder = (
-            ViewEncoder(latent_channels, photo_features, time_dim, view_dim)
-            if photo_features
-            else None
-        )
-        self.net = UNet3D(
-            views * features + photo_features, dims, time_dim, level_blocks=level_blocks
-        )
-        self.frustum_net = FrustumNet(
-            dims[0],
-            frustum_dims,
-            planes,
-            radius,
-            bound,
-            time_dim,
-            view_dim,
-            frustum_blocks,
-            offset,
-        )
-        self.frustum_channels = self.frustum_net.channels
-
-    def encode(self, inputs: VolumeInputs) -> Float[Tensor, "batch view feature height width"]:
-        """Features of every noisy view."""
-        views = inputs.latents.shape[1]
-        features = self.encoder(
-            rearrange(inputs.latents, "b v ... -> (b v) ..."),
-            repeat(inputs.time, "b t -> (b v) t", v=views),
-            rearrange(inputs.view, "b v e -> (b v) e"),
-        )
-        return rearrange(features, "(b v) ... -> b v ...", v=views)
-
-    def build(self, inputs: VolumeInputs) -> Float[Tensor, "batch channel depth height width"]:
-        if inputs.latents.shape[1] != self.views:
+        features: Float[Tensor, "batch view channel height width"],
+        cameras: Cameras,
+        points: Float[Tensor, "plane row column 3"],
+    ) -> Float[Tensor, "batch joined plane row column"]:
+        if features.shape[1] != self.views:
             raise MvdiffError(
                 f"volume 'concat' is bound to {self.views} views by its weights, got "
-                f"{inputs.latents.shape[1]}: use a rig of {self.views} cameras"
+                f"{features.shape[1]}: use a rig of {self.views} cameras, or train with "
+                "volume=meanvar, which takes any number"
             )
-        points = grid_points(self.side, self.bound, inputs.latents)
-        lifted = lift(self.encode(inputs), inputs.cameras, points, self.offset)
-        lifted = rearrange(lifted, "b v c ... -> b (v c) ...")
-        if self.photo_encoder is not None:
-            pose = inputs.view.new_zeros(len(inputs.view), inputs.view.shape[-1])
-            photo = self.photo_encoder(inputs.photo, inputs.time, pose)
-            photo = lift(photo[:, None], inputs.photo_cameras, points, self.offset)
-            lifted = torch.cat([lifted, photo[:, 0]], dim=1)
-        return self.net(lifted, inputs.time)[0]
-
-    def frusta(
-        self,
-        volume: Float[Tensor, "batch channel depth height width"],
-        cameras: Cameras,
-        time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch view pose"],
-    ) -> Frusta:
-        return self.frustum_net(volume, cameras, time, view)
+        lifted = lift(features, cameras, points, self.offset)
+        return rearrange(lifted, "b v c ... -> b (v c) ...")

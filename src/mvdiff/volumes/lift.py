@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras.camera import Cameras
@@ -23,27 +25,59 @@ def lift(
     cameras: Cameras,
     points: Float[Tensor, "plane row column 3"],
     offset: float = 0.5,
+    edge: Literal["zeros", "border"] = "zeros",
 ) -> Float[Tensor, "batch view channel plane row column"]:
     """Sample every view's features where the grid's points project to (section 4.1).
 
-    cameras: one a view, shared by the batch; or, for one view an object, one an object
-        (batch cameras and view = 1).
+    cameras: one a view, shared by the batch; or batch · view of them, object by object.
     offset: where a pixel's centre lies; 0 for the published weights.
-    Points outside a picture get zeros.
+    edge: points outside a picture and behind a camera get zeros; with "border" they get
+        something, for callers that mask by `seen`, and what lies between the outermost pixel
+        centres and the edge does not fade.
     """
     batch, views = features.shape[:2]
-    uv, _ = cameras.project(points)  # (camera, D, H, W, 2)
+    uv, depth = cameras.project(points)  # (camera, D, H, W, 2)
     scale = uv.new_tensor([cameras.width - 1, cameras.height - 1]).clamp(min=1)
     grid = (uv - offset) * 2 / scale - 1
-    depth, height, width = grid.shape[1:4]
-    if views == 1 and len(cameras) == batch:
-        grid = grid[:, None]
-    else:
-        grid = grid.expand(batch, *grid.shape)
-    grid = rearrange(grid, "b v d h w c -> (b v) (d h) w c")
-    flat = rearrange(features, "b v c h w -> (b v) c h w").float()
-    out = F.grid_sample(flat, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-    return out.reshape(batch, views, -1, depth, height, width)
+    shape = grid.shape[1:4]
+    if edge == "zeros":  # far outside, where the sampler finds them
+        grid = grid.masked_fill((depth <= 0)[..., None], 4.0)
+    grid = rearrange(_per_object(grid, batch, views), "b v d h w c -> (b v) (d h) w c")
+    flat = wide(rearrange(features, "b v c h w -> (b v) c h w"))
+    out = F.grid_sample(
+        flat, grid.to(flat.dtype), mode="bilinear", padding_mode=edge, align_corners=True
+    )
+    return out.reshape(batch, views, -1, *shape)
+
+
+def seen(
+    cameras: Cameras,
+    points: Float[Tensor, "plane row column 3"],
+    batch: int,
+    views: int,
+    offset: float = 0.5,
+) -> Bool[Tensor, "batch view plane row column"]:
+    """Which points lie in front of a camera and project inside its picture.
+
+    cameras, offset: as in `lift`.
+    """
+    uv, depth = cameras.project(points)
+    edge = offset - 0.5  # of the first pixel
+    size = uv.new_tensor([cameras.width, cameras.height])
+    inside = ((uv >= edge) & (uv <= size + edge)).all(dim=-1) & (depth > 0)
+    return _per_object(inside, batch, views)
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32: half precision is too coarse for sampling positions."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _per_object(x: Tensor, batch: int, views: int) -> Tensor:
+    """(camera, …) → (batch, view, …), whichever cameras `lift` was given."""
+    if len(x) == batch * views:
+        return x.reshape(batch, views, *x.shape[1:])
+    return x.expand(batch, *x.shape)
 
 
 def look_up(
@@ -61,7 +95,8 @@ def look_up(
     # all views in one call: their depth planes are stacked
     grid = rearrange(points / bound, "(b v) p r c xyz -> b (v p) r c xyz", v=views)
     grid = grid.expand(batch, *grid.shape[1:])
+    volume = wide(volume)
     out = F.grid_sample(
-        volume.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True
+        volume, grid.to(volume.dtype), mode="bilinear", padding_mode="zeros", align_corners=True
     )
     return rearrange(out, "b c (v p) r k -> b v c p r k", v=views)

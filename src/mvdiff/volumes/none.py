@@ -13,6 +13,8 @@ from .base import VOLUMES, Frusta, Volume, VolumeInputs
 class NoVolume(Volume):
     """An empty volume without frusta; goes with attention variants that need none."""
 
+    name = "none"
+
     def __init__(self, **_sizes: object) -> None:
         super().__init__()
         self.frustum_channels = {}

@@ -1,4 +1,4 @@
-"""How well views of one object agree with each other; no ground truth needed."""
+"""How far the views' silhouettes can all belong to one object; no ground truth needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def hull_iou(views: Views, *, resolution: int = 64, size: int = 64) -> float:
     resolution: grid points along the hull's longest side.
     size: larger views are reduced to this side first, so that figures of different sizes
         can be compared.
-    0 when the hull is empty. Raises MvdiffError for fewer than 2 views.
+    Views that show no object count 0. Colours do not matter. Raises MvdiffError for fewer
+    than 2 views.
     """
     if len(views) < 2:
         raise MvdiffError(f"agreement needs at least 2 views, got {len(views)}")
@@ -32,4 +33,7 @@ def hull_iou(views: Views, *, resolution: int = 64, size: int = 64) -> float:
     if not (mask > 0.5).any():
         return 0.0
     grid = carve(cameras, edge_distance(mask), resolution=resolution)
-    return float(overlap(seen_silhouettes(grid, cameras), mask[:, 0]).mean())
+    agreed = overlap(seen_silhouettes(grid, cameras), mask[:, 0])
+    # an empty view denies everything the others show: it must not count as agreement
+    shown = (mask[:, 0] > 0.5).flatten(1).any(dim=1)
+    return float(torch.where(shown, agreed, 0.0).mean())

@@ -1,0 +1,155 @@
+"""A run: one variant with one seed. Its folder's name says what it is, its files how far it got.
+
+`<out>/runs/<variant>-seed<n>-<digest>/` holds `run.json` (what is asked for), `costs.json`
+(measured before training, with the number of steps the budget buys), `checkpoints/` and
+`log.jsonl` (of training), `spent.json` (what each stretch of training took), `views.npz` and
+`result.json` (the end), or `failed.json` (one sentence).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import MvdiffError
+from ..files import write_text
+
+#: settings that change nothing about a run's result
+_NEUTRAL = (
+    "out", "seed", "seeds", "variants", "report", "objects", "samples", "val_data", "log_every",
+    "checkpoint_every", "tensorboard", "validate_every", "validate_objects", "cache", "resume",
+    "time_budget", "timing", "budget",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed.
+
+    folder: of its files. overrides: what its config is composed of.
+    shared: digest of what runs have in common that can be compared (budget, data, held-out
+        objects and fixed settings). evaluation: how it is scored. budget: {kind: amount}.
+    """
+
+    folder: Path
+    variant: str
+    seed: int
+    overrides: tuple[str, ...]
+    shared: str
+    evaluation: Mapping[str, Any]
+    budget: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}, seed {self.seed}"
+
+    def announce(self) -> None:
+        """Write `run.json`, by which a job learns what to do."""
+        content = {k: v for k, v in vars(self).items() if k != "folder"}
+        write_json(self.folder / "run.json", content)
+
+    @staticmethod
+    def read(folder: str | Path) -> Run:
+        """The run of a folder; MvdiffError when there is none."""
+        content = read_json(Path(folder) / "run.json")
+        if content is None:
+            raise MvdiffError(f"no run in '{folder}': its run.json is missing or damaged")
+        return Run(Path(folder), **{**content, "overrides": tuple(content["overrides"])})
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What it found, once it was trained and scored as wanted."""
+        result = read_json(self.folder / "result.json")
+        fits = result is not None and result.get("evaluation") == dict(self.evaluation)
+        return result if fits else None
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, in one sentence."""
+        failed = read_json(self.folder / "failed.json")
+        return None if failed is None else str(failed["error"])
+
+
+def all_runs(out: str | Path) -> list[Run]:
+    """Every run in a sweep's folder, by name."""
+    return [Run.read(path.parent) for path in sorted(Path(out).glob("runs/*/run.json"))]
+
+
+def run_folder(out: str | Path, variant: str, seed: int, config: Any, budget: Any) -> Path:
+    """The folder of a run: equal for equal settings, another one for others.
+
+    config: all its settings as plain containers. budget: {kind: amount}.
+    """
+    kept = {key: value for key, value in config.items() if key not in _NEUTRAL}
+    kept["train"] = {k: v for k, v in config["train"].items() if k != "steps"}
+    kept["data"] = _data_stamp(config["data"])
+    slug = re.sub(r"[^\w.=-]+", "_", variant)[:60].strip("_")
+    end = f"-seed{seed}-{digest([kept, seed, budget])}"
+    # the same settings may have had another name in an earlier sweep
+    there = sorted(Path(out).glob(f"runs/*{end}"))
+    return there[0] if there else Path(out) / "runs" / (slug + end)
+
+
+def _data_stamp(data: Any) -> list[list[str]]:
+    """What stands for the data: its place, however it was written, and its index's content."""
+    folders = [
+        Path(str(d)).expanduser().resolve() for d in (data if type(data) is list else [data])
+    ]
+    files = [folder / "index.json" for folder in folders]
+    return [
+        [str(f.parent), hashlib.sha256(f.read_bytes()).hexdigest()[:16] if f.is_file() else ""]
+        for f in files
+    ]
+
+
+def digest(content: Any) -> str:
+    """Eight characters that stand for anything JSON can hold."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def read_json(path: Path) -> Any:
+    """What a file holds; None when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; NaN and infinities, which JSON lacks, become null."""
+    write_text(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the run's folder; MvdiffError when another process is at it."""
+    try:
+        import fcntl
+    except ImportError:  # not Unix: take care yourself
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MvdiffError(
+                f"another process is working on '{folder}': wait for it, or choose another out="
+            ) from error
+        yield

@@ -1,0 +1,219 @@
+"""Attention along epipolar lines, by sampling near views (EpiDiff, arXiv 2312.06725)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..cameras.camera import Cameras
+from ..cameras.epipolar import corners, into_views, near_views, ray_samples
+from ..cameras.remember import PerCameras
+from ..errors import MvdiffError
+from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .core import attend, check_kernel, head_width
+from .tokens import embed_rays
+
+#: Octaves of the sines and cosines that encode rays and depths.
+OCTAVES = 4
+
+_samples = PerCameras()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples of every pixel's ray lie in the near views.
+
+    near: the near views of each view.
+    rays: embeddings of every pixel's ray.
+    pixels: the four pixels around each sample, numbered through the near views one by one.
+    weights: of those four.
+    depths: of the sample on the ray and in the near view, in radii from where the origin is.
+    seen: whether the near view sees it.
+    """
+
+    near: list[list[int]]
+    rays: Float[Tensor, "view pixel embedding"]
+    pixels: Int[Tensor, "view pixel sample 4"]
+    weights: Float[Tensor, "view pixel sample 4"]
+    depths: Float[Tensor, "view pixel sample 2"]
+    seen: Bool[Tensor, "view pixel sample"]
+
+
+def sample(cameras: Cameras, neighbours: int, count: int, radius: float) -> Samples:
+    """`count` points a ray, seen by `neighbours` near views: neighbours · count samples a pixel.
+
+    cameras: at the size of the feature map. radius: of the object's sphere, world units.
+    """
+    near = near_views(cameras, neighbours)
+    points, position = ray_samples(cameras, count, radius)
+    uv, depth, seen = into_views(cameras, points, near)
+    pixels, weights = corners(uv, cameras.height, cameras.width)
+    first = torch.arange(near.shape[1], device=pixels.device) * cameras.height * cameras.width
+    pixels = pixels + first[:, None, None, None, None]
+    depth = (depth - cameras.t[near, 2][:, :, None, None, None]) / radius
+    depths = torch.stack([position[:, None].expand_as(depth), depth], dim=-1)
+    return Samples(
+        near=near.tolist(),
+        rays=pixel_rays(cameras),
+        pixels=rearrange(pixels, "v n h w s c -> v (h w) (n s) c").int(),
+        weights=rearrange(weights, "v n h w s c -> v (h w) (n s) c"),
+        depths=rearrange(depths, "v n h w s d -> v (h w) (n s) d"),
+        seen=rearrange(seen, "v n h w s -> v (h w) (n s)"),
+    )
+
+
+def pixel_rays(cameras: Cameras) -> Float[Tensor, "view pixel embedding"]:
+    """Embeddings of every pixel's ray, a row a pixel."""
+    return rearrange(embed_rays(cameras, OCTAVES), "v c h w -> v (h w) c")
+
+
+def encode(x: Float[Tensor, "*numbers n"]) -> Float[Tensor, "*numbers encoding"]:
+    """Numbers (…, n) about [-1, 1] as themselves, sines and cosines: (…, n · (1 + 2 · OCTAVES))."""
+    scale = math.pi * 2.0 ** torch.arange(OCTAVES, dtype=x.dtype, device=x.device)
+    waves = (x[..., None] * scale).flatten(-2)
+    return torch.cat([x, waves.sin(), waves.cos()], dim=-1)
+
+
+class PixelTokens(nn.Module):
+    """A token a pixel: its normalised features and its ray, see `embed_rays`.
+
+    Normalised over channels alone: a pixel's token says nothing about pixels off the line.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.ray = nn.Linear(6 * (1 + 2 * OCTAVES), channels, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch view channel height width"],
+        rays: Float[Tensor, "view pixel embedding"],
+    ) -> Float[Tensor, "batch view pixel channel"]:
+        tokens = rearrange(x, "b v c h w -> b v (h w) c")
+        return self.norm(tokens) + self.ray(rays.to(x.dtype))
+
+
+@ATTENTION.register("epipolar")
+class EpipolarAttention(ViewAttention):
+    """A pixel's query against features of the other views along its ray.
+
+    The ray is sampled inside the object's sphere, the samples are projected into the near views
+    and their features interpolated there; keys and values carry the near view's ray and the
+    sample's depth, on the ray and in the near view. Samples no view sees are left out; pixels
+    without any, and a view that is alone, keep their features.
+
+    EpiDiff's released code samples the pixel's own view in place of the near ones, so that views
+    learn nothing from each other; here they do.
+
+    neighbours: near views, by angle as seen from the origin; all others where there are fewer.
+    samples: points a ray.
+    radius: of the sphere around the origin that holds the object, world units.
+    heads: of the attention; they divide the feature map's channels.
+    kernel: see `attend`.
+    """
+
+    needs = frozenset({"all_views"})
+
+    def __init__(
+        self,
+        slot: SlotSpec,
+        neighbours: int,
+        samples: int,
+        radius: float,
+        heads: int,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        if neighbours < 1 or samples < 1 or not 0 < radius < math.inf:
+            raise MvdiffError(
+                "attention 'epipolar' needs neighbours ≥ 1, samples ≥ 1 and a positive radius, "
+                f"got neighbours={neighbours}, samples={samples}, radius={radius}"
+            )
+        head_width(slot.channels, heads, "epipolar")
+        self.neighbours, self.samples, self.radius = neighbours, samples, radius
+        self.heads, self.kernel = heads, check_kernel(kernel)
+        self.tokens = PixelTokens(slot.channels)
+        self.to_q = nn.Linear(slot.channels, slot.channels, bias=False)
+        self.to_k = nn.Linear(slot.channels, slot.channels, bias=False)
+        self.to_v = nn.Linear(slot.channels, slot.channels, bias=False)
+        self.depth_k = nn.Linear(2 * (1 + 2 * OCTAVES), slot.channels, bias=False)
+        self.depth_v = nn.Linear(2 * (1 + 2 * OCTAVES), slot.channels, bias=False)
+        self.out = nn.Linear(slot.channels, slot.channels, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+    ) -> Float[Tensor, "batch view channel height width"]:
+        views, height, width = x.shape[1], *x.shape[-2:]
+        if views == 1:
+            return x
+        places = self._places(scene.cameras, height, width)
+        tokens = self.tokens(x, places.rays)
+        query, key, value = (to(tokens).unbind(1) for to in (self.to_q, self.to_k, self.to_v))
+        # a view at a time, computed again for the gradient: the samples are many times the map
+        mixed = [
+            self._mix_lean(query[i], [key[j] for j in near], [value[j] for j in near], places, i)
+            for i, near in enumerate(places.near)
+        ]
+        out = self.out(torch.stack(mixed, dim=1))
+        return x + rearrange(out, "b v (h w) c -> b v c h w", h=height)
+
+    def _places(self, cameras: Cameras, height: int, width: int) -> Samples:
+        settings = (self.neighbours, self.samples, self.radius)
+        return _samples(
+            (height, width, *settings),
+            cameras,
+            lambda cameras: sample(cameras.resize(height, width), *settings),
+        )
+
+    def _mix_lean(self, *arguments: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            return checkpoint(self._mix, *arguments, use_reentrant=False)
+        return self._mix(*arguments)
+
+    def _mix(
+        self, query: Tensor, key: list[Tensor], value: list[Tensor], places: Samples, view: int
+    ) -> Tensor:
+        """One view's queries (batch, pixel, channel) against its near views' keys and values."""
+        query = rearrange(query, "b p (k c) -> b p k 1 c", k=self.heads)
+        key = self._at_samples(key, self.depth_k.weight, places, view)
+        value = self._at_samples(value, self.depth_v.weight, places, view)
+        mask = places.seen[view][None, :, None, None, :]
+        mixed = attend(query, key, value, self.kernel, mask)
+        return rearrange(mixed, "b p k 1 c -> b p (k c)")
+
+    def _at_samples(self, near: list[Tensor], weight: Tensor, places: Samples, view: int) -> Tensor:
+        """Keys or values of the near views at the samples, with the samples' depths."""
+        rows = torch.cat(near, dim=1)
+        sampled = interpolate(rows, places.pixels[view], places.weights[view])
+        depth = encode(places.depths[view]).flatten(0, 1).to(rows.dtype)
+        both = (x.expand(len(rows), -1, -1) for x in (depth, weight.T.to(rows.dtype)))
+        sampled = sampled.baddbmm_(*both)  # in place: memory traffic is what takes the time
+        pixels = len(places.pixels[view])
+        return rearrange(sampled, "b (p s) (k c) -> b p k s c", p=pixels, k=self.heads)
+
+
+def interpolate(
+    rows: Float[Tensor, "batch row channel"],
+    pixels: Int[Tensor, "pixel sample 4"],
+    weights: Float[Tensor, "pixel sample 4"],
+) -> Float[Tensor, "batch pixel*sample channel"]:
+    """Weighted sums of four rows each, the same of every object."""
+    batch, count = rows.shape[:2]
+    first = torch.arange(batch, dtype=pixels.dtype, device=pixels.device) * count
+    out = F.embedding_bag(
+        (pixels.reshape(1, -1, 4) + first[:, None, None]).flatten(0, 1),
+        rows.flatten(0, 1),
+        per_sample_weights=weights.reshape(-1, 4).to(rows.dtype).repeat(batch, 1),
+        mode="sum",
+    )
+    return out.unflatten(0, (batch, -1))

@@ -1,0 +1,96 @@
+"""Cross-view attention within a band around the epipolar lines (SPAD, arXiv 2402.05235)."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..cameras.camera import Cameras
+from ..cameras.epipolar import EpipolarLines, epipolar_lines
+from ..cameras.remember import PerCameras
+from ..errors import MvdiffError
+from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .core import attend, check_kernel, head_width
+from .epipolar import PixelTokens, pixel_rays
+
+#: Masks of up to this many entries (bytes) are remembered, larger ones made a view at a time.
+MASK_SIZE = 2**25
+
+_bands = PerCameras()
+
+
+class Bands:
+    """Which pixels a pixel may look at: its own view's, and other views' near its epipolar line.
+
+    cameras: at the size of the feature map. width: of the band, in its pixels.
+    """
+
+    def __init__(self, cameras: Cameras, width: float) -> None:
+        self.rays = pixel_rays(cameras)
+        self.width = width
+        self.grid = cameras.pixel_grid().flatten(0, 1)
+        self.lines: EpipolarLines = epipolar_lines(cameras)
+        views, pixels = len(cameras), cameras.height * cameras.width
+        small = (views * pixels) ** 2 <= MASK_SIZE
+        self.masks = [self._make(i) for i in range(views)] if small else None
+
+    def mask(self, view: int) -> Bool[Tensor, "pixel key"]:
+        """For the pixels of one view: True at the pixels of all views they may look at."""
+        return self._make(view) if self.masks is None else self.masks[view]
+
+    def _make(self, view: int) -> Tensor:
+        near = self.lines.distance(view, self.grid) <= self.width / 2
+        near[:, :, view] = True
+        return rearrange(near, "h w v p -> (h w) (v p)")
+
+
+@ATTENTION.register("epipolar-masked")
+class EpipolarMaskedAttention(ViewAttention):
+    """A pixel's query against all pixels of its own view and those near its epipolar lines.
+
+    As in SPAD, the own view is not masked: a pixel always has something to look at, and a view
+    that is alone attends to itself.
+
+    width: of the band, in pixels of the feature map. Pixels that show the same point lie up to
+        1.81 px off each other's lines, 99 % of them within 1.0 px, since both are rounded
+        (points of a ball of radius 0.6 seen by 16 cameras around it, 16² and 32² pixels).
+    heads: of the attention; they divide the feature map's channels.
+    kernel: see `attend`.
+    """
+
+    needs = frozenset({"all_views"})
+
+    def __init__(self, slot: SlotSpec, width: float, heads: int, kernel: str = "auto") -> None:
+        super().__init__()
+        if not width > 0:
+            raise MvdiffError(
+                f"attention 'epipolar-masked' needs a band of width > 0 pixels, got width={width}"
+            )
+        head_width(slot.channels, heads, "epipolar-masked")
+        self.width, self.heads, self.kernel = width, heads, check_kernel(kernel)
+        self.tokens = PixelTokens(slot.channels)
+        self.to_q = nn.Linear(slot.channels, slot.channels, bias=False)
+        self.to_kv = nn.Linear(slot.channels, 2 * slot.channels, bias=False)
+        self.out = nn.Linear(slot.channels, slot.channels, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+    ) -> Float[Tensor, "batch view channel height width"]:
+        height, width = x.shape[-2:]
+        bands = _bands(
+            (height, width, self.width),
+            scene.cameras,
+            lambda cameras: Bands(cameras.resize(height, width), self.width),
+        )
+        tokens = self.tokens(x, bands.rays)
+        query = rearrange(self.to_q(tokens), "b v p (k c) -> v b k p c", k=self.heads)
+        key, value = rearrange(
+            self.to_kv(tokens), "b v p (two k c) -> two b k (v p) c", two=2, k=self.heads
+        )
+        # a view's queries at a time: the mask is as large as all pairs of pixels
+        mixed = [attend(q, key, value, self.kernel, bands.mask(i)) for i, q in enumerate(query)]
+        out = self.out(rearrange(torch.stack(mixed), "v b k p c -> b v p (k c)"))
+        return x + rearrange(out, "b v (h w) c -> b v c h w", h=height)

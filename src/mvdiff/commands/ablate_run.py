@@ -1,0 +1,186 @@
+"""One run of `mvdiff ablate`: config → costs → training → samples → `result.json`."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from .. import build, build_training
+from ..ablation import scoring
+from ..ablation.cost import StepCosts, Trainee, step_costs, steps_for
+from ..ablation.runs import Run, alone, digest, read_json, write_json
+from ..ablation.told import Told
+from ..config import compose
+from ..errors import MvdiffError
+from .train import numbers, parts, train_parts
+from .writing import versions
+
+
+def run(job: Any) -> None:
+    """The task that launchers call; job.run is the run's folder.
+
+    A failure is written to `failed.json` and told in one sentence: other runs go on.
+    """
+    run = Run.read(job.run)
+    told = Told(run)
+    try:
+        with alone(run.folder):
+            if run.result is None:
+                _carry_out(run, told)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else ""
+        ours = isinstance(error, MvdiffError)
+        sentence = first if ours else f"{type(error).__name__}: {first}".rstrip(": ")
+        where = traceback.format_exc()
+        with suppress(MvdiffError):  # the disk may be what failed
+            write_json(run.folder / "failed.json", {"error": sentence, "traceback": where})
+        told.failed(sentence)
+    finally:
+        gc.collect()
+
+
+def _carry_out(run: Run, told: Told) -> None:
+    (run.folder / "failed.json").unlink(missing_ok=True)
+    config = compose("ablate", [*run.overrides, f"seed={run.seed}"])
+    config.out = str(run.folder)
+    begun = time.monotonic()
+    costs = _costs(run, config, told)
+    config.train.steps = costs["budget_steps"]
+    model = _train(run, config, told)
+    samples, held_out = _sample(run, config, model, told)
+    scores = scoring.score(
+        samples.views, held_out.names, scoring.true_views(held_out, model.rig), told.stage
+    )
+    diversity = scoring.diversities(samples.more)
+    figures = scoring.means(scores) | ({} if diversity is None else {"diversity": diversity})
+    scoring.save_views(run.folder / "views.npz", samples.views, held_out.names)
+    result = {
+        "variant": run.variant,
+        "seed": run.seed,
+        "budget": dict(run.budget),
+        "evaluation": dict(run.evaluation),
+        "controls": _controls(run, config, held_out, model.rig, told),
+        "figures": figures,
+        "objects": scores,
+        "training": _spent(run) | {"steps": costs["budget_steps"]},
+        "step": {k: v for k, v in costs.items() if k != "budget_steps"},
+        "sample": {
+            "seconds": samples.seconds,
+            "cpu_seconds": samples.cpu_seconds,
+            "flops": samples.flops,
+            "memory": samples.memory,
+            "denoising_steps": config.sampler.steps,
+        },
+        "device": _device(model.device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "config": {key: value for key, value in build.plain(config).items() if key != "out"},
+    }
+    write_json(run.folder / "result.json", result)
+    told.done(figures, time.monotonic() - begun)
+
+
+def _costs(run: Run, config: Any, told: Told) -> dict[str, Any]:
+    """What a step costs, and how many the budget buys; measured once and kept."""
+    path = run.folder / "costs.json"
+    kept = read_json(path)
+    if kept is not None:
+        return kept
+    from ..training.engine import Settings
+
+    told.stage("timing steps", 0, 1)
+
+    def make() -> Trainee:
+        made = parts(config)
+        return Trainee(made.model, made.objective, made.batches, made.groups)
+
+    settings = Settings(**numbers(config), final_lr=0.0)
+    costs: StepCosts = step_costs(make, settings, config.device, seconds=config.timing)
+    content = asdict(costs) | {"budget_steps": steps_for(dict(run.budget), costs)}
+    write_json(path, content)
+    return content
+
+
+def _train(run: Run, config: Any, told: Told) -> Any:
+    """The averaged model after the budget; KeyboardInterrupt when a person stopped it."""
+    from ..training.state import latest_checkpoint
+
+    made = parts(config)
+    newest = latest_checkpoint(run.folder)
+    start = 0 if newest is None else int(newest.name.removeprefix("step-"))
+    told.training(config.train.steps, start, config.train.warmup)
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = train_parts(config, made, progress=told.bar, progress_every=told.every)
+    if result.step > start:
+        stretch = {
+            "from": start,
+            "to": result.step,
+            "seconds": time.perf_counter() - wall,
+            "cpu_seconds": time.process_time() - cpu,
+        }
+        path = run.folder / "spent.json"
+        write_json(path, [*(read_json(path) or []), stretch])
+    if not result.finished:
+        raise KeyboardInterrupt
+    return result.ema.eval()
+
+
+def _sample(run: Run, config: Any, model: Any, told: Told) -> tuple[scoring.Samples, Any]:
+    root = config.data if config.val_data is None else config.val_data
+    data = build_training.training_data(config, root, "val")
+    held_out = scoring.choose(data, run.evaluation["objects"])
+    sampler = build.sampler(config)
+    samples = scoring.sample_objects(
+        model, sampler, held_out, run.evaluation["samples"], told.stage
+    )
+    return samples, held_out
+
+
+def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: Told) -> str:
+    """Floor and corrupted controls of these objects; made by the first run that needs them."""
+    content = [list(held_out.names), rig.K.tolist(), rig.w2c.tolist(), rig.height]
+    content += [float(held_out.views.double().mean()), float(held_out.photo.double().mean())]
+    name = digest(content)
+    folder = run.folder.parent.parent / "controls" / name
+    if read_json(folder / "result.json") is None:
+        truth = scoring.true_views(held_out, rig)
+        scores = scoring.controls(held_out, rig, told.stage)
+        scoring.save_views(folder / "truth.npz", truth, held_out.names)
+        photos = [views[0] for views in scoring.copied_views(held_out, rig)]
+        scoring.save_views(folder / "photos.npz", photos, held_out.names)
+        content = {
+            "figures": {row: scoring.means(scores[row]) for row in scores},
+            "objects": scores,
+            "views": len(rig),
+            "size": rig.height,
+        }
+        write_json(folder / "result.json", content)
+    return name
+
+
+def _spent(run: Run) -> dict[str, float]:
+    """Seconds of training, of the stretches that ended in order (a kill leaves none)."""
+    stretches = read_json(run.folder / "spent.json") or []
+    return {
+        "recorded_steps": sum(s["to"] - s["from"] for s in stretches),
+        "seconds": sum(s["seconds"] for s in stretches),
+        "cpu_seconds": sum(s["cpu_seconds"] for s in stretches),
+    }
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = ""
+    if sys.platform == "linux":
+        with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as info:
+            name = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), "")
+    return f"cpu ({name or 'unknown'}, {os.cpu_count()} cores)"

@@ -1,0 +1,100 @@
+"""What a sample of `mvdiff generate` leaves: views, strip, mesh, turntable, preview."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .. import __version__
+from ..errors import MvdiffError
+from ..files import atomic
+from ..views import Views
+from .progress import Stages
+
+
+@dataclass
+class Timer:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._since, 3)
+        self._since = now
+
+
+def write_sample(
+    config: Any,
+    reconstructor: Any,
+    target: Path,
+    photo: Image.Image,
+    views: Views,
+    stages: Stages,
+    clock: Timer,
+) -> str | None:
+    """Everything but `run.json`, which comes last; why there is no mesh, where it failed."""
+    from ..gallery import VIDEOS, mesh_renders, preview, turntable
+    from ..recon.finish import finish, texture_side
+
+    films = [f"turntable.{kind}" for kind in VIDEOS]
+    for name in ("run.json", "mesh.glb", *films, "preview.png"):
+        (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
+    views.save(target, "views")
+    save_picture(views.strip(), target / "strip.png")
+    save_picture(photo, target / "input.png")
+    clock.lap("writing")
+    renders, trouble = [], None
+    if reconstructor is not None:
+        stages.start("mesh", 1.0)
+        try:
+            mesh = reconstructor(views, progress=stages.within("mesh"))
+            clock.lap("mesh")
+            mesh, _ = finish(
+                mesh,
+                views,
+                texture=texture_side(config.texture),
+                progress=stages.within("texture"),
+            )
+        except MvdiffError as error:  # the views were expensive: keep them
+            trouble = f"there is no mesh: {error}"
+            clock.lap("mesh")
+        else:
+            mesh.export(target / "mesh.glb")
+            clock.lap("texture")
+            stages.start("pictures of the mesh", None)
+            renders = mesh_renders(mesh)
+            if config.turntable:
+                turntable(mesh, target / f"turntable.{config.video}")
+    stages.start("preview", None)
+    save_picture(preview(views, photo, renders), target / "preview.png")
+    clock.lap("pictures")
+    return trouble
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG atomically."""
+    with atomic(path) as part:
+        picture.save(part)
+
+
+def versions() -> dict[str, str]:
+    """Of what made the result."""
+    import diffusers
+    import torch
+
+    return {
+        "mvdiff": __version__,
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }

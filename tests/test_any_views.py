@@ -1,0 +1,126 @@
+"""Any number of views from any cameras, from the command line to the mesh."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny_recipe import TOY, ball_views, picture, pixels, toy_args, toy_config, toy_weights
+
+import mvdiff
+from mvdiff import build
+from mvdiff.cameras import ring
+from mvdiff.cameras.rigs import free, sphere
+from mvdiff.cli import main
+from mvdiff.config import compose
+from mvdiff.errors import MvdiffError
+from mvdiff.gallery import preview
+from mvdiff.views import Views
+
+RIGS = {
+    "eight": ["rig.count=8"],
+    "many": ["rig=ring", "rig.count=24"],
+    "spiral": ["rig=spiral", "rig.count=5", "rig.turns=1.5"],
+    "sphere": ["rig=sphere", "rig.count=6", "rig.projection=orthographic"],
+    "free": [
+        "rig=free",
+        "rig.azimuth=[0,30,200]",
+        "rig.elevation=[20,-10,75]",
+        "rig.distance=[1.5,1.2,2.5]",
+    ],
+    "flat": ["rig=free", "rig.distance=[1.5,1.2,2,1]", "rig.projection=orthographic"],
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Of a model with four views."""
+    return toy_weights(tmp_path_factory.mktemp("weights") / "w.safetensors", "volume=meanvar")
+
+
+def settings(rig: str) -> list[str]:
+    """Of the toy recipe with this rig in place of its own."""
+    return [*(o for o in TOY if not o.startswith("rig.")), *RIGS[rig]]
+
+
+@pytest.mark.parametrize("rig", RIGS)
+def test_generate_writes_the_views_of_any_rig(rig, weights, tmp_path, capsys):
+    photo = tmp_path / "cup.png"
+    picture().save(photo)
+    given = [o for o in toy_args(weights) if o not in TOY]
+    args = [f"image={photo}", f"out={tmp_path / 'out'}", "volume=meanvar", *given, *settings(rig)]
+    assert main(["generate", *args]) == 0, capsys.readouterr().err
+    folder = tmp_path / "out" / "cup" / "sample-0"
+    views = Views.load(folder)
+    expected = build.rig(compose("generate", ["image=none", *settings(rig)]))
+    assert torch.equal(views.cameras.w2c, expected.w2c)
+    assert torch.equal(views.cameras.K, expected.K)
+    assert views.cameras.projection == expected.projection
+    assert pixels(folder / "strip.png").shape[:2] == (32, 32 * len(expected))
+    assert pixels(folder / "preview.png").std() > 1
+    assert json.loads((folder / "run.json").read_text())["config"]["volume"]["name"] == "meanvar"
+    with pytest.raises(MvdiffError, match=r"a strip holds no cameras, so give the folder"):
+        Views.load(folder / "strip.png")
+
+
+def test_a_view_is_the_same_whoever_asks_from_python(weights):
+    """`mvdiff.load` with a rig of lists; each seed's views come from that rig's noise alone."""
+    overrides = [*settings("free"), "volume=meanvar"]
+    model = mvdiff.load(checkpoint=weights, overrides=overrides, device="cpu")
+    views = model.generate(picture(), elevation=10.0, seed=3)
+    again = model.generate(picture(), elevation=10.0, seed=3, batch_views=1)
+    assert len(views) == 3
+    assert (views.images.int() - again.images.int()).abs().max() <= 1
+
+
+def test_the_photos_camera_stands_at_view_0s_azimuth_and_distance():
+    overrides = ["volume=meanvar", "rig=free", "rig.azimuth=[40,100]", "rig.distance=[1.2,2.0]"]
+    sizes = [o for o in TOY if not o.startswith("rig.")]
+    model = build.model(compose("generate", ["image=none", *sizes, *overrides]))
+    cond = model.condition(torch.rand(1, 4, 32, 32), torch.tensor([-15.0]))
+    expected = free([40.0], -15.0, 1.2, size=8)
+    torch.testing.assert_close(cond.cameras.w2c, expected.w2c, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cond.cameras.K, expected.K, atol=1e-5, rtol=0)
+    angle = torch.deg2rad(torch.tensor(60.0))
+    found = cond.view[0]
+    torch.testing.assert_close(found[:, 1], torch.stack([angle * 0, angle]).sin())
+    torch.testing.assert_close(found[:, 2], torch.stack([angle * 0, angle]).cos())
+
+
+def test_labels_tell_elevations_where_they_differ():
+    from mvdiff.gallery import _angles
+
+    assert _angles(ball_views(ring(4, size=16))) == ["0°", "90°", "180°", "270°"]
+    cameras = free([0.0, 90.0], [-10.0, 45.0], size=16)
+    assert _angles(ball_views(cameras)) == ["0°, -10°", "90°, +45°"]
+    assert preview(ball_views(cameras)).width > 100
+
+
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        sphere(12, [-20.0, 60.0], size=48),
+        free([0.0, 80.0, 150.0, 260.0], [-10.0, 10.0, 70.0, 0.0], [1.5, 1.2, 2.0, 1.5], size=48),
+    ],
+    ids=["sphere", "free"],
+)
+def test_reconstruct_takes_any_cameras(cameras):
+    views = ball_views(cameras, radius=0.3)
+    mesh = mvdiff.reconstruct(views, overrides=["reconstructor.resolution=48", "texture=none"])
+    radius = torch.as_tensor(mesh.vertices).float().norm(dim=-1)
+    assert float(radius.median()) == pytest.approx(0.3, abs=0.06)
+
+
+def test_training_wants_an_even_ring():
+    from mvdiff.build_training import training_data
+
+    sizes = [o for o in TOY if not o.startswith(("rig.", "sampler"))]
+    config = compose("train", ["data=none", *sizes, "rig=sphere"])
+    with pytest.raises(MvdiffError, match=r"needs an even ring.*'sphere' is none: train with"):
+        training_data(config, "nowhere", "train")
+
+
+def test_no_volume_has_no_frusta_for_depthwise_attention():
+    with pytest.raises(MvdiffError, match=r"'depthwise' needs frusta.*attention=none"):
+        build.model(toy_config("volume=none", "attention=depthwise"))

@@ -1,0 +1,116 @@
+"""Folders of samples: found again, ordered by score, mended after a kill."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from mvdiff.commands.samples import Samples, fingerprint
+from mvdiff.errors import MvdiffError
+
+
+def sample(folder: Path, name: str, seed: int, key: str = "k") -> Path:
+    path = folder / name
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"seed": seed, "fingerprint": key}))
+    return path
+
+
+def seeds(folder: Path) -> dict[str, int]:
+    return {
+        p.name: json.loads((p / "run.json").read_text())["seed"] for p in sorted(folder.iterdir())
+    }
+
+
+def test_finished_samples_are_those_of_this_key_and_these_seeds(tmp_path):
+    sample(tmp_path, "sample-0", 7)
+    sample(tmp_path, "sample-1", 8, key="other")
+    sample(tmp_path, "sample-2", 99)
+    (tmp_path / "sample-3").mkdir()  # killed before run.json
+    (tmp_path / "sample-4").mkdir()
+    (tmp_path / "sample-4" / "run.json").write_text('{"seed": 9, "finger')
+    sample(tmp_path, ".sample-1-new", 10)
+    found = Samples(tmp_path, [7, 8, 9, 10], "k").finished()
+    assert {seed: path.name for seed, path in found.items()} == {7: "sample-0", 10: ".sample-1-new"}
+
+
+def test_new_samples_take_their_own_number_if_it_is_free(tmp_path):
+    samples = Samples(tmp_path, [5, 6, 7], "k")
+    assert samples.place(6, {}).name == "sample-1"
+    # seed 7 was the best of an earlier, smaller run
+    done = {7: sample(tmp_path, "sample-0", 7)}
+    assert samples.place(5, done).name == "sample-1"
+    done[5] = tmp_path / "sample-1"
+    assert samples.place(6, done).name == "sample-2"
+
+
+@pytest.mark.parametrize("order", [[5, 6, 7], [7, 6, 5], [6, 7, 5]])
+def test_arranged_by_score(tmp_path, order):
+    paths = {seed: sample(tmp_path, f"sample-{seed - 5}", seed) for seed in (5, 6, 7)}
+    arranged = Samples(tmp_path, [5, 6, 7], "k").arrange([paths[seed] for seed in order])
+    assert [p.name for p in arranged] == ["sample-0", "sample-1", "sample-2"]
+    assert list(seeds(tmp_path).values()) == order
+
+
+def test_other_samples_make_room_and_survive(tmp_path):
+    sample(tmp_path, "sample-0", 1, key="other")
+    mine = sample(tmp_path, "sample-2", 5)
+    hidden = sample(tmp_path, ".sample-0-new", 6)
+    Samples(tmp_path, [5, 6], "k").arrange([hidden, mine])
+    assert seeds(tmp_path) == {"sample-0": 6, "sample-1": 5, "sample-2": 1}
+
+
+@pytest.mark.parametrize("after", range(7))
+@pytest.mark.parametrize("order", [[2, 1, 0], [1, 2, 0], [0, 2, 1]])
+def test_a_kill_while_renaming_loses_nothing(tmp_path, monkeypatch, after, order):
+    paths = [sample(tmp_path, f"sample-{k}", k) for k in range(3)]
+    sample(tmp_path, ".sample-0-other", 0, key="other")  # killed with other settings
+    samples, rename, left = Samples(tmp_path, [0, 1, 2], "k"), Path.rename, [after]
+
+    def fails(self, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with contextlib.suppress(KeyboardInterrupt):
+        samples.arrange(paths[::-1])
+    monkeypatch.undo()
+    found = samples.finished()
+    assert sorted(found) == [0, 1, 2]
+    # the next call may want another order
+    samples.arrange([found[seed] for seed in order])
+    there = seeds(tmp_path)
+    assert [there[f"sample-{k}"] for k in range(3)] == order
+    assert there.pop(".sample-0-other") == 0
+    assert len(there) == 3
+
+
+def test_hidden_samples_and_strangers_do_not_collide(tmp_path):
+    hidden = [sample(tmp_path, f".sample-{k}-k", k) for k in (0, 1)]
+    stranger = sample(tmp_path, "sample-0", 9, key="other")
+    Samples(tmp_path, [0, 1], "k").arrange(hidden[::-1])
+    assert seeds(tmp_path) == {"sample-0": 1, "sample-1": 0, "sample-2": 9}
+    assert not stranger.with_name(".sample-0-k").exists()
+
+
+def test_the_fingerprint_follows_what_changes_a_sample(tmp_path):
+    picture, weights = tmp_path / "x.png", tmp_path / "w.safetensors"
+    picture.write_bytes(b"one")
+    weights.write_bytes(b"abc")
+    config = {"weights": str(weights), "sampler": {"steps": 4}, "samples": 1, "out": "a"}
+    first = fingerprint(picture, 20.0, config)
+    assert (
+        fingerprint(picture, 20.0, {**config, "samples": 8, "out": "b", "device": "cpu"}) == first
+    )
+    assert fingerprint(picture, "auto", config) != first
+    assert fingerprint(picture, 20.0, {**config, "sampler": {"steps": 5}}) != first
+    picture.write_bytes(b"two")
+    second = fingerprint(picture, 20.0, config)
+    assert second != first
+    weights.write_bytes(b"abcd")
+    assert fingerprint(picture, 20.0, config) != second
+    with pytest.raises(MvdiffError, match="cannot read"):
+        fingerprint(tmp_path / "none.png", 20.0, config)
