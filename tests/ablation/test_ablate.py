@@ -299,3 +299,17 @@ def test_missing_words_are_told_in_one_sentence(balls: Path, tmp_path, capsys) -
         assert main(["ablate", *words]) == 2, words
         assert sentence in capsys.readouterr().err
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_joblib_runs_jobs_side_by_side(ablate, swept, tmp_path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs mvdiff[joblib]")
+    out = tmp_path / "joblib"
+    shutil.copytree(swept, out)
+    # one run of each variant is left to do, and each goes to a process of its own
+    for path in out.glob("runs/*-seed1-*"):
+        shutil.rmtree(path)
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    assert ablate(out, *SWEEP, *words) == 0
+    assert results(out).keys() == results(swept).keys()
+    for name, result in results(swept).items():
+        assert results(out)[name]["figures"]["psnr"] == result["figures"]["psnr"]
