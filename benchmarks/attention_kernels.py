@@ -283,7 +283,6 @@ def report(rows: list[dict[str, Any]], name: str, device: str) -> None:
     print(text)
     write_text(RESULTS / f"attention_kernels_{name}.md", text + "\n")
     git = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     installed = {d.name for d in metadata.distributions()}
     record = {
         "rows": rows,
@@ -292,7 +291,7 @@ def report(rows: list[dict[str, Any]], name: str, device: str) -> None:
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "commit": commit,
+        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
     }
     write_text(RESULTS / f"attention_kernels_{name}.json", json.dumps(record, indent=1))
 
