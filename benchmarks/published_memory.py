@@ -1,10 +1,14 @@
-"""Memory and time of loading the published model and of one guided joint step over 16 views.
+"""Memory and time of loading the published model, of one guided joint step, and of decoding.
 
-    python benchmarks/published_memory.py [views=1,4,16] [width=320] [precision=fp32] [repeat=1]
+    python benchmarks/published_memory.py [views=0,4,16] [wanted=16] [width=320] [precision=fp32]
+        [repeat=1]
 
-Weights are numbers by rule, written once to a checkpoint as the published one is. Every row is a
-fresh process; peaks are the process's largest resident size as the system counts it, with what the
-interpreter and the libraries hold before the model is touched ("before").
+`views` are those that the UNet takes at a time (batch_views); 0 only loads, and touches every
+weight. `wanted` of the 16 views are predicted, and the first one is decoded (the VAE decodes view
+by view): from two chunks of views on, fewer than 16 shorten the run and leave the peak as it is.
+Weights are numbers by rule, written once to a float32 checkpoint as the published one is. Every row
+is a fresh process; peaks are the process's largest resident size so far as the system counts it,
+with what the interpreter and the libraries hold before the model is touched ("before").
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from statistics import median
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+COLUMNS = ("encode", "step", "decode", "step_seconds")
 
 
 def peak() -> float:
@@ -52,20 +57,22 @@ def write(path: Path, width: int) -> None:
     torch.save({"state_dict": state}, path)
 
 
-def measure(path: Path, width: int, views: int, precision: str) -> dict[str, float]:
-    """Load, encode a picture, and take one guided step; views = 0 only loads."""
+def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> dict[str, float]:
+    """Load, encode a picture, take one guided step and decode; views = 0 only loads."""
     import torch
 
     from mvdiff import build
     from mvdiff.checkpoints.open import open_model
+    from mvdiff.denoiser.precision import lower
 
     config = recipe(width)
     sampler = build.sampler(config)
     before, start = peak(), time.perf_counter()
-    model = open_model(lambda: build.model(config), str(path), "syncdreamer")
+    model = open_model(lambda: lower(build.model(config), precision), str(path), "syncdreamer")
     model.eval().requires_grad_(False)
-    touched = sum(float(p.sum()) for p in model.parameters())  # mapped pages count once read
-    assert touched == touched
+    if not views:
+        touched = sum(float(p.sum()) for p in model.parameters())  # mapped pages count once read
+        assert touched == touched
     row = {"before": before, "load": peak(), "load_seconds": time.perf_counter() - start}
     if not views:
         return row
@@ -76,15 +83,20 @@ def measure(path: Path, width: int, views: int, precision: str) -> dict[str, flo
         start = time.perf_counter()
         condition = model.condition(photo, torch.tensor([30.0]))
         row |= {"encode": peak(), "encode_seconds": time.perf_counter() - start}
-        start = time.perf_counter()
-        model(x, torch.tensor([981.0]), condition, batch_views=views, guidance=sampler.guidance)
+        start, work = time.perf_counter(), time.process_time()
+        timestep, some = torch.tensor([981.0]), {"wanted": range(wanted), "batch_views": views}
+        out = model(x, timestep, condition, guidance=sampler.guidance, **some)
         row |= {"step": peak(), "step_seconds": time.perf_counter() - start}
+        row["step_cpu_seconds"] = time.process_time() - work
+        start = time.perf_counter()
+        model.latents.decode(out[0, :1].float())
+        row |= {"decode": peak(), "decode_seconds": time.perf_counter() - start}
     return row
 
 
 def main() -> None:
     """Run every row in its own process; print the table and write JSON."""
-    args = {"views": "1,4,16", "width": "320", "precision": "fp32", "repeat": "1"}
+    args = {"views": "0,4,16", "wanted": "16", "width": "320", "precision": "fp32", "repeat": "1"}
     args |= dict(a.split("=", 1) for a in sys.argv[1:])
     width, rows = int(args["width"]), {}
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +108,7 @@ def main() -> None:
         for _ in range(int(args["repeat"])):
             for views in chunks:
                 call = [sys.executable, __file__, f"path={path}", f"width={width}"]
-                call += [f"views={views}", f"precision={args['precision']}"]
+                call += [f"views={views}", *(f"{k}={args[k]}" for k in ("wanted", "precision"))]
                 out = subprocess.run(call, capture_output=True, text=True, check=True).stdout
                 results[views].append(json.loads(out.splitlines()[-1]))
                 print(f"batch_views={views}: {results[views][-1]}", flush=True)
@@ -112,10 +124,10 @@ def report(rows: dict[int, dict[str, float]], size: float, args: dict[str, str])
 
     from mvdiff.commands.writing import versions
 
-    table = Table("batch_views", "load / file", "encoded GB", "joint step GB", "step s")
+    table = Table("batch_views", "load / file", "encoded GB", "step GB", "decoded GB", "step s")
     for views, row in rows.items():
         ratio = (row["load"] - row["before"]) / size
-        cells = [f"{row[k]:.2f}" if k in row else "-" for k in ("encode", "step", "step_seconds")]
+        cells = [f"{row[k]:.2f}" if k in row else "-" for k in COLUMNS]
         table.add_row(str(views), f"{ratio:.3f}", *cells)
     Console().print(f"file {size:.2f} GB; before the model {rows[min(rows)]['before']:.2f} GB")
     Console().print(table)
@@ -130,9 +142,7 @@ def report(rows: dict[int, dict[str, float]], size: float, args: dict[str, str])
 if __name__ == "__main__":
     given = dict(a.split("=", 1) for a in sys.argv[1:])
     if "path" in given:
-        chunk = int(given["views"])
-        print(
-            json.dumps(measure(Path(given["path"]), int(given["width"]), chunk, given["precision"]))
-        )
+        sizes = int(given["width"]), int(given["views"]), int(given["wanted"])
+        print(json.dumps(measure(Path(given["path"]), *sizes, given["precision"])))
     else:
         main()

@@ -150,7 +150,7 @@ def test_encoded_views_volume_and_frusta(
 ) -> None:
     rig = model.rig.resize(32)
     latents = golden["latents"]
-    inputs = VolumeInputs(latents, rig, time, condition.view, condition.latent, condition.cameras)
+    inputs = VolumeInputs(latents, rig, time, condition.view, condition.photos, condition.cameras)
     encoded = model.volume.encode(inputs)[:, [0, 15], :, ::4, ::4]
     assert_agrees("encoded views", encoded, golden["encoded_views"])
     volume = model.volume.build(inputs)

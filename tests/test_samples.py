@@ -101,16 +101,17 @@ def test_the_fingerprint_follows_what_changes_a_sample(tmp_path):
     picture.write_bytes(b"one")
     weights.write_bytes(b"abc")
     config = {"weights": str(weights), "sampler": {"steps": 4}, "samples": 1, "out": "a"}
-    first = fingerprint(picture, 20.0, config)
-    assert (
-        fingerprint(picture, 20.0, {**config, "samples": 8, "out": "b", "device": "cpu"}) == first
-    )
-    assert fingerprint(picture, "auto", config) != first
-    assert fingerprint(picture, 20.0, {**config, "sampler": {"steps": 5}}) != first
+    shot = (picture, 20.0, 0.0)
+    first = fingerprint([shot], config)
+    assert fingerprint([shot], {**config, "samples": 8, "out": "b", "device": "cpu"}) == first
+    assert fingerprint([(picture, "auto", 0.0)], config) != first
+    assert fingerprint([(picture, 20.0, 90.0)], config) != first
+    assert fingerprint([shot, shot], config) != first
+    assert fingerprint([shot], {**config, "sampler": {"steps": 5}}) != first
     picture.write_bytes(b"two")
-    second = fingerprint(picture, 20.0, config)
+    second = fingerprint([shot], config)
     assert second != first
     weights.write_bytes(b"abcd")
-    assert fingerprint(picture, 20.0, config) != second
+    assert fingerprint([shot], config) != second
     with pytest.raises(MvdiffError, match="cannot read"):
-        fingerprint(tmp_path / "none.png", 20.0, config)
+        fingerprint([(tmp_path / "none.png", 20.0, 0.0)], config)

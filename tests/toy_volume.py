@@ -41,7 +41,7 @@ def inputs_for(
         cameras=cameras,
         time=random(batch, TIME),
         view=random(batch, views, 4),
-        photo=random(batch, CHANNELS, *size),
+        photos=random(batch, 1, CHANNELS, *size),
         photo_cameras=look_at(
             [0.0] * batch,
             [5.0 + 20 * i for i in range(batch)],
@@ -58,7 +58,7 @@ def one(inputs: VolumeInputs, i: int) -> VolumeInputs:
         cameras=inputs.cameras,
         time=inputs.time[i : i + 1],
         view=inputs.view[i : i + 1],
-        photo=inputs.photo[i : i + 1],
+        photos=inputs.photos[i : i + 1],
         photo_cameras=inputs.photo_cameras[i],
     )
 

@@ -106,23 +106,20 @@ def scheduler(config: Any) -> Any:
 
 def sampler(config: Any) -> Sampler:
     """Scheduler, steps and guidance as the config says."""
+    from .denoiser.guidance import read_interval
     from .pipeline import Sampler
 
     scheduler(config)  # a bad setting is told now, not at the first step
     steps, most = config.sampler.steps, config.noise.num_train_timesteps
     if not 1 <= steps <= most:
         raise MvdiffError(f"sampler.steps must lie in [1, {most}], got {steps}")
-    if not (math.isfinite(config.guidance.scale) and math.isfinite(config.sampler.eta)):
+    scale, eta = config.guidance.scale, config.sampler.eta
+    if not (math.isfinite(scale) and math.isfinite(eta)):
         raise MvdiffError(
-            "guidance.scale and sampler.eta must be finite numbers, got "
-            f"{config.guidance.scale} and {config.sampler.eta}"
+            f"guidance.scale and sampler.eta must be finite numbers, got {scale} and {eta}"
         )
-    return Sampler(
-        scheduler=lambda: scheduler(config),
-        steps=config.sampler.steps,
-        eta=config.sampler.eta,
-        guidance=config.guidance.scale,
-    )
+    interval = read_interval(plain(config.guidance.get("interval")))
+    return Sampler(lambda: scheduler(config), steps, eta, guidance=scale, interval=interval)
 
 
 def swapped(config: Any) -> list[str]:
@@ -268,14 +265,14 @@ def pipeline(config: Any) -> Model:
     """The recipe with its weights, ready to generate."""
     from .cameras.rigs import is_ring
     from .checkpoints.open import open_model
+    from .denoiser.precision import check_precision, lower
     from .pipeline import Model
 
-    if config.precision not in ("fp32", "bf16"):
-        raise MvdiffError(f"precision must be fp32 or bf16, got '{config.precision}'")
+    check_precision(config.precision)
     target = device(config.device)
     frame = framing(config)
     denoiser = open_model(
-        lambda: model(config),
+        lambda: lower(model(config), config.precision),
         config.weights,
         config.recipe_name,
         betas=training_scheduler(config).betas,

@@ -60,6 +60,19 @@ def augment(config: Any) -> Augment:
     return Augment(**plain(config.train.augment))
 
 
+def photos(config: Any) -> list[int]:
+    """Numbers of input pictures an object, one of which is drawn a step."""
+    counts = plain(config.train.photos)
+    if not isinstance(counts, list) or any(type(n) is not int for n in counts):
+        raise MvdiffError(f"train.photos must be a list of whole numbers, got {counts}")
+    if max(counts, default=1) > 1 and not config.volume.get("photo_features"):
+        raise MvdiffError(
+            f"train.photos has several input pictures an object, and volume '{config.volume.name}' "
+            "lifts none: set sizes.photo_features, or train.photos=[1]"
+        )
+    return counts
+
+
 def encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Encoders | str:
     """The frozen networks whose answers can be kept; or why there are none."""
     from .checkpoints.start import digest

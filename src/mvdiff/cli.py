@@ -13,6 +13,7 @@ from typing import Any
 from . import __version__
 from .errors import MvdiffError
 from .interrupt import orderly_interrupts
+from .memory import is_out_of_memory
 
 COMMANDS = {
     "generate": "one picture → views from all around → a mesh",
@@ -30,6 +31,8 @@ EXAMPLES = {
     "generate": [
         "mvdiff generate image=photo.png elevation=20",
         "mvdiff generate image=photos/ samples=4 seed=7 out=results",
+        "mvdiff generate image=[front.png,side.png] azimuth=[0,90] elevation=[10,30]",
+        "mvdiff generate image=photos/ shard=0/4               (one job of four; each has its own)",
         "mvdiff generate image=photo.png attention=none sampler=dpmpp sampler.steps=20",
         "mvdiff generate recipe=syncdreamer checkpoint=syncdreamer-pretrain.ckpt image=photo.png "
         "elevation=30",
@@ -105,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         where = f" '{error.filename}'" if error.filename else ""
         return _fail(f"the system refused{where}: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return _fail("not enough memory: use batch_views=4, a smaller size or another device")
     except KeyboardInterrupt:
@@ -136,11 +139,6 @@ def _fail(message: str, code: int = 2) -> int:
     """Exactly one line, whatever a library's message held."""
     print(f"mvdiff: {' '.join(message.splitlines())}", file=sys.stderr)
     return code
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
 
 
 def _run(command: str, rest: list[str]) -> int:

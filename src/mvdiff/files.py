@@ -59,4 +59,4 @@ def check_writable(folder: str | Path) -> None:
     """Raise MvdiffError now rather than after the work when `folder` cannot be written to."""
     with atomic(Path(folder) / ".writable"):
         pass
-    (Path(folder) / ".writable").unlink()
+    (Path(folder) / ".writable").unlink(missing_ok=True)  # another process may be as far

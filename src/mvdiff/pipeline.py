@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .denoiser.guidance import Condition, join
 from .denoiser.joint import MultiViewDenoiser
 from .errors import MvdiffError
+from .inputs.azimuth import check_azimuths
 from .inputs.elevation import check_elevation, read_elevation
 from .inputs.framing import Framing
 from .inputs.latents import check_finite
 from .inputs.photo import Photo, load_photo
+from .memory import ViewsAtOnce
 from .sampling import sample, start_noise
 from .views import Views
 
@@ -27,12 +30,22 @@ class Sampler:
 
     scheduler: makes a fresh diffusers scheduler (they keep state).
     steps, eta: see `sampling.sample`. guidance: classifier-free guidance scale, 1 is off.
+    interval: (lowest, highest) time that is guided, as shares of the schedule's, 1 being pure
+        noise; other steps take the conditional answer alone, at half the price (arXiv
+        2404.07724). None guides every step.
     """
 
     scheduler: Callable[[], Any]
     steps: int
     eta: float = 0.0
     guidance: float = 1.0
+    interval: tuple[float, float] | None = None
+
+    def guidance_at(self, share: float) -> float:
+        """The scale at a time, as a share of the schedule's."""
+        if self.interval is None or self.interval[0] <= share <= self.interval[1]:
+            return self.guidance
+        return 1.0
 
 
 @torch.no_grad()
@@ -50,31 +63,60 @@ def generate_views(
 
     photo: RGBA in [0, 1], colours on white, of the rig's size. elevation: degrees.
     seeds: one an object; the same seed gives the same views, whatever else is in the batch.
+    batch_views: views the UNet takes at a time; halved with a warning when memory runs out.
     callback: called with (step, steps, latents) after every step.
     """
-    device = model.device
-    condition = model.condition(photo.to(device), elevation.to(device))
-    noise, generators = start_noise(model.latent_shape(len(photo)), list(seeds), device)
+    condition = model.condition(photo.to(model.device), elevation.to(model.device))
+    at_once = views_at_once(model, batch_views)
+    latents = denoise_views(model, sampler, condition, seeds, at_once, callback=callback)
+    return [decode_views(model, latent) for latent in latents]
+
+
+def views_at_once(model: MultiViewDenoiser, batch_views: int | None) -> ViewsAtOnce:
+    """All views, or `batch_views`, as long as memory lasts."""
+    count = len(model.rig)
+    return ViewsAtOnce(min(batch_views or count, count), splits=not model.all_views)
+
+
+@torch.no_grad()
+def denoise_views(
+    model: MultiViewDenoiser,
+    sampler: Sampler,
+    condition: Condition,
+    seeds: Sequence[int],
+    at_once: ViewsAtOnce,
+    *,
+    callback: Callable[[int, int, Tensor], None] | None = None,
+) -> Float[Tensor, "batch view channel h w"]:
+    """Clean latents of all views of each object, from noise. Arguments as `generate_views`'s."""
+    noise, generators = start_noise(model.latent_shape(len(seeds)), list(seeds), model.device)
+    scheduler = sampler.scheduler()
+    times = scheduler.config.num_train_timesteps
 
     def denoise(x: Tensor, timestep: Tensor) -> Tensor:
-        return model(
-            x, timestep, condition, batch_views=batch_views, guidance=sampler.guidance
-        ).float()
+        scale = sampler.guidance
+        if sampler.interval is not None:
+            scale = sampler.guidance_at(float(timestep[0]) / times)
+        return at_once.fit(
+            lambda some: model(x, timestep, condition, batch_views=some, guidance=scale).float()
+        )
 
-    latents = sample(
+    return sample(
         denoise,
-        sampler.scheduler(),
+        scheduler,
         noise,
         steps=sampler.steps,
         eta=sampler.eta,
         generators=generators,
         callback=callback,
     )
-    results = []
-    for latent in check_finite(latents):
-        rgb, alpha = model.latents.decode(latent)
-        results.append(Views.from_white(rgb, alpha, model.rig))
-    return results
+
+
+@torch.no_grad()
+def decode_views(model: MultiViewDenoiser, latent: Float[Tensor, "view channel h w"]) -> Views:
+    """The pictures of one object's latents; MvdiffError when they are not finite."""
+    rgb, alpha = model.latents.decode(check_finite(latent))
+    return Views.from_white(rgb, alpha, model.rig)
 
 
 @dataclass(frozen=True)
@@ -105,24 +147,36 @@ class Model:
         self,
         image: Any,
         *,
-        elevation: float | str | None = None,
+        elevation: float | str | Sequence[float | str] | None = None,
+        azimuth: Sequence[float] | None = None,
         seed: int = 0,
         batch_views: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
     ) -> Views:
-        """One picture → consistent views of the object from the recipe's cameras.
+        """One picture, or several, → consistent views of the object from the recipe's cameras.
 
-        image: path, PIL image, array (height, width, 3 or 4) or tensor.
+        image: path, PIL image, array (height, width, 3 or 4) or tensor; with `azimuth` a list of
+            them, pictures of one object.
         elevation: degrees the picture's camera stood above the object, in [-90, 90]; None (or
-            "auto") estimates it from the picture.
+            "auto") estimates it from the picture. Of several pictures one each, or one for all.
+        azimuth: degrees each of several pictures' cameras stood around the object, rising
+            counter-clockwise seen from above; the first picture's is the front.
         seed: the same seed gives the same views.
         Raises MvdiffError on pictures and numbers that make no sense.
         """
-        photo = self.prepare(image)
-        degrees = read_elevation(elevation, photo).degrees
-        return self.generate_many(
-            [photo], [degrees], [seed], batch_views=batch_views, callback=callback
-        )[0]
+        if azimuth is None:
+            photos, values = [self.prepare(image)], [elevation]
+        else:
+            photos = [self.prepare(each) for each in image]
+            one = elevation is None or isinstance(elevation, str | Real)
+            values = [elevation] * len(photos) if one else list(elevation)
+        degrees = [
+            read_elevation(value, photo).degrees
+            for value, photo in zip(values, photos, strict=True)
+        ]
+        condition = self.encode(photos, degrees, azimuth)
+        at_once = self.views_at_once(batch_views)
+        return self.decode(self.denoise([condition], [seed], at_once, callback=callback)[0])
 
     def generate_many(
         self,
@@ -134,24 +188,71 @@ class Model:
         callback: Callable[[int, int, Tensor], None] | None = None,
     ) -> list[Views]:
         """As `generate`, for several prepared photos (or several seeds of one) in one batch."""
+        conditions = [self.encode([p], [e]) for p, e in zip(photos, elevations, strict=True)]
+        at_once = self.views_at_once(batch_views)
+        latents = self.denoise(conditions, seeds, at_once, callback=callback)
+        return [self.decode(latent) for latent in latents]
+
+    # The three stages by themselves: threads of their own may run them for different pictures.
+
+    def encode(
+        self,
+        photos: Sequence[Photo],
+        elevation: Sequence[float],
+        azimuth: Sequence[float] | None = None,
+    ) -> Condition:
+        """What the denoiser needs to know of one object's prepared photos (usually one).
+
+        elevation, azimuth: of their cameras, degrees; see `generate`.
+        Raises MvdiffError on several photos where the model takes one.
+        """
+        azimuth = check_azimuths(azimuth, len(photos))
+        if len(photos) > 1 and not getattr(self.denoiser.volume, "photo_features", 0):
+            raise MvdiffError(
+                f"recipe '{self.config.recipe_name}' takes one picture an object, got "
+                f"{len(photos)}: only volumes that lift the pictures (photo_features > 0) use more"
+            )
+        degrees = torch.tensor([[check_elevation(e) for e in elevation]])
+        device = self.denoiser.device
+        with torch.no_grad(), self._autocast():
+            return self.denoiser.condition(
+                torch.stack([photo.rgba for photo in photos])[None].to(device),
+                degrees.to(device),
+                torch.tensor([azimuth]).to(device),
+            )
+
+    def views_at_once(self, batch_views: int | None) -> ViewsAtOnce:
+        """For `denoise`; one for many calls remembers what memory allows."""
         if batch_views is not None and not (_is_whole(batch_views) and batch_views >= 1):
             raise MvdiffError(f"batch_views must be a whole number from 1, got {batch_views}")
+        return views_at_once(self.denoiser, batch_views)
+
+    def denoise(
+        self,
+        conditions: Sequence[Condition],
+        seeds: Sequence[int],
+        at_once: ViewsAtOnce,
+        *,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Float[Tensor, "batch view channel h w"]:
+        """Clean latents of the objects, a seed each, denoised in one batch."""
         for seed in seeds:
             if not _is_whole(seed) or not 0 <= seed < 2**63:
                 raise MvdiffError(f"seed must be a whole number in [0, 2^63), got {seed}")
-        elevations = [check_elevation(elevation) for elevation in elevations]
-        rgba = torch.stack([photo.rgba for photo in photos])
-        device = self.denoiser.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
-            return generate_views(
-                self.denoiser,
-                self.sampler,
-                rgba,
-                torch.tensor(elevations),
-                seeds,
-                batch_views=batch_views,
-                callback=callback,
+        condition = join(conditions)
+        with self._autocast():
+            return denoise_views(
+                self.denoiser, self.sampler, condition, seeds, at_once, callback=callback
             )
+
+    def decode(self, latent: Float[Tensor, "view channel h w"]) -> Views:
+        """The pictures of one object's latents; MvdiffError when they are not finite."""
+        with self._autocast():
+            return decode_views(self.denoiser, latent)
+
+    def _autocast(self) -> torch.autocast:
+        device = self.denoiser.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 def _is_whole(number: Any) -> bool:

@@ -105,10 +105,10 @@ def test_gradients_reach_every_parameter(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_inputs_are_not_changed(variant):
     volume, inputs = make(variant), inputs_for()
-    before = inputs.latents.clone(), inputs.photo.clone(), inputs.cameras.K.clone()
+    before = inputs.latents.clone(), inputs.photos.clone(), inputs.cameras.K.clone()
     cut(volume, volume.build(inputs), inputs)
     assert torch.equal(inputs.latents, before[0])
-    assert torch.equal(inputs.photo, before[1])
+    assert torch.equal(inputs.photos, before[1])
     assert torch.equal(inputs.cameras.K, before[2])
 
 

@@ -127,13 +127,13 @@ def test_gradients_in_double_precision(variant):
     inputs = inputs_for(1, cameras=cameras)
     fixed = {name: getattr(inputs, name).double() for name in ("time", "view")}
 
-    def features(latents: Tensor, photo: Tensor) -> tuple[Tensor, ...]:
-        given = replace(inputs, latents=latents, photo=photo, **fixed)
+    def features(latents: Tensor, photos: Tensor) -> tuple[Tensor, ...]:
+        given = replace(inputs, latents=latents, photos=photos, **fixed)
         world = volume.build(given)
         assert world.dtype == torch.float64
         return world, *cut(volume, world, given).values()
 
-    free = [x.double().requires_grad_() for x in (inputs.latents, inputs.photo)]
+    free = [x.double().requires_grad_() for x in (inputs.latents, inputs.photos)]
     if not volume.frustum_channels:
         assert features(*free)[0].numel() == 0
         return

@@ -15,8 +15,9 @@ from PIL import Image
 
 from mvdiff.cameras.rigs import look_at, ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.dataset import Batch, Batches, MultiViewSet, pack
+from mvdiff.data.dataset import Batch, Batches, MultiViewSet, ObjectSet, pack
 from mvdiff.data.order import BLOCK, Order
+from mvdiff.data.thinned import Thinned
 from mvdiff.errors import MvdiffError
 from mvdiff.views import Views
 
@@ -255,3 +256,51 @@ def test_a_source_with_share_nought_is_left_out() -> None:
 def test_mixes_that_do_not_fit_are_refused(mix: dict, sentence: str) -> None:
     with pytest.raises(MvdiffError, match=sentence):
         Order(["mesh", "shape"], mix)
+
+
+# Several input pictures
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_further_photos_share_the_azimuth_of_the_view_they_name(
+    rendered: Path, mirror: float
+) -> None:
+    data = MultiViewSet(rendered)
+    augment = Augment(mirror=mirror, colour=0, shift=0, scale=0)
+    batch = Batches(data, augment=augment, photos=[3]).batch_at(0, batch_size=6)
+    assert batch.more is not None
+    assert batch.more.photos.shape == (6, 2, 4, 8, 8)
+    for i, name in enumerate(batch.names):
+        inputs = Views.load(rendered / name / "input")
+        pictures = torch.cat([inputs.rgb, inputs.mask], dim=1)
+        pictures = pictures.flip(-1) if mirror else pictures
+        shown = torch.cat([batch.photo[i, None], batch.more.photos[i]])
+        degrees = torch.cat([batch.elevation[i, None], batch.more.elevation[i]])
+        found = [int((pictures - photo).abs().sum((1, 2, 3)).argmin()) for photo in shown]
+        for photo, place in zip(shown, found, strict=True):
+            torch.testing.assert_close(photo, pictures[place], atol=1e-6, rtol=0)
+        assert degrees.tolist() == pytest.approx([int(name[-1]) + place for place in found])
+        steps = [(place - found[0]) * (-1 if mirror else 1) % 4 for place in found[1:]]
+        assert batch.more.views[i].tolist() == steps
+        assert len(set(found)) == 3
+
+
+def test_photos_come_in_their_shares_and_alone_by_default(rendered: Path) -> None:
+    data = MultiViewSet(rendered)
+    assert Batches(data).batch_at(3, batch_size=2).more is None
+    batches = Batches(data, photos=[1, 1, 1, 2, 2])
+    more = [batches.batch_at(step, batch_size=1).more for step in range(300)]
+    assert sum(m is None for m in more) / 300 == pytest.approx(0.6, abs=0.08)
+    with pytest.raises(MvdiffError, match="from 1 to 4"):
+        Batches(data, photos=[1, 5])
+
+
+def test_thinned_sets_find_the_same_inputs(rendered: Path) -> None:
+    whole, thin = MultiViewSet(rendered), Thinned(MultiViewSet(rendered), 2)
+    pictures, degrees = thin.read_inputs(2, [1, 0])
+    expected, elevation = whole.read_inputs(2, [2, 0])
+    assert np.array_equal(pictures, expected)
+    assert degrees.tolist() == elevation.tolist()
+    slowly, again = ObjectSet.read_inputs(whole, 2, [2, 0])
+    assert np.array_equal(slowly, expected)
+    assert again.tolist() == elevation.tolist()

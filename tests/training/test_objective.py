@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from small_syncdreamer import small_config, small_model, training_config
+from tiny_recipe import toy_config, toy_model
 from torch import nn
 
-from mvdiff import build
-from mvdiff.data.dataset import Batch
+from mvdiff import build, build_training
+from mvdiff.cameras.rigs import spherical
+from mvdiff.data.dataset import Batch, MorePhotos
 from mvdiff.errors import MvdiffError
 from mvdiff.training.objective import Objective
 from mvdiff.training.validate import from_pure_noise
@@ -157,3 +159,37 @@ def test_one_step_validation_starts_from_pure_noise() -> None:
     found = scheduler.step(noise, t, noisy, eta=0.0).prev_sample
     assert (found - clean).abs().max() < 0.05
     assert (noisy - clean).abs().max() > 0.3
+
+
+def test_further_photos_reach_the_model_with_their_cameras() -> None:
+    tiny = Spy(toy_model())
+    rig = tiny.module.rig
+    pixels = torch.rand(2, 7, 4, 32, 32, generator=torch.Generator().manual_seed(3))
+    whole = Batch(
+        views=pixels[:, :4],
+        photo=pixels[:, 4],
+        elevation=torch.tensor([0.0, 20.0]),
+        names=("thing",) * 2,
+        index=torch.arange(2),
+        more=MorePhotos(
+            pixels[:, 5:], torch.tensor([[1, 3], [2, 1]]), torch.tensor([[5.0, 10.0], [15.0, 25.0]])
+        ),
+    )
+    build.objective(toy_config(command="train"))(tiny, whole, step())
+    condition = tiny.calls[0][2]
+    expected = [tiny.module.latents.condition(p) for p in pixels[:, 4:].unbind(1)]
+    torch.testing.assert_close(condition.photos, torch.stack(expected, dim=1))
+    azimuth, elevation, _ = spherical(condition.cameras)
+    turn = torch.rad2deg(azimuth - spherical(rig)[0][0]).view(2, 3) % 360
+    torch.testing.assert_close(
+        turn, torch.tensor([[0.0, 90, 270], [0, 180, 90]]), atol=1e-3, rtol=0
+    )
+    degrees = torch.tensor([[0.0, 5, 10], [20, 15, 25]])
+    torch.testing.assert_close(torch.rad2deg(elevation).view(2, 3), degrees, atol=1e-3, rtol=0)
+
+
+def test_volumes_that_lift_no_photo_are_trained_with_one() -> None:
+    words = ("train.photos=[1,3]", "sizes.photo_features=0")
+    with pytest.raises(MvdiffError, match="lifts none"):
+        build_training.photos(toy_config(*words, command="train"))
+    assert build_training.photos(training_config()) == [1]

@@ -30,7 +30,7 @@ def inputs_for(views: int = 3) -> VolumeInputs:
         cameras=ring(views, size=8),
         time=torch.randn(1, 16, generator=generator),
         view=torch.randn(1, views, 4, generator=generator),
-        photo=torch.randn(1, 6, 8, 8, generator=generator),
+        photos=torch.randn(1, 1, 6, 8, 8, generator=generator),
         photo_cameras=look_at([0.0], [20.0], size=8),
     )
 
@@ -64,7 +64,8 @@ def test_views_are_told_apart_by_their_place():
 def test_the_photo_and_its_camera_reach_the_volume_where_it_is_lifted():
     volume, inputs = make(), inputs_for()
     world = volume.build(inputs)
-    assert not torch.allclose(volume.build(replace(inputs, photo=-inputs.photo)), world, atol=1e-3)
+    other = volume.build(replace(inputs, photos=-inputs.photos))
+    assert not torch.allclose(other, world, atol=1e-3)
     elsewhere = replace(inputs, photo_cameras=look_at([0.0], [-10.0], size=8))
     assert not torch.allclose(volume.build(elsewhere), world, atol=1e-3)
 
@@ -72,7 +73,7 @@ def test_the_photo_and_its_camera_reach_the_volume_where_it_is_lifted():
 def test_without_photo_features_the_photo_is_not_seen():
     volume, inputs = make("sizes.photo_features=0"), inputs_for()
     world = volume.build(inputs)
-    assert torch.equal(volume.build(replace(inputs, photo=-inputs.photo)), world)
+    assert torch.equal(volume.build(replace(inputs, photos=-inputs.photos)), world)
     assert not [name for name in volume.state_dict() if name.startswith("photo")]
 
 

@@ -99,13 +99,14 @@ def test_the_photo_stays_as_in_concat():
         cameras=ring(3, size=SIZE),
         time=torch.randn(1, 16, generator=generator),
         view=torch.randn(1, 3, 4, generator=generator),
-        photo=torch.randn(1, 6, SIZE, SIZE, generator=generator),
+        photos=torch.randn(1, 1, 6, SIZE, SIZE, generator=generator),
         photo_cameras=look_at([0.0], [20.0], size=SIZE),
     )
     world = volume.build(inputs)
-    assert not torch.allclose(volume.build(replace(inputs, photo=-inputs.photo)), world, atol=1e-3)
+    other = volume.build(replace(inputs, photos=-inputs.photos))
+    assert not torch.allclose(other, world, atol=1e-3)
     bare = make("sizes.photo_features=0")
-    assert torch.equal(bare.build(inputs), bare.build(replace(inputs, photo=-inputs.photo)))
+    assert torch.equal(bare.build(inputs), bare.build(replace(inputs, photos=-inputs.photos)))
     concat = build.construct(
         VOLUMES, toy_config("volume=concat").volume, latent_channels=6, views=3, time_dim=16
     )

@@ -41,12 +41,14 @@ class Scene:
     time: embedding of the noise level.
     index: positions of these views in the whole rig, shared by the batch or a row an object
         (training picks views for each object; never given to slots that need all views).
+    empty: all frusta are known to be zeros (the branch of guidance without condition).
     """
 
     cameras: Cameras
     frusta: Mapping[int, Float[Tensor, "batch view _channel _depth _height _width"]]
     time: Float[Tensor, "batch time"]
     index: Int[Tensor, "view"] | Int[Tensor, "batch view"]
+    empty: bool = False
 
 
 class ViewAttention(nn.Module, ABC):

@@ -263,15 +263,21 @@ def spherical(
     return azimuth, elevation, cameras.centers.norm(dim=-1)
 
 
-def input_cameras(rig: Cameras, elevation: Float[Tensor, "batch"]) -> Cameras:
+def input_cameras(
+    rig: Cameras,
+    elevation: Float[Tensor, "picture"],
+    azimuth: Float[Tensor, "picture"] | None = None,
+) -> Cameras:
     """Where input pictures were taken from, one camera a picture, on the rig's device.
 
-    Their azimuth, distance, intrinsics and size are those of the rig's view 0, the convention of
-    this library; elevation: their own, degrees.
+    Their distance, intrinsics and size are those of the rig's view 0, the convention of this
+    library. elevation: their own, degrees. azimuth: theirs beyond view 0's, degrees,
+    counter-clockwise seen from above; default 0.
     """
-    azimuth, _, distance = spherical(rig)
+    front, _, distance = spherical(rig)
+    turn = torch.zeros_like(elevation) if azimuth is None else azimuth
     at = look_at(
-        [float(torch.rad2deg(azimuth[0]))] * len(elevation),
+        [float(torch.rad2deg(front[0])) + degrees for degrees in turn.tolist()],
         elevation.tolist(),
         distance=float(distance[0]),
         size=rig.height,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
+from ..pages import cast
 from .embedded import other_volume
 from .sources import CLIP, Source, source
 
@@ -98,8 +99,9 @@ def load_published(
 ) -> PublishedReport:
     """Set a recipe-`syncdreamer` model's parameters from a published state dict.
 
-    Tensors of the model's type are taken as they are, without a copy; the model may have been
-    built on the meta device. Cameras and schedules of the file never enter the model.
+    Tensors of the model's type are taken as they are, without a copy, others are converted one
+    by one; the model may have been built on the meta device. Cameras and schedules of the file
+    never enter the model.
     strict: raise when anything is missing, unknown or of another shape; otherwise load the rest.
     betas: of the user's noise schedule, to be compared.
     swapped: of `SWAPPABLE`, the parts that are not the published ones: they keep their values.
@@ -160,7 +162,7 @@ def _taken(origin: Source, state_dict: Mapping[str, Tensor], parameter: Tensor) 
             f"'{origin.name}' holds {tensor.dtype} numbers, expected floating point: quantised "
             "weights cannot be loaded"
         )
-    return tensor.to(parameter.dtype)
+    return cast(tensor, parameter.dtype)
 
 
 def _differences(

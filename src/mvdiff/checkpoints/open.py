@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
+from ..pages import cast
 from .clip import clip_weights, is_clip
 from .embedded import embedded_weights, load_into
 from .load import assign, load_published
@@ -37,7 +38,8 @@ def open_model(
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
     Raises MvdiffError when the weights do not fit. Large models are made without memory of
-    their own, so that a load needs little more than the file.
+    their own, so that a load needs little more than the file; weights take the type of the
+    parameters that `make` gives.
     """
     if weights == "none":
         raise MvdiffError(
@@ -93,7 +95,7 @@ def _from_file(
     own = model.state_dict()
     same = own.keys() == tensors.keys() and all(tensors[n].shape == own[n].shape for n in own)
     if same and all(t.is_floating_point() for t in tensors.values()):
-        assign(model, {name: tensors[name].to(own[name].dtype) for name in own} | tower)
+        assign(model, {n: cast(tensors[n], own[n].dtype) for n in own} | tower)
         return model
     model = make()
     load_into(model, path)  # swapped parts, or a sentence on what does not fit

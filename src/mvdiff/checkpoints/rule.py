@@ -30,6 +30,7 @@ def fill_by_rule(model: nn.Module, prefix: str = "") -> nn.Module:
     weights = {}
     for name, parameter in model.named_parameters():
         origin, own = source(prefix + name), tuple(parameter.shape)
-        weights[name] = origin.take(rule_weight(origin.name, origin.shape(own)), own)
+        made = origin.take(rule_weight(origin.name, origin.shape(own)), own)
+        weights[name] = made.to(parameter.dtype)
     model.load_state_dict(weights, strict=False, assign=True)
     return model

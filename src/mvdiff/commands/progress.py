@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 
 class Stages:
-    """Shows the running stage with a bar; on a pipe or in a log it prints results only."""
+    """Shows the running stage with a bar; on a pipe or in a log it prints results only.
+
+    Lines added by `count` and `beside` may be moved by other threads.
+    """
 
     def __init__(self, first: str) -> None:
         self.console = Console(stderr=True, highlight=False)
@@ -25,6 +36,29 @@ class Stages:
             disable=not self.console.is_terminal,
         )
         self.task = self.progress.add_task(first, total=None)
+        self.whole: TaskID | None = None
+        self.check: Callable[[], None] = lambda: None
+
+    def beside(self, check: Callable[[], None]) -> Stages:
+        """Another line for another thread's stages; `check` is called whenever it moves.
+
+        What `check` raises ends the work that reports its progress here.
+        """
+        other = copy.copy(self)
+        other.task = self.progress.add_task("", total=None, visible=False)
+        other.check = check
+        return other
+
+    def count(self, done: int, total: int) -> None:
+        """A line for the number of finished pictures."""
+        title = f"{done} of {total} pictures"
+        if self.whole is None:
+            self.whole = self.progress.add_task(title, total=total)
+        self.progress.update(self.whole, description=title, completed=done)
+
+    def hide(self) -> None:
+        """Take the line away until the next stage starts."""
+        self.progress.update(self.task, visible=False)
 
     def __enter__(self) -> Stages:
         self.progress.start()
@@ -40,7 +74,8 @@ class Stages:
 
     def start(self, stage: str, total: float | None) -> None:
         """A new stage; `total` None when its length is unknown."""
-        self.progress.reset(self.task, description=stage, total=total)
+        self.check()
+        self.progress.reset(self.task, description=stage, total=total, visible=True)
 
     def advance(self, done: float, total: float) -> None:
         """How much of the stage is done."""
@@ -50,6 +85,7 @@ class Stages:
         """A callback for (part of the stage, share of the whole stage done)."""
 
         def update(part: str, share: float) -> None:
+            self.check()
             stage = f"{whole}: {part}" if part else whole
             self.progress.update(self.task, description=stage, completed=share, total=1.0)
 

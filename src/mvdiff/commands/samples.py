@@ -14,24 +14,23 @@ from typing import Any
 from ..errors import MvdiffError
 
 #: Settings that do not change a sample's files, or are kept beside them.
-_OTHER = ("image", "out", "samples", "seed", "elevation", "device", "batch_views", "resume")
+_OTHER = ("image", "out", "samples", "seed", "elevation", "azimuth", "device", "resume")
+_OTHER += ("batch", "batch_views", "shard")
 
 #: Settings that name files of weights, and the weights that ship with the package.
 _FILES = ("weights", "checkpoint", "clip")
 _SHIPPED = ("tiny.safetensors", "elevation.safetensors")
 
 
-def fingerprint(picture: Path, elevation: float | str, config: Mapping[str, Any]) -> str:
-    """Another one when a sample of another picture, setting, weights or version could differ.
+def fingerprint(shots: Sequence[tuple[Path, float | str, float]], config: Mapping[str, Any]) -> str:
+    """Another one when a sample of other pictures, settings, weights or version could differ.
 
+    shots: every picture with its elevation and azimuth.
     Raises MvdiffError when the picture cannot be read.
     """
     from .. import __version__
 
-    try:
-        pixels = hashlib.sha256(picture.read_bytes()).hexdigest()
-    except OSError as error:
-        raise MvdiffError(f"cannot read '{picture}' ({error.strerror}): check the file") from error
+    pictures = [(_digest(path), *where) for path, *where in shots]
     settings = {key: value for key, value in config.items() if key not in _OTHER}
     files = [Path(str(config[k])).expanduser() for k in _FILES if config.get(k)]
     assets = resources.files("mvdiff.assets")
@@ -39,8 +38,15 @@ def fingerprint(picture: Path, elevation: float | str, config: Mapping[str, Any]
         files += [stack.enter_context(resources.as_file(assets / name)) for name in _SHIPPED]
         states = [file.stat() for file in files if file.is_file()]
     stamps = [f"{state.st_mtime_ns}-{state.st_size}" for state in states]
-    text = json.dumps([settings, elevation, pixels, stamps, __version__], sort_keys=True)
+    text = json.dumps([settings, pictures, stamps, __version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _digest(picture: Path) -> str:
+    try:
+        return hashlib.sha256(picture.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MvdiffError(f"cannot read '{picture}' ({error.strerror}): check the file") from error
 
 
 @dataclass(frozen=True)

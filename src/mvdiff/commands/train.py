@@ -68,7 +68,12 @@ def parts(config: Any) -> Parts:
             if hasattr(module, "checkpointing"):
                 module.checkpointing = True
     material = _encoded(config, model, data, *here)
-    batches = Batches(material, augment=build_training.augment(config), mix=build.plain(config.mix))
+    batches = Batches(
+        material,
+        augment=build_training.augment(config),
+        mix=build.plain(config.mix),
+        photos=build_training.photos(config),
+    )
     base = {"weights": str(weights), "sha256": digest(fixed)} if fixed else None
     return Parts(model, objective, batches, groups, base, validate)
 
@@ -86,6 +91,7 @@ def numbers(config: Any) -> dict[str, Any]:
         "betas": list(settings.betas),
         "grad_clip": settings.grad_clip,
         "ema_decay": settings.ema,
+        "optimizer": settings.optimizer,
         "precision": settings.precision,
         "seed": config.seed,
         "accumulate": config.accumulate,

@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..errors import MvdiffError
+from .spoil import Spoil, draw_spoil
 
 _GREY = torch.tensor([0.299, 0.587, 0.114])
 
@@ -29,6 +30,8 @@ class Draw:
     matrix: colour mixing, applied to straight RGB.
     gamma: exponent applied after the mixing.
     scale, shift: the photo's size factor and offset (fractions of its side; right, down).
+    more: target views (after rolling) whose azimuths further input pictures share.
+    spoil: what happens to the photo besides; None: nothing.
     """
 
     roll: int
@@ -37,12 +40,14 @@ class Draw:
     gamma: float
     scale: float
     shift: tuple[float, float]
+    more: tuple[int, ...] = ()
+    spoil: Spoil | None = None
 
     @property
     def turns_only(self) -> bool:
         """Whether the pictures stay as they are, in another order at most."""
         still = self.gamma == self.scale == 1 and self.shift == (0.0, 0.0) and not self.mirror
-        return bool(still and (self.matrix == np.eye(3)).all())
+        return bool(still and self.spoil is None and (self.matrix == np.eye(3)).all())
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Augment:
     hue: largest turn about the grey axis, degrees; saturation, gain, gamma: largest factor
         ≥ 1 (and its inverse); permute: probability of reordering red, green and blue.
     shift, scale: largest offset (fraction of the side) and relative size change of the photo.
+    spoil: probability in [0, 1] that a photo is spoilt, see `spoil.Spoil`: by an edge in
+        [-edge, edge], a blur up to `blur` pixels and JPEG from quality `jpeg`.
     """
 
     roll: bool = True
@@ -68,13 +75,20 @@ class Augment:
     permute: float = 0.5
     shift: float = 0.02
     scale: float = 0.04
+    spoil: float = 0.0
+    edge: float = 1.0
+    blur: float = 0.8
+    jpeg: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "colour", "permute"):
+        for name in ("mirror", "colour", "permute", "spoil", "edge"):
             if not 0 <= getattr(self, name) <= 1:
-                raise MvdiffError(
-                    f"augmentation: {name} is a probability in [0, 1], got {getattr(self, name)}"
-                )
+                raise MvdiffError(f"augmentation: {name} lies in [0, 1], got {getattr(self, name)}")
+        if not 1 <= self.jpeg <= 95 or self.blur < 0:
+            raise MvdiffError(
+                "augmentation: jpeg is a lowest quality from 1 to 95 and blur a standard deviation "
+                f"from 0 pixels; got {self.jpeg} and {self.blur}"
+            )
         for name in ("saturation", "gain", "gamma"):
             if not getattr(self, name) >= 1:
                 raise MvdiffError(
@@ -90,7 +104,7 @@ class Augment:
     @property
     def turns_only(self) -> bool:
         """Whether pictures stay as they are, so that they can be encoded beforehand."""
-        return not (self.mirror or self.colour or self.shift or self.scale)
+        return not (self.mirror or self.colour or self.shift or self.scale or self.spoil)
 
     def draw(self, random: np.random.Generator, views: int) -> Draw:
         """The numbers of one object with `views` target views.
@@ -99,6 +113,7 @@ class Augment:
         off leaves the others as they were.
         """
         u = random.random(14)
+        more = random.random(8)
         recolour = u[2] < self.colour
         return Draw(
             roll=int(u[0] * views) if self.roll else 0,
@@ -107,6 +122,9 @@ class Augment:
             gamma=_factor(u[9], self.gamma) if recolour else 1.0,
             scale=1 + (2 * u[10] - 1) * self.scale,
             shift=((2 * u[11] - 1) * self.shift, (2 * u[12] - 1) * self.shift),
+            spoil=draw_spoil(more[1:], self.edge, self.blur, self.jpeg)
+            if more[0] < self.spoil
+            else None,
         )
 
     def _matrix(self, u: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
@@ -164,7 +182,19 @@ def apply(
         change = _Recolour(draws[part], targets.device)
         views[part] = change(targets[part])
         photo[part] = change(photos[part, None])[:, 0]
-    return views, _move(photo, draws)
+    return views, _spoilt(_move(photo, draws), draws)
+
+
+def apply_photo(
+    photos: UInt8[Tensor, "batch 4 height width"], draws: list[Draw]
+) -> Float[Tensor, "batch 4 height width"]:
+    """What `apply` makes of photos, without targets."""
+    return _spoilt(_move(_Recolour(draws, photos.device)(photos[:, None])[:, 0], draws), draws)
+
+
+def _spoilt(photo: Tensor, draws: list[Draw]) -> Tensor:
+    rows = zip(photo, draws, strict=True)
+    return torch.stack([p if d.spoil is None else d.spoil(p) for p, d in rows])
 
 
 def white(

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ..errors import MvdiffError
-from .augment import Augment, Draw, apply, view_order
+from .augment import Augment, Draw, apply, apply_photo, view_order
 from .order import Order
 from .packed import pack
 
@@ -39,6 +39,24 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class MorePhotos:
+    """Further input pictures of the same objects.
+
+    photos: RGB on white in [0, 1], then alpha in [0, 1].
+    views: the target view whose azimuth each picture shares.
+    elevation: of each picture's camera, degrees.
+    """
+
+    photos: Float[Tensor, "batch more 4 height width"]
+    views: Int[Tensor, "batch more"]
+    elevation: Float[Tensor, "batch more"]
+
+    def to(self, device: torch.device | str) -> MorePhotos:
+        """The same pictures on another device."""
+        return MorePhotos(self.photos.to(device), self.views.to(device), self.elevation.to(device))
+
+
+@dataclass(frozen=True)
 class Batch:
     """What the objective gets.
 
@@ -48,6 +66,7 @@ class Batch:
     names: of the objects.
     index: each sample's number in the whole run, the same however many processes share the
         batch; None outside training.
+    more: further input pictures of every object; None: there is one.
     """
 
     views: Float[Tensor, "batch view 4 height width"]
@@ -55,6 +74,7 @@ class Batch:
     elevation: Float[Tensor, "batch"]
     names: tuple[str, ...]
     index: Int[Tensor, "batch"] | None = None
+    more: MorePhotos | None = None
 
     def __len__(self) -> int:
         return self.views.shape[0]
@@ -67,6 +87,7 @@ class Batch:
             photo=self.photo.to(device),
             elevation=self.elevation.to(device),
             index=None if self.index is None else self.index.to(device),
+            more=None if self.more is None else self.more.to(device),
         )
 
 
@@ -99,6 +120,14 @@ class ObjectSet(torch.utils.data.Dataset[Sample], ABC):
     ]:
         """Targets in this order, the input at the first one's azimuth, its elevation (degrees)."""
 
+    def read_inputs(
+        self, index: int, places: Sequence[int]
+    ) -> tuple[UInt8[np.ndarray, "photo 4 height width"], Float[np.ndarray, "photo"]]:
+        """Inputs at the azimuths of these targets, and their elevations (degrees)."""
+        sample = self[index]
+        chosen = list(places)
+        return sample.inputs[chosen].numpy(), sample.input_elevation[chosen].numpy()
+
     def batch(
         self,
         indices: Sequence[int],
@@ -130,7 +159,25 @@ class ObjectSet(torch.utils.data.Dataset[Sample], ABC):
             targets[k], photos[k] = views[..., across], photo[..., across]
         pictures, photo = apply(move(targets, device), move(photos, device), draws)
         names = tuple(self.names[i] for i in indices)
-        return Batch(pictures, photo, move(elevation, device), names)
+        more = self._more(indices, draws, device) if any(d.more for d in draws) else None
+        return Batch(pictures, photo, move(elevation, device), names, more=more)
+
+    def _more(
+        self, indices: Sequence[int], draws: list[Draw], device: torch.device | str
+    ) -> MorePhotos:
+        """The further input pictures that the draws name; as many of every object."""
+        photos, elevation = [], []
+        for index, draw in zip(indices, draws, strict=True):
+            order = view_order(self.view_count, draw.roll, draw.mirror)
+            pictures, degrees = self.read_inputs(index, [order[place] for place in draw.more])
+            photos.append(pictures[..., :: -1 if draw.mirror else 1])
+            elevation.append(degrees)
+        pictures = move(np.ascontiguousarray(np.stack(photos)), device)
+        return MorePhotos(
+            photos=torch.stack([apply_photo(p, draws) for p in pictures.unbind(1)], dim=1),
+            views=torch.tensor([d.more for d in draws]).to(device),
+            elevation=move(np.stack(elevation).astype(np.float32), device),
+        )
 
 
 class MultiViewSet(ObjectSet):
@@ -176,6 +223,13 @@ class MultiViewSet(ObjectSet):
         views, photo = packed.pixels[row, 0][list(order)], packed.pixels[row, 1, first]
         return views, photo, float(packed.elevation[row, first])
 
+    def read_inputs(
+        self, index: int, places: Sequence[int]
+    ) -> tuple[UInt8[np.ndarray, "photo 4 height width"], Float[np.ndarray, "photo"]]:
+        packed, row = self._rows[index]
+        chosen = list(places)
+        return packed.pixels[row, 1][chosen], packed.elevation[row][chosen]
+
 
 def move(array: np.ndarray, device: torch.device | str) -> Tensor:
     """An array as a tensor on a device, without waiting for a GPU."""
@@ -202,6 +256,9 @@ class Batches:
         the embedded model's recipe.
     mix: shares by source, such as `{"mesh": 0.7, "shape": 0.3}`; without it, every object is
         seen equally often.
+    photos: numbers of input pictures an object; each step draws one of them, so that `[1, 1, 4]`
+        has four in a third of the steps. The first picture is at the azimuth of view 0, the
+        others anywhere on the ring.
     """
 
     def __init__(
@@ -210,10 +267,17 @@ class Batches:
         *,
         augment: Augment | None = None,
         mix: Mapping[str, float] | None = None,
+        photos: Sequence[int] = (1,),
     ) -> None:
         self.data = data
         self.augment = Augment() if augment is None else augment
         self._order = Order(data.sources, mix)
+        self._photos = list(photos)
+        if not self._photos or any(not 1 <= n <= data.view_count for n in self._photos):
+            raise MvdiffError(
+                f"photos must be numbers of input pictures from 1 to {data.view_count}, such as "
+                f"[1,1,4]; got {self._photos}"
+            )
 
     def batch_at(
         self,
@@ -245,5 +309,18 @@ class Batches:
             self.augment.draw(np.random.default_rng([seed, 2, g]), self.data.view_count)
             for g in numbers
         ]
+        more = self._count(seed, step) - 1
+        if more:
+            places = [self._places(seed, g, more) for g in numbers]
+            draws = [replace(d, more=p) for d, p in zip(draws, places, strict=True)]
         batch = self.data.assemble(objects, draws, device)
         return replace(batch, index=torch.tensor(list(numbers)).to(device))
+
+    def _count(self, seed: int, step: int) -> int:
+        """Input pictures an object in this step."""
+        return int(np.random.default_rng([seed, 3, step]).choice(self._photos))
+
+    def _places(self, seed: int, number: int, more: int) -> tuple[int, ...]:
+        """Views but the first that a sample's further pictures share their azimuths with."""
+        random = np.random.default_rng([seed, 4, number])
+        return tuple((1 + random.permutation(self.data.view_count - 1)[:more]).tolist())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from ..errors import MvdiffError
 from .dataset import ObjectSet, Sample
@@ -38,3 +38,8 @@ class Thinned(ObjectSet):
         UInt8[np.ndarray, "view 4 height width"], UInt8[np.ndarray, "4 height width"], float
     ]:
         return self._data.read(index, [self._each * place for place in order])
+
+    def read_inputs(
+        self, index: int, places: Sequence[int]
+    ) -> tuple[UInt8[np.ndarray, "photo 4 height width"], Float[np.ndarray, "photo"]]:
+        return self._data.read_inputs(index, [self._each * place for place in places])

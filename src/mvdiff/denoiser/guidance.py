@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.camera import Cameras
+from ..errors import MvdiffError
 
 
 @dataclass(frozen=True)
@@ -17,24 +19,44 @@ class Condition:
     """What the denoiser knows about the input pictures; computed once a run.
 
     token: embedding of the picture.
-    latent: clean latent, concatenated to every noisy view.
+    photos: clean latents of the input pictures; the first is the one at view 0's azimuth.
     view: pose of each target view relative to the picture.
-    cameras: the pictures' own cameras, at the latents' resolution.
+    cameras: the pictures' own, batch · photo of them, at the latents' resolution.
     keep_token, keep_latent, keep_volume: 1 keeps that condition of an object, 0 drops it.
     """
 
     token: Float[Tensor, "batch embedding"]
-    latent: Float[Tensor, "batch channel height width"]
+    photos: Float[Tensor, "batch photo channel height width"]
     view: Float[Tensor, "batch view pose"]
     cameras: Cameras
     keep_token: Float[Tensor, "batch"]
     keep_latent: Float[Tensor, "batch"]
     keep_volume: Float[Tensor, "batch"]
 
+    @property
+    def latent(self) -> Float[Tensor, "batch channel height width"]:
+        """Of the first picture: it is concatenated to every noisy view."""
+        return self.photos[:, 0]
+
     def unconditional(self) -> Condition:
         """Everything dropped (spec of the published sampler: token, latent, volumes zero)."""
         zero = torch.zeros_like(self.keep_token)
         return replace(self, keep_token=zero, keep_latent=zero, keep_volume=zero)
+
+
+def join(conditions: Sequence[Condition]) -> Condition:
+    """The conditions of several objects as one batch, in this order.
+
+    Raises MvdiffError where they do not fit together (other sizes or kinds of cameras).
+    """
+    joined = {}
+    for field in fields(Condition):
+        parts = [getattr(condition, field.name) for condition in conditions]
+        try:
+            joined[field.name] = (Cameras if field.name == "cameras" else torch).cat(parts)
+        except RuntimeError as error:
+            raise MvdiffError(f"these conditions do not fit into one batch: {error}") from error
+    return Condition(**joined)
 
 
 def drop(
@@ -66,6 +88,19 @@ def drop(
         keep_latent=condition.keep_latent * ~drop_latent,
         keep_volume=condition.keep_volume * ~drop_volume,
     )
+
+
+def read_interval(value: Any) -> tuple[float, float] | None:
+    """A config's [lowest, highest] within [0, 1], or None; MvdiffError when it is neither."""
+    if value is None:
+        return None
+    numbers = isinstance(value, (list, tuple)) and all(type(x) in (int, float) for x in value)
+    if not (numbers and len(value) == 2 and 0 <= value[0] < value[1] <= 1):
+        raise MvdiffError(
+            "guidance.interval must be [lowest,highest] with 0 ≤ lowest < highest ≤ 1 (shares of "
+            f"the schedule's time, 1 is pure noise) or null, got {value}"
+        )
+    return float(value[0]), float(value[1])
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

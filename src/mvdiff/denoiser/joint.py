@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from ..cameras.rigs import input_cameras, spherical
 from ..errors import MvdiffError
 from ..inputs.embed import Embedder
 from ..inputs.latents import Latents
+from ..pages import give_back
 from ..volumes.base import Volume, VolumeInputs
 from .guidance import Condition, guide
 from .unet import SlotUNet
@@ -69,32 +72,49 @@ class MultiViewDenoiser(nn.Module):
         return (batch, len(self.rig), self.latents.channels, self.latent_size, self.latent_size)
 
     def condition(
-        self, photo: Float[Tensor, "batch 4 height width"], elevation: Float[Tensor, "batch"]
+        self,
+        photos: Float[Tensor, "batch 4 height width"] | Float[Tensor, "batch photo 4 height width"],
+        elevation: Float[Tensor, "batch"] | Float[Tensor, "batch photo"],
+        azimuth: Float[Tensor, "batch photo"] | None = None,
     ) -> Condition:
         """Everything about the input pictures that the denoiser needs.
 
-        photo: RGBA in [0, 1] on white, of the rig's size. elevation: its camera's, degrees.
+        photos: RGBA in [0, 1] on white, of the rig's size: one an object, or several.
+        elevation: of their cameras, degrees. azimuth: theirs beyond the first one's, degrees.
+        Several serve volumes that lift them (`photo_features`); the first one alone is also
+        embedded and laid beside the noisy views.
         """
-        return self.condition_from(self.embedder(photo), self.latents.condition(photo), elevation)
+        several = photos if photos.ndim == 5 else photos[:, None]
+        latents = rearrange(several, "b p ... -> (b p) ...")
+        latents = rearrange(self.latents.condition(latents), "(b p) ... -> b p ...", b=len(several))
+        token = self.embedder(several[:, 0])
+        if not torch.is_grad_enabled():  # many steps follow that need neither
+            give_back(self.embedder, self.latents)
+        return self.condition_from(token, latents, elevation, azimuth)
 
     def condition_from(
         self,
         token: Float[Tensor, "batch embedding"],
-        latent: Float[Tensor, "batch channel h w"],
-        elevation: Float[Tensor, "batch"],
+        latents: Float[Tensor, "batch channel h w"] | Float[Tensor, "batch photo channel h w"],
+        elevation: Float[Tensor, "batch"] | Float[Tensor, "batch photo"],
+        azimuth: Float[Tensor, "batch photo"] | None = None,
     ) -> Condition:
-        """As `condition`, from pictures that are embedded and encoded already."""
+        """As `condition`, from pictures that are embedded (the first) and encoded already."""
+        latents = latents if latents.ndim == 5 else latents[:, None]
+        elevation = elevation.reshape(latents.shape[:2])
+        if azimuth is not None:
+            azimuth = (azimuth - azimuth[:, :1]).flatten()
         rig = self.rig.to(token.device)
-        azimuth, target_elevation, _ = spherical(rig)
-        d_elevation = torch.deg2rad(elevation.to(rig.K))[:, None] - target_elevation
-        d_azimuth = (azimuth - azimuth[0]).expand_as(d_elevation)
+        view_azimuth, view_elevation, _ = spherical(rig)
+        d_elevation = torch.deg2rad(elevation[:, :1].to(rig.K)) - view_elevation
+        d_azimuth = (view_azimuth - view_azimuth[0]).expand_as(d_elevation)
         zero = torch.zeros_like(d_elevation)
         ones = torch.ones(len(token), device=token.device)
         return Condition(
             token=token,
-            latent=latent,
+            photos=latents,
             view=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
-            cameras=input_cameras(rig, elevation).resize(self.latent_size),
+            cameras=input_cameras(rig, elevation.flatten(), azimuth).resize(self.latent_size),
             keep_token=ones,
             keep_latent=ones,
             keep_volume=ones,
@@ -123,8 +143,7 @@ class MultiViewDenoiser(nn.Module):
         guidance: 1 is the conditional answer alone.
         """
         cameras = self.rig.to(noisy.device).resize(self.latent_size)
-        time = get_timestep_embedding(timestep, self.time_dim, True, downscale_freq_shift=0)
-        time = self.time(time.to(self.project.weight.dtype))
+        time = self.embed_time(timestep)
         volume = self._volume(noisy, cameras, time, condition, volume_views)
         index = torch.as_tensor(range(len(self.rig)) if wanted is None else wanted)
         if index.ndim == 2 and self.all_views:
@@ -137,10 +156,16 @@ class MultiViewDenoiser(nn.Module):
             scene = Scene(these, frusta, time, some)
             out = self._denoise(x, timestep, condition, scene)
             if guidance != 1.0:
-                free = self._denoise(x, timestep, condition.unconditional(), scene)
+                nothing = replace(scene, empty=True)
+                free = self._denoise(x, timestep, condition.unconditional(), nothing)
                 out = guide(out, free, guidance)
             parts.append(out)
         return torch.cat(parts, dim=1)
+
+    def embed_time(self, timestep: Float[Tensor, "batch"]) -> Float[Tensor, "batch time"]:
+        """The noise level as volume and slots know it."""
+        waves = get_timestep_embedding(timestep, self.time_dim, True, downscale_freq_shift=0)
+        return self.time(waves.to(self.project.weight.dtype))
 
     def _volume(
         self,
@@ -156,13 +181,17 @@ class MultiViewDenoiser(nn.Module):
             noisy, view = _pick(noisy, index), _pick(view, index)
             cameras = cameras[index.flatten()]
         return self.volume.build(
-            VolumeInputs(noisy, cameras, time, view, cond.latent, cond.cameras)
+            VolumeInputs(noisy, cameras, time, view, cond.photos, cond.cameras)
         )
 
     def _denoise(self, noisy: Tensor, timestep: Tensor, cond: Condition, scene: Scene) -> Tensor:
         keep = cond.keep_volume[:, None, None, None, None, None]
-        frusta = {factor: f * keep.to(f.dtype) for factor, f in scene.frusta.items()}
-        scene = Scene(scene.cameras, frusta, scene.time, scene.index)
+        kept = {
+            # zeros without memory of their own
+            factor: f.new_zeros(()).expand_as(f) if scene.empty else f * keep.to(f.dtype)
+            for factor, f in scene.frusta.items()
+        }
+        scene = replace(scene, frusta=kept)
         # each view's token: the picture's embedding with that view's relative pose
         view = _pick(cond.view, scene.index)
         token = cond.token[:, None].expand(-1, view.shape[1], -1)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.resnet import ResnetBlock2D
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import Scene, ViewAttention
+from .transformer import transformer
 
 
 class SlotUNet(nn.Module):
@@ -27,7 +27,7 @@ class SlotUNet(nn.Module):
     width, mults: channels at level k are width · mults[k]; the map halves between levels.
     blocks: residual blocks a level (one more in the decoder).
     attention_levels: levels with a transformer block (self- and cross-attention).
-    heads, context_dim: of those. groups: of every GroupNorm.
+    heads, context_dim: of those. groups: of every GroupNorm. kernel: see `attention.core.attend`.
     slots: names that get a module: "middle", or the decoder block's number "0", "1", ….
     make_slot: (name, channels, factor) → module.
     Set `checkpointing` to compute blocks and slots again in the backward pass instead of keeping
@@ -50,6 +50,7 @@ class SlotUNet(nn.Module):
         slots: Sequence[str],
         make_slot: Callable[[str, int, int], ViewAttention],
         groups: int = 32,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         time_dim = 4 * width
@@ -61,8 +62,8 @@ class SlotUNet(nn.Module):
         def resnet(i: int, o: int) -> nn.Module:
             return _residual(i, o, time_dim, groups)
 
-        def transformer(channels: int) -> nn.Module:
-            return _transformer(channels, heads, context_dim, groups)
+        def mixer(channels: int) -> nn.Module:
+            return transformer(channels, heads, context_dim, groups, kernel)
 
         self.stem = nn.Conv2d(inputs, width, 3, padding=1)
         self.down = nn.ModuleList()
@@ -72,7 +73,7 @@ class SlotUNet(nn.Module):
                 block = [resnet(channels, width * mult)]
                 channels = width * mult
                 if level in attention_levels:
-                    block.append(transformer(channels))
+                    block.append(mixer(channels))
                 self.down.append(nn.ModuleList(block))
                 skips.append(channels)
             if level < len(mults) - 1:
@@ -82,7 +83,7 @@ class SlotUNet(nn.Module):
 
         factor = 2 ** (len(mults) - 1)
         self.middle = nn.ModuleList(
-            [resnet(channels, channels), transformer(channels), resnet(channels, channels)]
+            [resnet(channels, channels), mixer(channels), resnet(channels, channels)]
         )
         self.slots = nn.ModuleDict()
         if "middle" in slots:
@@ -94,7 +95,7 @@ class SlotUNet(nn.Module):
                 block = [resnet(channels + skips.pop(), width * mult)]
                 channels = width * mult
                 if level in attention_levels:
-                    block.append(transformer(channels))
+                    block.append(mixer(channels))
                 if level and i == blocks:
                     block.append(Upsample2D(channels, use_conv=True, out_channels=channels))
                     factor //= 2
@@ -154,23 +155,6 @@ def _residual(inputs: int, outputs: int, time_dim: int, groups: int) -> nn.Modul
     )
     nn.init.zeros_(block.conv2.weight)
     nn.init.zeros_(block.conv2.bias)
-    return block
-
-
-def _transformer(channels: int, heads: int, context_dim: int, groups: int) -> nn.Module:
-    block = Transformer2DModel(
-        num_attention_heads=heads,
-        attention_head_dim=channels // heads,
-        in_channels=channels,
-        num_layers=1,
-        cross_attention_dim=context_dim,
-        norm_num_groups=groups,
-    )
-    for module in block.modules():
-        if hasattr(module, "set_processor"):
-            module.set_processor(AttnProcessor2_0())
-    nn.init.zeros_(block.proj_out.weight)
-    nn.init.zeros_(block.proj_out.bias)
     return block
 
 

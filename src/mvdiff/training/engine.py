@@ -18,7 +18,7 @@ from .devices import channels_last as use_channels_last
 from .ema import Ema
 from .groups import rest_frozen_parts
 from .meter import Meter
-from .optim import SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
+from .optim import OPTIMIZERS, SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
 from .state import Checkpoints, Damaged, latest_checkpoint, read_checkpoint
 
 #: What a `Source` makes and an `Objective` takes; the loop hands it on unseen.
@@ -43,12 +43,14 @@ class Settings:
     precision: str
     seed: int
     accumulate: int
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise MvdiffError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        kinds = {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+        for name, choices in kinds.items():
             if getattr(self, name) not in choices:
                 raise MvdiffError(
                     f"unknown {name} '{getattr(self, name)}'; choose from {', '.join(choices)}"
@@ -110,6 +112,7 @@ class Engine:
             betas=settings.betas,
             param_groups=param_groups,
             fused=settings.precision != "fp16" and self.device.type in ("cpu", "cuda"),
+            name=settings.optimizer,
         )
         self.ema = Ema(model, settings.ema_decay)
         self.store = Checkpoints(out, keep)

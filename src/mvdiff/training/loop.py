@@ -74,6 +74,7 @@ def train(
     betas: Sequence[float] = (0.9, 0.999),
     grad_clip: float | None = 1.0,
     ema_decay: float = 0.999,
+    optimizer: str = "adamw",
     precision: str = "fp32",
     seed: int = 0,
     accumulate: int = 1,
@@ -105,6 +106,7 @@ def train(
     batch_size: samples a step over all processes and accumulation steps together.
     lr: of every group without its own. warmup: steps. schedule: "cosine" or "constant".
     final_lr: where the cosine ends, as a fraction of lr.
+    optimizer: "adamw", or "muon" (see `muon.Muon`).
     ema_decay: in [0, 1). precision: "fp32", "bf16" or "fp16" (autocast; weights stay fp32).
     accumulate: parts a process works through one after the other, to save memory.
     checkpoint_every, checkpoint_minutes: whichever comes first; None turns one off.
@@ -128,6 +130,7 @@ def train(
         steps=steps, batch_size=batch_size, lr=lr, warmup=warmup, schedule=schedule,
         final_lr=final_lr, weight_decay=weight_decay, betas=list(betas), grad_clip=grad_clip,
         ema_decay=ema_decay, precision=precision, seed=seed, accumulate=accumulate,
+        optimizer=optimizer,
     )  # fmt: skip
     bar = Progress(show=progress, every=progress_every)
     engine = Engine(

@@ -9,9 +9,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..cameras.rigs import spherical
 from ..data.dataset import Batch
 from ..data.encoded import EncodedBatch, Posterior
-from ..denoiser.guidance import drop
+from ..denoiser.guidance import Condition, drop
 from ..errors import MvdiffError
 from .optim import seed_of
 
@@ -68,7 +69,7 @@ class Objective:
             clean, photo = self._latents(net, batch, own)
         encoded = isinstance(batch, EncodedBatch)
         token = batch.token if encoded else net.embedder(batch.photo)
-        condition = net.condition_from(token, photo, batch.elevation)
+        condition = self._condition(net, batch, token, photo)
         condition = drop(condition, **self.drop, generator=own)
 
         noise = _normal(clean, own)
@@ -81,6 +82,24 @@ class Objective:
         target = self.target(clean, noise, timestep)[rows, wanted.expand(len(own), -1)]
         error = (prediction.float() - target).square()
         return {"loss": error.mean()}
+
+    def _condition(
+        self, net: Any, batch: Batch | EncodedBatch, token: Tensor, photo: Tensor
+    ) -> Condition:
+        """The condition, with what further input pictures there are."""
+        if isinstance(batch, EncodedBatch) or batch.more is None:
+            return net.condition_from(token, photo, batch.elevation)
+        more = batch.more
+        latents = net.latents.condition(rearrange(more.photos, "b p ... -> (b p) ..."))
+        latents = rearrange(latents, "(b p) ... -> b p ...", b=len(batch))
+        degrees = torch.rad2deg(spherical(net.rig)[0]).to(more.elevation)
+        places = torch.cat([torch.zeros_like(more.views[:, :1]), more.views], dim=1)
+        return net.condition_from(
+            token,
+            torch.cat([photo[:, None], latents], dim=1),
+            torch.cat([batch.elevation[:, None], more.elevation], dim=1),
+            degrees[places],
+        )
 
     def target(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """What the network is asked for, by the scheduler's prediction type."""

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from ..errors import MvdiffError
+from .muon import Muon, muon_groups
 
 SCHEDULES = ("cosine", "constant")
+OPTIMIZERS = ("adamw", "muon")
 
 
 def lr_factor(step: int, *, steps: int, warmup: int, schedule: str, floor: float = 0.0) -> float:
@@ -42,9 +44,11 @@ def make_optimizer(
     betas: Sequence[float],
     param_groups: list[dict[str, Any]] | None,
     fused: bool,
-) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters.
+    name: str = "adamw",
+) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters.
 
+    name: "adamw"; or "muon", see `muon.Muon`.
     param_groups: as torch takes them, each with its own `lr` if it needs one. Without them,
     weights decay, and biases and norms (fewer than 2 dimensions) do not.
     """
@@ -59,6 +63,8 @@ def make_optimizer(
     if not groups:
         raise MvdiffError("the model has no trainable parameter: nothing to train")
     first, second = betas
+    if name == "muon":
+        return Muon(muon_groups(groups), lr=lr, weight_decay=weight_decay, betas=(first, second))
     # A fused update is one pass over the weights, on CPU and CUDA alike.
     return torch.optim.AdamW(
         groups, lr=lr, weight_decay=weight_decay, betas=(first, second), fused=fused

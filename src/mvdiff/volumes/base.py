@@ -27,15 +27,15 @@ class VolumeInputs:
         batch · view of them, object by object.
     time: embedding of the noise level.
     view: embedding of each view's pose relative to the photo.
-    photo: clean latent of the input picture.
-    photo_cameras: the input picture's camera, one an object, at the latents' resolution.
+    photos: clean latents of the input pictures, in any order.
+    photo_cameras: theirs, batch · photo of them, at the latents' resolution.
     """
 
     latents: Float[Tensor, "batch view channel height width"]
     cameras: Cameras
     time: Float[Tensor, "batch time"]
     view: Float[Tensor, "batch view pose"]
-    photo: Float[Tensor, "batch channel height width"]
+    photos: Float[Tensor, "batch photo channel height width"]
     photo_cameras: Cameras
 
 

@@ -42,5 +42,5 @@ class ConcatVolume(LiftedVolume):
                 f"{features.shape[1]}: use a rig of {self.views} cameras, or train with "
                 "volume=meanvar, which takes any number"
             )
-        lifted = lift(features, cameras, points, self.offset)
+        lifted = lift(features, cameras, points, self.offset, known_as=self.grid_name)
         return rearrange(lifted, "b v c ... -> b (v c) ...")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..cameras.camera import Cameras
 from ..cameras.frustum import frustum_points
+from ..cameras.remember import PerCameras
 from .base import Frusta
 from .conv3d import UNet3D
 from .lift import look_up
+
+#: One entry for every set of views that the UNet takes at a time.
+_known = PerCameras(size=32)
 
 
 class FrustumNet(nn.Module):
@@ -22,7 +27,11 @@ class FrustumNet(nn.Module):
     dims: of the levels; level k is 2^k times smaller than the latents.
     planes, radius: depth planes and the half range they span, see `frustum_points`.
     bound: half side of the world volume.
+    known_geometry: remember the frusta's points for cameras that come again; not in training,
+        which picks other views at every step.
     """
+
+    known_geometry = True
 
     def __init__(
         self,
@@ -51,7 +60,7 @@ class FrustumNet(nn.Module):
         view: Float[Tensor, "batch view pose"],
     ) -> Frusta:
         views = view.shape[1]
-        points = frustum_points(cameras, self.planes, self.radius, self.offset)
+        points = self._points(cameras)
         samples = rearrange(look_up(volume, points, self.bound, views), "b v ... -> (b v) ...")
         levels = self.net(
             samples,
@@ -62,3 +71,9 @@ class FrustumNet(nn.Module):
             2**k: rearrange(level, "(b v) ... -> b v ...", v=views)
             for k, level in enumerate(levels)
         }
+
+    def _points(self, cameras: Cameras) -> Tensor:
+        where = (self.planes, self.radius, self.offset)
+        if not self.known_geometry or torch.is_grad_enabled():
+            return frustum_points(cameras, *where)
+        return _known(where, cameras, lambda cameras: frustum_points(cameras, *where))

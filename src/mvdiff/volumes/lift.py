@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Literal
 
 import torch
@@ -11,6 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..cameras.camera import Cameras
+from ..cameras.remember import PerCameras
+
+_projected = PerCameras()
 
 
 def grid_points(side: int, bound: float, like: Tensor) -> Float[Tensor, "depth height width 3"]:
@@ -26,6 +30,7 @@ def lift(
     points: Float[Tensor, "plane row column 3"],
     offset: float = 0.5,
     edge: Literal["zeros", "border"] = "zeros",
+    known_as: Hashable = None,
 ) -> Float[Tensor, "batch view channel plane row column"]:
     """Sample every view's features where the grid's points project to (section 4.1).
 
@@ -34,9 +39,10 @@ def lift(
     edge: points outside a picture and behind a camera get zeros; with "border" they get
         something, for callers that mask by `seen`, and what lies between the outermost pixel
         centres and the edge does not fade.
+    known_as: see `project`.
     """
     batch, views = features.shape[:2]
-    uv, depth = cameras.project(points)  # (camera, D, H, W, 2)
+    uv, depth = project(cameras, points, known_as)  # (camera, D, H, W, 2)
     scale = uv.new_tensor([cameras.width - 1, cameras.height - 1]).clamp(min=1)
     grid = (uv - offset) * 2 / scale - 1
     shape = grid.shape[1:4]
@@ -56,16 +62,34 @@ def seen(
     batch: int,
     views: int,
     offset: float = 0.5,
+    known_as: Hashable = None,
 ) -> Bool[Tensor, "batch view plane row column"]:
     """Which points lie in front of a camera and project inside its picture.
 
-    cameras, offset: as in `lift`.
+    cameras, offset: as in `lift`. known_as: see `project`.
     """
-    uv, depth = cameras.project(points)
+    uv, depth = project(cameras, points, known_as)
     edge = offset - 0.5  # of the first pixel
     size = uv.new_tensor([cameras.width, cameras.height])
     inside = ((uv >= edge) & (uv <= size + edge)).all(dim=-1) & (depth > 0)
     return _per_object(inside, batch, views)
+
+
+def project(
+    cameras: Cameras, points: Float[Tensor, "plane row column 3"], known_as: Hashable = None
+) -> tuple[
+    Float[Tensor, "camera plane row column 2"],
+    Float[Tensor, "camera plane row column"],
+]:
+    """Pixel coordinates and depth in every camera.
+
+    known_as: names these points; with it, what they project to is remembered for cameras that
+        come again.
+    """
+    if known_as is None:
+        return cameras.project(points)
+    key = (known_as, points.dtype)
+    return _projected(key, cameras, lambda cameras: cameras.project(points))
 
 
 def wide(x: Tensor) -> Tensor:

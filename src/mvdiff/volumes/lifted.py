@@ -65,11 +65,14 @@ class LiftedVolume(Volume):
     features: channels of one view's features.
     dims, level_blocks: of the 3D U-Net, see `UNet3D`.
     frustum_dims, planes, radius, frustum_blocks: see `FrustumNet`.
-    photo_features: > 0 also lifts the input picture through its own camera, beside the noisy
-        views, into so many channels (pixel-aligned conditioning as in pixelNeRF, arXiv
-        2012.02190; not in the published model, which has 0).
+    photo_features: > 0 also lifts the input pictures, each through its own camera, beside the
+        noisy views, into so many channels: their mean (pixel-aligned conditioning and average
+        pooling as in pixelNeRF, arXiv 2012.02190; not in the published model, which has 0).
     offset: of pixel centres; the published weights expect 0, 0.5 is exact.
+    known_geometry: remember where the grid projects to, as in `FrustumNet`.
     """
+
+    known_geometry = True
 
     def __init__(
         self,
@@ -158,6 +161,13 @@ class LiftedVolume(Volume):
     ) -> Float[Tensor, "batch joined plane row column"]:
         """Lift the views' features to the grid's points and make one volume of them."""
 
+    @property
+    def grid_name(self) -> tuple[int, float] | None:
+        """What `lift` knows the grid's points as; None where they are to be projected anew."""
+        if not self.known_geometry or torch.is_grad_enabled():
+            return None
+        return self.side, self.bound
+
     def encode(self, inputs: VolumeInputs) -> Float[Tensor, "batch view feature height width"]:
         """Features of every noisy view."""
         views = inputs.latents.shape[1]
@@ -172,11 +182,23 @@ class LiftedVolume(Volume):
         points = grid_points(self.side, self.bound, inputs.latents)
         lifted = self.join(self.encode(inputs), inputs.cameras, points)
         if self.photo_encoder is not None:
-            pose = inputs.view.new_zeros(len(inputs.view), inputs.view.shape[-1])
-            photo = self.photo_encoder(inputs.photo, inputs.time, pose)
-            photo = lift(photo[:, None], inputs.photo_cameras, points, self.offset)
-            lifted = torch.cat([lifted, photo[:, 0]], dim=1)
+            features = self._photo_features(inputs)
+            photos = lift(
+                features, inputs.photo_cameras, points, self.offset, known_as=self.grid_name
+            )
+            lifted = torch.cat([lifted, photos.mean(dim=1)], dim=1)
         return self.net(lifted, inputs.time)[0]
+
+    def _photo_features(
+        self, inputs: VolumeInputs
+    ) -> Float[Tensor, "batch photo feature height width"]:
+        batch, count = inputs.photos.shape[:2]
+        features = self.photo_encoder(
+            rearrange(inputs.photos, "b p ... -> (b p) ..."),
+            repeat(inputs.time, "b t -> (b p) t", p=count),
+            inputs.view.new_zeros(batch * count, inputs.view.shape[-1]),
+        )
+        return rearrange(features, "(b p) ... -> b p ...", p=count)
 
     def frusta(
         self,

@@ -38,8 +38,9 @@ class MeanVarVolume(LiftedVolume):
         points: Float[Tensor, "plane row column 3"],
     ) -> Float[Tensor, "batch joined plane row column"]:
         batch, views = features.shape[:2]
-        lifted = lift(features, cameras, points, self.offset, edge="border")
-        mask = seen(cameras, points, batch, views, self.offset)[:, :, None].to(lifted.dtype)
+        lifted = lift(features, cameras, points, self.offset, "border", self.grid_name)
+        mask = seen(cameras, points, batch, views, self.offset, self.grid_name)
+        mask = mask[:, :, None].to(lifted.dtype)
         count = mask.sum(dim=1)
         weight = mask / count.clamp(min=1)[:, None]
         mean = (lifted * weight).sum(dim=1)

@@ -1,0 +1,32 @@
+"""The type of a model's weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..errors import MvdiffError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def check_precision(precision: str) -> torch.dtype:
+    """The type of a precision; MvdiffError for a name that is none."""
+    if precision not in PRECISIONS:
+        raise MvdiffError(f"precision must be {' or '.join(PRECISIONS)}, got '{precision}'")
+    return PRECISIONS[precision]
+
+
+def lower(model: nn.Module, precision: str) -> nn.Module:
+    """A denoiser with all its weights in a precision's type; in place.
+
+    On the meta device as well: weights that are loaded later take the type of the parameter. Such
+    a model is called under autocast, which takes activations to the weights' type; with float32
+    weights it would convert the weights at every call. Float32 stay the sampler's latents, cameras
+    and what is sampled by them, and what PyTorch keeps so inside (norms' sums, autocast's list).
+    Raises MvdiffError for a precision that there is none of.
+    """
+    dtype = check_precision(precision)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model

@@ -1,0 +1,80 @@
+"""Spoilt photos: what each defect does, and that objects stay where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mvdiff.data.augment import Augment
+from mvdiff.data.spoil import Spoil
+from mvdiff.errors import MvdiffError
+
+GREEN, CLEAN = (0.0, 1.0, 0.0), 95
+
+
+def square() -> torch.Tensor:
+    """A dark red square on white, 32²."""
+    photo = torch.ones(4, 32, 32)
+    photo[3] = 0
+    photo[:, 8:24, 8:24] = torch.tensor([0.4, 0.1, 0.1, 1.0]).view(4, 1, 1)
+    return photo
+
+
+def test_a_wide_cut_out_brings_the_old_background_along() -> None:
+    spoilt = Spoil(edge=1.0, background=GREEN, blur=0, quality=CLEAN)(square())
+    assert spoilt[3].sum() == 18**2
+    assert spoilt[3, 7, 12] == 1
+    red, green, blue = spoilt[:3, 7, 12]
+    assert green > 0.6
+    assert max(red, blue) < 0.4  # JPEG mixes neighbours' colours a little
+    assert spoilt[:3, 2, 2].min() > 0.98
+
+
+def test_a_narrow_cut_out_eats_the_edge_and_leaves_white() -> None:
+    spoilt = Spoil(edge=-1.0, background=GREEN, blur=0, quality=CLEAN)(square())
+    assert spoilt[3].sum() == 14**2
+    assert spoilt[:3, 8, 12].min() > 0.9
+    half = Spoil(edge=-0.5, background=GREEN, blur=0, quality=CLEAN)(square())
+    assert half[3, 8, 12] == pytest.approx(0.5)
+
+
+def test_blur_softens_edges_and_keeps_the_mass() -> None:
+    spoilt = Spoil(edge=0, background=GREEN, blur=0.8, quality=CLEAN)(square())
+    assert 0.5 < spoilt[3, 8, 16] < 0.9
+    assert spoilt[3].sum() == pytest.approx(16**2, rel=1e-4)
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    for axis in (rows, columns):
+        assert (spoilt[3] * axis).sum() / spoilt[3].sum() == pytest.approx(15.5, abs=1e-3)
+
+
+def test_jpeg_changes_more_at_low_quality_and_never_the_mask() -> None:
+    torch.manual_seed(0)
+    photo = square()
+    photo[:3, 8:24, 8:24] = torch.rand(3, 16, 16)
+    errors = []
+    for quality in (95, 40):
+        spoilt = Spoil(edge=0, background=GREEN, blur=0, quality=quality)(photo)
+        assert torch.equal(spoilt[3], photo[3])
+        errors.append(float((spoilt[:3] - photo[:3]).abs().mean()))
+    assert 0 < errors[0] < errors[1] / 1.5
+
+
+def test_draws_spoil_the_share_that_was_asked_for_within_its_limits() -> None:
+    augment = Augment(spoil=0.3, edge=0.5, blur=0.6, jpeg=50)
+    draws = [augment.draw(np.random.default_rng(i), 16).spoil for i in range(2000)]
+    some = [d for d in draws if d is not None]
+    assert len(some) / len(draws) == pytest.approx(0.3, abs=0.03)
+    assert -0.5 <= min(d.edge for d in some) < -0.4
+    assert 0.4 < max(d.edge for d in some) <= 0.5
+    assert max(d.blur for d in some) <= 0.6
+    assert min(d.quality for d in some) in (50, 51)
+    assert Augment.none().draw(np.random.default_rng(0), 16).spoil is None
+    assert not Augment(mirror=0, colour=0, shift=0, scale=0, spoil=0.1).turns_only
+
+
+def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(MvdiffError, match="jpeg is a lowest quality from 1 to 95"):
+        Augment(jpeg=0)
+    with pytest.raises(MvdiffError, match="spoil lies in"):
+        Augment(spoil=1.5)

@@ -1,0 +1,57 @@
+"""Half precision: which weights, how far off, and how they are loaded."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_syncdreamer import published_state, small_config, small_model
+from tiny_recipe import picture
+
+from mvdiff import build
+from mvdiff.checkpoints.open import open_model
+from mvdiff.denoiser.precision import check_precision, lower
+from mvdiff.errors import MvdiffError
+
+
+def test_an_unknown_precision_names_the_choices():
+    with pytest.raises(MvdiffError, match="precision must be fp32 or bf16, got 'fp8'"):
+        check_precision("fp8")
+
+
+@pytest.mark.parametrize("kind", ["ckpt", "safetensors", "rule"])
+def test_weights_are_loaded_into_their_type(tmp_path, kind):
+    full = small_model()
+    weights = "rule"
+    if kind == "ckpt":
+        weights = str(tmp_path / "published.ckpt")
+        torch.save({"state_dict": published_state(full)}, weights)
+    elif kind == "safetensors":
+        weights = str(tmp_path / "ours.safetensors")
+        save_file({k: v.contiguous() for k, v in full.state_dict().items()}, weights)
+    with pytest.warns() if kind == "rule" else contextlib.nullcontext():
+        half = open_model(lambda: lower(small_model(), "bf16"), weights, "syncdreamer")
+        exact = open_model(small_model, weights, "syncdreamer")
+    for (name, ours), theirs in zip(half.named_parameters(), exact.parameters(), strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert torch.equal(ours, theirs.to(torch.bfloat16)), name
+
+
+def test_bf16_views_are_near_those_of_float32():
+    latents = {}
+    for precision in ("fp32", "bf16"):
+        with pytest.warns(UserWarning, match="not trained"):
+            model = build.pipeline(
+                small_config("weights=rule", "foreground=alpha", f"precision={precision}")
+            )
+        model.generate(
+            picture(),
+            elevation=30,
+            seed=0,
+            callback=lambda step, steps, x, key=precision: latents.update({key: x}),
+        )
+    difference = (latents["bf16"] - latents["fp32"]).norm() / latents["fp32"].norm()
+    assert 1e-5 < difference < 0.05
+    assert latents["bf16"].dtype == torch.float32

@@ -1,0 +1,308 @@
+"""`mvdiff generate` with many pictures: batches, shares, kills, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_recipe import picture, pixels, toy_args, toy_weights
+
+from mvdiff.cli import main
+from mvdiff.commands.behind import Behind
+from mvdiff.commands.progress import Stages
+from mvdiff.commands.sharing import Share
+from mvdiff.errors import MvdiffError
+from mvdiff.pipeline import Model
+
+COLOURS = [(200, 60, 40), (20, 150, 60), (40, 70, 200), (220, 200, 30), (120, 30, 140)]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return toy_weights(tmp_path_factory.mktemp("toy") / "toy.safetensors")
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("album")
+    for name, colour in zip("abcde", COLOURS, strict=True):
+        picture(colour=colour).save(folder / f"{name}.png")
+    return folder
+
+
+def generate(album: Path, out: Path, weights: Path, *more: str) -> int:
+    quick = ["sampler.steps=2", *more]
+    return main(["generate", f"image={album}", f"out={out}", *toy_args(weights, *quick)])
+
+
+@pytest.fixture(scope="module")
+def one_by_one(album, weights, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("one-by-one")
+    assert generate(album, out, weights) == 0
+    return out
+
+
+def strips(out: Path) -> dict[str, np.ndarray]:
+    found = sorted(out.rglob("strip.png"))
+    return {str(p.parent.relative_to(out)): pixels(p).astype(int) for p in found}
+
+
+def compare(one: Path, other: Path, most: int) -> None:
+    a, b = strips(one), strips(other)
+    assert list(a) == list(b)
+    for name in a:
+        assert np.abs(a[name] - b[name]).max() <= most, name
+
+
+def test_results_do_not_depend_on_the_batch(
+    album, weights, one_by_one, tmp_path, capsys, monkeypatch
+):
+    sizes, denoise = [], Model.denoise
+
+    def noting(self, conditions, *args, **kwargs):
+        sizes.append(len(conditions))
+        return denoise(self, conditions, *args, **kwargs)
+
+    monkeypatch.setattr(Model, "denoise", noting)
+    assert generate(album, tmp_path, weights, "batch=3") == 0
+    assert sizes == [3, 2]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{album / n}.png → {tmp_path / n}/sample-0" for n in "abcde"]
+    # other batch sizes round otherwise, which may tip a byte
+    compare(one_by_one, tmp_path, most=1)
+
+
+def test_latents_in_a_batch_are_the_same_to_1e_5(weights):
+    import mvdiff
+
+    with_weights = [a for a in toy_args(weights) if not a.startswith(("elev", "reco", "device"))]
+    model = mvdiff.load(overrides=with_weights, device="cpu")
+    photos = [model.prepare(picture(colour=colour)) for colour in COLOURS[:3]]
+    known = [model.encode([p], [e]) for p, e in zip(photos, (5, 20, -8), strict=True)]
+    together = model.denoise(known, [4, 5, 6], model.views_at_once(None))
+    for i in range(3):
+        alone = model.denoise(known[i : i + 1], [4 + i], model.views_at_once(None))
+        torch.testing.assert_close(together[i], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_samples_of_several_pictures_share_batches(album, weights, tmp_path, monkeypatch):
+    sizes, denoise = [], Model.denoise
+
+    def noting(self, conditions, seeds, *args, **kwargs):
+        sizes.append(list(seeds))
+        return denoise(self, conditions, seeds, *args, **kwargs)
+
+    monkeypatch.setattr(Model, "denoise", noting)
+    some = f"['{album / 'a.png'}','{album / 'b.png'}']"
+    assert generate(some, tmp_path, weights, "batch=3", "samples=2", "seed=7") == 0
+    assert sizes == [[7, 8, 7], [8]]
+    for name in "ab":
+        records = [
+            json.loads((tmp_path / name / f"sample-{k}" / "run.json").read_text()) for k in (0, 1)
+        ]
+        assert sorted(r["seed"] for r in records) == [7, 8]
+        assert records[0]["scores"]["score"] >= records[1]["scores"]["score"]
+
+
+def test_one_picture_that_fails_on_the_way_stops_no_other(
+    album, weights, one_by_one, tmp_path, capsys, monkeypatch
+):
+    decode, calls = Model.decode, []
+
+    def fails_once(self, latent):
+        calls.append(threading.current_thread().name)
+        if len(calls) == 2:
+            raise MvdiffError("the denoiser produced NaN")
+        return decode(self, latent)
+
+    monkeypatch.setattr(Model, "decode", fails_once)
+    assert generate(album, tmp_path, weights, "batch=2") == 1
+    captured = capsys.readouterr()
+    assert captured.err == f"mvdiff: {album / 'b.png'}: the denoiser produced NaN\n"
+    assert captured.out.count(" → ") == 4
+    assert len(calls) == 5
+    assert set(calls) == {"mvdiff-writer"}
+    monkeypatch.undo()
+    # and again: only that one is made
+    assert generate(album, tmp_path, weights) == 0
+    assert capsys.readouterr().err.count("was finished before") == 4
+    compare(one_by_one, tmp_path, most=1)
+
+
+def test_a_batch_too_large_for_the_memory_is_halved(
+    album, weights, one_by_one, tmp_path, capsys, monkeypatch
+):
+    sizes, denoise = [], Model.denoise
+
+    def short_of_memory(self, conditions, *args, **kwargs):
+        sizes.append(len(conditions))
+        if len(conditions) > 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return denoise(self, conditions, *args, **kwargs)
+
+    monkeypatch.setattr(Model, "denoise", short_of_memory)
+    assert generate(album, tmp_path, weights, "batch=4") == 0
+    assert sizes == [4, 2, 1, 1, 1, 1, 1]
+    assert "note: not enough memory: going on with batch=2\n" in capsys.readouterr().err
+    compare(one_by_one, tmp_path, most=0)
+
+
+def test_what_is_no_pictures_fault_stops_the_run(album, weights, tmp_path, monkeypatch):
+    def bug(self, latent):
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(Model, "decode", bug)
+    with pytest.raises(ZeroDivisionError, match="a bug of ours"):
+        generate(album, tmp_path, weights)
+    assert not list(tmp_path.rglob("run.json"))
+    names = [thread.name for thread in threading.enumerate()]
+    assert not {"mvdiff-writer", "mvdiff-prefetch"} & set(names)
+
+
+def test_killed_and_started_again(album, weights, one_by_one, tmp_path):
+    args = [f"image={album}", f"out={tmp_path}", *toy_args(weights, "sampler.steps=2", "batch=2")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mvdiff", "generate", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.stdout.readline()  # the first picture is finished
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+    assert before
+    assert generate(album, tmp_path, weights, "batch=2") == 0
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
+    assert len(after) == 5
+    assert {p: after[p] for p in before} == before
+    compare(one_by_one, tmp_path, most=1)
+
+
+def test_shares_cover_everything_once(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    items = list(range(11))
+    taken = [items[s.index :: s.count] for s in (Share.read(f"{i}/4") for i in range(4))]
+    assert sorted(item for share in taken for item in share) == items
+    assert Share.read(None) == Share(0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    both = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        both += [Share.read(None), Share.read("1/3")]
+    assert both[::2] == [Share(0, 2, 2), Share(1, 2, 2)]
+    assert both[1::2] == [Share(2, 6, 2), Share(3, 6, 2)]
+
+
+@pytest.mark.parametrize("shard", ["4/4", "-1/4", "1", "a/b", "0/0", "1/2/3", 3])
+def test_shares_that_are_none_are_refused(shard):
+    with pytest.raises(MvdiffError, match="shard must be i/n with i from 0 to n - 1"):
+        Share.read(shard)
+
+
+def test_a_shard_makes_its_own_pictures(album, weights, tmp_path, capsys):
+    assert generate(album, tmp_path, weights, "shard=1/3") == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"b", "e"}
+    assert generate(album, tmp_path, weights, "shard=9/10") == 0  # none left for it
+    assert capsys.readouterr().out.count(" → ") == 2
+
+
+def test_two_processes_share_the_pictures_and_the_exit_code(album, weights, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    broken = album.parent / "album-with-a-broken-one"
+    broken.mkdir(exist_ok=True)
+    for path in sorted(album.iterdir())[:3]:
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / "b.png").write_text("no picture")
+    args = [f"image={broken}", f"out={tmp_path}", *toy_args(weights, "sampler.steps=2")]
+    launched = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mvdiff", "generate", *args],
+            env=os.environ | launched | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        said = [process.communicate(timeout=600) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    # the second one had only the broken picture, and yet the first one finished
+    assert [process.returncode for process in processes] == [1, 1], said
+    assert [out.count(" → ") for out, _ in said] == [2, 0]
+    assert "cannot read" in said[1][1]
+    assert {p.parts[-3] for p in tmp_path.rglob("run.json")} == {"a", "c"}
+
+
+@pytest.mark.parametrize("batch", ["0", "-2", "1.5", "true"])
+def test_batch_must_be_whole_and_positive(album, weights, tmp_path, capsys, batch):
+    assert generate(album, tmp_path, weights, f"batch={batch}") == 2
+    assert "batch must be a whole number from 1" in capsys.readouterr().err
+
+
+def test_a_writer_keeps_order_waits_and_ends_with_its_stop():
+    order, stages = [], Stages("test")
+    with Behind(stages, depth=1) as writer:
+        for i in range(4):
+            writer.put(lambda _, i=i: (time.sleep(0.01), order.append(i)))
+    assert order == [0, 1, 2, 3]
+
+    begun = threading.Event()
+
+    def endless(lines: Stages) -> None:
+        while True:
+            begun.set()
+            lines.start("a long mesh", 1.0)
+            time.sleep(0.01)
+
+    writer = Behind(stages, depth=1)
+
+    def interrupted() -> None:
+        with writer:
+            writer.put(endless)
+            begun.wait(5)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not writer.thread.is_alive()
+
+
+def test_lines_for_the_pictures_and_for_the_writer():
+    asked = []
+    stages = Stages("loading")
+    writer = stages.beside(lambda: asked.append(1))
+    stages.count(2, 5)
+    stages.count(3, 5)
+
+    def shown() -> list[tuple[str, float]]:
+        return [(t.description, t.completed) for t in stages.progress.tasks if t.visible]
+
+    assert shown() == [("loading", 0), ("3 of 5 pictures", 3)]
+    writer.start("mesh", 1.0)
+    writer.within("mesh")("texture", 0.5)
+    stages.advance(1, 4)
+    assert ("mesh: texture", 0.5) in shown()
+    assert ("loading", 1) in shown()
+    assert len(asked) == 2
+    writer.hide()
+    assert len(shown()) == 2

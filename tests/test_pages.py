@@ -1,0 +1,67 @@
+"""Memory is given back to the system, and nothing in it is lost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mvdiff.pages import cast, give_back
+
+MB = 2**20
+
+
+def resident() -> float:
+    """MB that the process holds in memory."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """64 MB of a file, mapped, and the same numbers in memory."""
+    numbers = torch.arange(16 * MB, dtype=torch.float32)
+    torch.save({"x": numbers}, tmp_path / "x.ckpt")
+    return torch.load(tmp_path / "x.ckpt", mmap=True, weights_only=True)["x"], numbers
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages of Linux")
+
+
+@linux
+def test_a_files_pages_leave_memory_and_come_back(mapped):
+    tensor, numbers = mapped
+    tensor.sum()
+    before = resident()
+    give_back(tensor)
+    assert before - resident() > 50
+    assert torch.equal(tensor, numbers)
+
+
+@linux
+def test_numbers_in_memory_of_their_own_and_changed_ones_stay(mapped):
+    tensor, numbers = mapped
+    tensor[::1000] += 1
+    changed = numbers.clone()
+    changed[::1000] += 1
+    part = nn.Linear(300, 300)
+    weight = part.weight.detach().clone()
+    small = torch.ones(3)
+    give_back(part, tensor, numbers, small, torch.ones(64, 64).T)
+    assert torch.equal(part.weight, weight)
+    assert torch.equal(tensor, changed)
+    assert torch.equal(numbers, torch.arange(16 * MB, dtype=torch.float32))
+    assert torch.equal(small, torch.ones(3))
+
+
+@linux
+def test_a_cast_keeps_no_page_of_the_file(mapped):
+    tensor, numbers = mapped
+    before = resident()
+    half = cast(tensor, torch.bfloat16)
+    assert resident() - before < 45  # the result's 32 MB and not the file's 64
+    assert torch.equal(half, numbers.to(torch.bfloat16))
+    assert cast(half, torch.bfloat16) is half
