@@ -47,7 +47,7 @@ format: $(STAMP)
 # goes on where it stopped. The comma of MIX would end an argument of $(if).
 MIX := 'mix={mesh: 0.65, shape: 0.35}'
 weights: $(STAMP)
-	$(BIN)/mvdiff render shapes=3000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
+	$(BIN)/mvdiff render shapes=5000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
 	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) $(if $(wildcard $(MESHES)),$(MIX),)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
 	$(BIN)/python -m mvdiff.training.elevation data=$(DATA) out=$(RUN)-elevation steps=2500 weights=src/mvdiff/assets/elevation.safetensors
