@@ -24,7 +24,8 @@ from rich.table import Table
 from mvdiff import build, build_training
 from mvdiff.commands.writing import versions
 from mvdiff.config import compose
-from mvdiff.data.dataset import Batches, MultiViewSet
+from mvdiff.data.batches import Batches
+from mvdiff.data.dataset import MultiViewSet
 from mvdiff.files import atomic
 from mvdiff.gallery import contact_sheet
 from mvdiff.metrics import hull_iou, psnr

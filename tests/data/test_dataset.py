@@ -15,7 +15,8 @@ from PIL import Image
 
 from mvdiff.cameras.rigs import look_at, ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.dataset import Batch, Batches, MultiViewSet, ObjectSet, pack
+from mvdiff.data.batches import Batches
+from mvdiff.data.dataset import Batch, MultiViewSet, ObjectSet, pack
 from mvdiff.data.order import BLOCK, Order
 from mvdiff.data.thinned import Thinned
 from mvdiff.errors import MvdiffError

@@ -14,7 +14,7 @@ from torch import Tensor
 from mvdiff.cameras import ring
 from mvdiff.data import encoded as module
 from mvdiff.data.augment import Augment
-from mvdiff.data.dataset import Batches
+from mvdiff.data.batches import Batches
 from mvdiff.data.encoded import EncodedSet, Encoders
 from mvdiff.data.published import PublishedSet
 from mvdiff.errors import MvdiffError

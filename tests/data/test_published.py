@@ -14,7 +14,7 @@ from published_data import VIEWS, input_elevations, write_meta, write_published
 
 from mvdiff.cameras import ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.dataset import Batches
+from mvdiff.data.batches import Batches
 from mvdiff.data.published import PublishedSet, is_published, read_uids
 from mvdiff.errors import MvdiffError
 

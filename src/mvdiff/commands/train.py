@@ -40,7 +40,7 @@ def run(config: Any) -> int:
 def parts(config: Any) -> Parts:
     """Data, objective and the model with its starting weights."""
     from ..checkpoints.start import digest, start_model
-    from ..data.dataset import Batches
+    from ..data.batches import Batches
     from ..training.devices import place
     from ..training.groups import frozen
 

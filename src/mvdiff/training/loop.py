@@ -30,7 +30,7 @@ Validate = Callable[[nn.Module, int], tuple[Mapping[str, float], Mapping[str, Im
 
 @runtime_checkable
 class Source(Protocol):
-    """Where batches come from; `mvdiff.data.dataset.Batches` is one."""
+    """Where batches come from; `mvdiff.data.batches.Batches` is one."""
 
     def batch_at(
         self, step: int, *, batch_size: int, seed: int, shard: int, shards: int, device: Any
