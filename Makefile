@@ -46,9 +46,14 @@ format: $(STAMP)
 # The recipe of the embedded weights (the model card says how that run differed). Interrupted, it
 # goes on where it stopped. The comma of MIX would end an argument of $(if).
 MIX := 'mix={mesh: 0.65, shape: 0.35}'
+# On top of the finished rendering, the UNet and what it alone looks at.
+UNET := 'train.groups=[{match: [unet., embedder., project., radiance_stem., volume.frustum_net.]}]' \
+	train.steps=1000 train.lr=4e-3 train.ema=0.995 train.warmup=50
 weights: $(STAMP)
 	$(BIN)/mvdiff render shapes=5000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
-	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) $(if $(wildcard $(MESHES)),$(MIX),)
+	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN)-rendering unet=none attention=none $(if $(wildcard $(MESHES)),$(MIX),)
+	$(BIN)/mvdiff export run=$(RUN)-rendering out=$(RUN)-rendering/weights.safetensors
+	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) weights=$(RUN)-rendering/weights.safetensors $(UNET) $(if $(wildcard $(MESHES)),$(MIX),)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
 	$(BIN)/python -m mvdiff.training.elevation data=$(DATA) out=$(RUN)-elevation steps=2500 weights=src/mvdiff/assets/elevation.safetensors
 

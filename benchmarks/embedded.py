@@ -35,32 +35,26 @@ from mvdiff.training.optim import make_optimizer, seed_of
 
 RESULTS = Path(__file__).parent / "results"
 #: What all start from: one photo an object, unspoilt.
-COMMON = [
-    "train.photos=[1]",
-    "train.augment.spoil=0",
-    "mix={mesh: 0.65, shape: 0.35}",
-    "train.optimizer=muon",
-    "train.lr=3e-3",
-    "sizes.unet_slots=[middle,'0','2']",
-]
+COMMON = ["train.photos=[1]", "train.augment.spoil=0", "mix={mesh: 0.65, shape: 0.35}"]
 VARIANTS: dict[str, list[str]] = {
     "tiny": [],
-    "no attention and no volume": ["attention=none", "volume=none"],
+    "rendering alone": ["unet=none", "attention=none"],
+    "nothing rendered": ["radiance=none"],
+    "no attention, volume, rendering": ["attention=none", "volume=none", "radiance=none"],
+    "no attention": ["attention=none"],
+    "volume=concat": ["volume=concat"],
     "photo not lifted": ["sizes.photo_features=0"],
     "predicts velocity": ["noise.prediction_type=v_prediction"],
     "times T·u": ["train.time_power=1"],
-    "volume=meanvar": ["volume=meanvar"],
-    "AdamW, 1e-3": ["train.optimizer=adamw", "train.lr=1e-3"],
-    "attention in all slots": ["sizes.unet_slots=[middle,'0','1','2','3']"],
-    "patches of 8": ["latents.patch=8"],
     "times T·u^(1/4)": ["train.time_power=4"],
-    "nothing dropped": ["train.drop.everything=0"],
+    "AdamW, 1e-3": ["train.optimizer=adamw", "train.lr=1e-3"],
+    "Muon, 2e-3": ["train.lr=2e-3"],
+    "attention in all slots": ["sizes.unet_slots=[middle,'0','1','2','3']"],
     "attention in the middle": ["sizes.unet_slots=[middle]"],
+    "patches of 4": ["sizes.patch=4", "sizes.lifted_finer=1"],
+    "nothing dropped": ["train.drop.everything=0"],
     "2 target views a step": ["train.views=2"],
-    "Muon, 1e-3": ["train.lr=1e-3"],
-    "width 48": ["sizes.unet_width=48"],
     "predicts noise": ["noise.prediction_type=epsilon"],
-    "patches of 2": ["latents.patch=2"],
 }
 
 

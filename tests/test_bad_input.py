@@ -234,7 +234,7 @@ def test_elevations_that_make_no_sense(refused, photo, elevation):
         ("attention.kernel_=sdpa", "unknown setting 'attention.kernel_'"),
         ("volume=none", "attention=none"),
         ("~seed", "the settings do not fit mvdiff generate: Key 'seed'"),
-        ("sizes.volume_side=13", "volume 'concat' halves its grid 1 times: side must be a mult"),
+        ("sizes.volume_side=13", "volume 'meanvar' halves its grid 1 times: side must be a mult"),
         ("sizes.planes=5", "planes a multiple of 2, got side 12 and planes 5"),
         ("size=28", "size must be a multiple of 8 for these latents and parts, got 28"),
     ],

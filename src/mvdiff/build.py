@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .construct import construct, plain, registered
 from .errors import MvdiffError
-from .registry import Registry
 
 if TYPE_CHECKING:
     from .cameras.camera import Cameras
@@ -29,46 +28,6 @@ SCHEDULERS = {
 
 #: slot → its parameters' prefix, and the variant that published checkpoints have weights for
 PUBLISHED = {"attention": ("unet.slots.", "depthwise"), "volume": ("volume.", "concat")}
-
-
-def construct(registry: Registry, config: Mapping[str, Any], **parts: Any) -> Any:
-    """The variant `config.name` with the config's other entries and `parts` as arguments.
-
-    Raises MvdiffError on an unknown name, and on settings the variant does not have.
-    """
-    variant = _registered(registry, config["name"])
-    settings = {key: plain(value) for key, value in config.items() if key != "name"}
-    parameters = inspect.signature(variant).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        unknown = [key for key in settings if key not in parameters]
-        if unknown:
-            choices = [key for key in parameters if key not in parts]
-            raise MvdiffError(
-                f"{registry.slot} '{config['name']}' has no setting {', '.join(unknown)}; choose "
-                f"from {', '.join(choices) or 'none (it has no settings)'}"
-            )
-    try:
-        return variant(**parts, **settings)
-    except MvdiffError:
-        raise
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise MvdiffError(
-            f"{registry.slot} '{config['name']}' cannot be built with these settings: {error}"
-        ) from error
-
-
-def _registered(registry: Registry, name: str) -> Any:
-    try:
-        return registry[name]
-    except KeyError as error:
-        raise MvdiffError(error.args[0]) from error
-
-
-def plain(value: Any) -> Any:
-    """Config nodes as plain Python containers."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def rig(config: Any) -> Cameras:
@@ -96,7 +55,7 @@ def scheduler(config: Any) -> Any:
         raise MvdiffError(f"unknown noise.prediction_type '{kind}'; choose from {', '.join(kinds)}")
     if "clip_sample" in inspect.signature(variant.__init__).parameters:
         # where latents are bounded, the predicted clean picture is kept in range
-        bound = _registered(LATENTS, config.latents.name).clip
+        bound = registered(LATENTS, config.latents.name).clip
         settings |= {"clip_sample": bound is not None, "clip_sample_range": bound or 1.0}
     try:
         return variant.from_config(settings)
@@ -136,9 +95,7 @@ def training_scheduler(config: Any) -> Any:
 
 def model(config: Any) -> MultiViewDenoiser:
     """The denoiser with all its parts, freshly initialised."""
-    from .attention import ATTENTION, SlotSpec
     from .denoiser.joint import MultiViewDenoiser
-    from .denoiser.unet import SlotUNet
     from .inputs.embed import EMBEDDERS
     from .inputs.latents import LATENTS
     from .volumes import VOLUMES
@@ -153,32 +110,54 @@ def model(config: Any) -> MultiViewDenoiser:
         views=len(cameras),
         time_dim=sizes.time_dim,
     )
-    levels = [2 ** (len(config.unet.mults) - 1), *volume.frustum_channels]
+    levels = [2 ** (len(config.unet.get("mults", [1])) - 1), *volume.frustum_channels]
     coarsest = latents.factor * max(levels)
     if config.size % coarsest:
         raise MvdiffError(
             f"size must be a multiple of {coarsest} for these latents and parts, got {config.size}"
         )
 
-    def slot(name: str, channels: int, factor: int) -> Any:
-        spec = SlotSpec(channels, factor, volume.frustum_channels, sizes.time_dim)
-        return construct(ATTENTION, config.attention, slot=spec)
-
-    unet = SlotUNet(
-        inputs=2 * latents.channels,  # noisy view beside the input picture
-        outputs=latents.channels,
-        context_dim=sizes.context_dim,
-        make_slot=slot,
-        **plain(config.unet),
-    )
     return MultiViewDenoiser(
         rig=cameras,
         latents=latents,
         embedder=construct(EMBEDDERS, config.embedder),
         volume=volume,
-        unet=unet,
+        unet=unet(config, latents, volume),
         context_dim=sizes.context_dim,
         time_dim=sizes.time_dim,
+        radiance=radiance(config, latents, volume),
+        residual=config.noise.get("prediction_type") == "sample",
+    )
+
+
+def radiance(config: Any, latents: Any, volume: Any) -> Any:
+    """The radiance field, or None for `radiance=none` and where no volume is there to render."""
+    if config.radiance.name == "none" or not volume.channels:
+        return None
+    from .radiance import RADIANCE
+
+    return construct(RADIANCE, config.radiance, latents=latents, channels=volume.channels)
+
+
+def unet(config: Any, latents: Any, volume: Any) -> Any:
+    """The UNet with its slots, or None for `unet=none`."""
+    if config.unet.get("name") == "none":
+        return None
+    from .attention import ATTENTION, SlotSpec
+    from .denoiser.unet import SlotUNet
+
+    sizes = config.sizes
+
+    def slot(name: str, channels: int, factor: int) -> Any:
+        spec = SlotSpec(channels, factor, volume.frustum_channels, sizes.time_dim)
+        return construct(ATTENTION, config.attention, slot=spec)
+
+    return SlotUNet(
+        inputs=2 * latents.channels,  # noisy view beside the input picture
+        outputs=latents.channels,
+        context_dim=sizes.context_dim,
+        make_slot=slot,
+        **plain(config.unet),
     )
 
 
@@ -195,6 +174,7 @@ def objective(config: Any) -> Objective:
         time_power=train.time_power,
         drop=plain(train.drop),
         posterior=train.posterior,
+        rendering=train.rendering,
         volume_views=_volume_views(config, train.views, count),
     )
 
@@ -206,7 +186,7 @@ def _volume_views(config: Any, least: int, most: int) -> tuple[int, int] | None:
     given = plain(config.train.get("volume_views"))
     if given is None:
         return None
-    if not _registered(VOLUMES, config.volume.name).any_views:
+    if not registered(VOLUMES, config.volume.name).any_views:
         raise MvdiffError(
             f"volume '{config.volume.name}' is bound to all {most} views of the rig: use "
             "train.volume_views=null, or volume=meanvar"
@@ -284,6 +264,13 @@ def pipeline(config: Any) -> Model:
             f"volume '{config.volume.name}' learned an even ring of cameras, and rig "
             f"'{config.rig.name}' is none: expect poor views, or use weights trained with "
             "volume=meanvar",
+            stacklevel=2,
+        )
+    if config.guidance.scale != 1 and not any(config.train.drop.values()):
+        warnings.warn(
+            f"recipe '{config.recipe_name}' never learned to answer without its condition "
+            f"(train.drop is 0), and guidance.scale={config.guidance.scale} compares with such "
+            "answers: expect worse pictures than with guidance=none",
             stacklevel=2,
         )
     return Model(

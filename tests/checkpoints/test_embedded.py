@@ -160,3 +160,24 @@ def test_the_embedded_model_fits_its_recipe_and_the_package():
     report = load_into(model, path)
     assert report.untrained == report.unused == ()
     assert all(torch.isfinite(t).all() for t in model.state_dict().values())
+
+
+def test_a_whole_unet_may_be_missing_or_unused_but_half_of_one_may_not(weights, tmp_path):
+    alone = ["unet=none", "attention=none"]
+    with pytest.warns(UserWarning, match="unused"):
+        report = load_into(fresh(*alone), weights)
+    assert {n.split(".")[0] for n in report.unused} == {"unet", "radiance_stem"}
+    without = toy_weights(tmp_path / "alone.safetensors", *alone)
+    with pytest.warns(UserWarning, match="stay untrained"):
+        report = load_into(fresh(), without)
+    assert {n.split(".")[0] for n in report.untrained} == {"unet", "radiance_stem"}
+    half = {k: v for k, v in toy_model().state_dict().items() if not k.startswith("unet.up")}
+    with pytest.raises(MvdiffError, match=r"'unet\.up.*' is missing"):
+        load_into(fresh(), save_weights(half, tmp_path / "half.safetensors"))
+
+
+def test_without_its_unet_a_model_needs_a_rendering():
+    with pytest.raises(MvdiffError, match=r"rendering is the prediction.*radiance=voxels"):
+        fresh("unet=none", "attention=none", "radiance=none")
+    with pytest.raises(MvdiffError, match="prediction_type=sample"):
+        fresh("unet=none", "attention=none", "noise.prediction_type=epsilon")

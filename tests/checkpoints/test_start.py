@@ -75,7 +75,12 @@ def test_weights_of_the_recipe_are_gone_on_from(trained: dict, tmp_path: Path) -
 def test_a_swapped_part_starts_untrained(tmp_path: Path) -> None:
     path = toy_weights(tmp_path / "toy.safetensors", "attention=none", "volume=none")
     begun = start_model(lambda: build.model(toy_config()), str(path), "tiny")
-    assert {n.split(".")[0] for n in begun.untrained} == {"unet", "volume"}
+    assert {n.split(".")[0] for n in begun.untrained} == {
+        "unet",
+        "volume",
+        "radiance",
+        "radiance_stem",
+    }
     back = start_model(
         lambda: build.model(toy_config("attention=none", "volume=none")),
         str(toy_weights(tmp_path / "whole.safetensors")),

@@ -162,7 +162,7 @@ def test_half_precision_is_near_and_leaves_geometry_alone(variant):
         ("sizes.planes=5", "planes a multiple of 2"),
         ("sizes.volume_dims=[]", "at least one level"),
         ("sizes.bound=0", "bound and radius > 0"),
-        ("sizes.view_features=3", "cannot be built with these settings"),
+        ("sizes.view_width=3", "cannot be built with these settings"),
     ],
 )
 def test_settings_that_cannot_be_are_one_sentence(variant, setting, words):

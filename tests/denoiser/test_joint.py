@@ -96,9 +96,10 @@ def test_the_photo_its_elevation_and_the_time_are_heard(model):
 
 
 def test_views_hear_of_each_other_through_space_alone():
-    """With depth-wise attention every noisy view reaches every prediction; with none only its."""
-    for attention, shared in (("depthwise", True), ("none", False)):
-        model = toy_model(f"attention={attention}")
+    """Every noisy view reaches every prediction through attention or a rendering, else only its."""
+    ways = [("depthwise", "none", True), ("none", "voxels", True), ("none", "none", False)]
+    for attention, radiance, shared in ways:
+        model = toy_model(f"attention={attention}", f"radiance={radiance}")
         x = noisy()
         other = x.clone()
         other[:, 2] += 1
@@ -119,14 +120,15 @@ def test_the_rig_is_not_in_the_weights(model):
 
 def test_a_fresh_model_predicts_zero_whatever_the_parts_say():
     # zero-initialised output: training starts from the mean
-    fresh = build.model(toy_config()).eval()
+    fresh = build.model(toy_config("radiance=none")).eval()
     out = fresh(noisy(), TIMES, condition(fresh))
     assert not out.any()
 
 
 def test_gradients_reach_every_part_in_training():
     model = randomise(build.model(toy_config())).train()
-    model(noisy(), TIMES, condition(model), wanted=[1, 3]).square().mean().backward()
+    out = model(noisy(), TIMES, condition(model), wanted=[1, 3], with_rendering=True)
+    sum(part.square().mean() for part in out).backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None]
     assert missing == []
     silent = sum(p.numel() for p in model.parameters() if not p.grad.any())

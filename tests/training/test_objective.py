@@ -54,9 +54,18 @@ class Spy(nn.Module):
         super().__init__()
         self.module, self.calls = net, []
 
-    def forward(self, noisy: torch.Tensor, timestep: Any, condition: Any, *, wanted: Any) -> Any:
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        timestep: Any,
+        condition: Any,
+        *,
+        wanted: Any,
+        with_rendering: bool = False,
+    ) -> Any:
         self.calls.append((noisy, timestep, condition, wanted))
-        return torch.zeros(len(noisy), wanted.shape[-1], *noisy.shape[2:])
+        zeros = torch.zeros(len(noisy), wanted.shape[-1], *noisy.shape[2:])
+        return (zeros, zeros) if with_rendering else zeros
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +202,37 @@ def test_volumes_that_lift_no_photo_are_trained_with_one() -> None:
     with pytest.raises(MvdiffError, match="lifts none"):
         build_training.photos(toy_config(*words, command="train"))
     assert build_training.photos(training_config()) == [1]
+
+
+def rendering_model(*overrides: str) -> tuple[Any, Any]:
+    config = toy_config("radiance=voxels", "train.augment.spoil=0", *overrides, command="train")
+    torch.manual_seed(0)
+    return build.model(config), build.objective(config)
+
+
+def small_batch() -> Batch:
+    whole = batch(2)
+    return replace(whole, views=whole.views[:, :4, :, :32, :32], photo=whole.photo[..., :32, :32])
+
+
+def test_the_rendering_learns_from_its_own_loss_alone():
+    model, objective = rendering_model("train.rendering=0")
+    objective(model, small_batch(), step())["loss"].backward()
+    grads = [p.grad for p in model.radiance.parameters()]
+    assert all(g is None or not g.any() for g in grads)
+    assert model.unet.out[-1].weight.grad.any()
+
+    model, objective = rendering_model("train.rendering=1")
+    found = objective(model, small_batch(), step())
+    found["loss"].backward()
+    # the first layers wait for the last one, which starts from zero
+    assert all(p.grad.any() for p in model.radiance.head.parameters())
+    assert model.radiance.background.grad.any()
+    # a new UNet adds nothing: both errors are the rendering's
+    torch.testing.assert_close(found["loss"].detach(), 2 * found["rendered"])
+
+
+def test_without_radiance_there_is_one_loss():
+    config = toy_config("radiance=none", command="train")
+    torch.manual_seed(0)
+    assert set(build.objective(config)(build.model(config), small_batch(), step())) == {"loss"}

@@ -57,7 +57,8 @@ class Spy(nn.Module):
 
     def forward(self, noisy: Any, timestep: Any, condition: Any, **chosen: Any) -> Any:
         self.calls.append({"noisy": noisy, "timestep": timestep, **chosen})
-        return torch.zeros(len(noisy), chosen["wanted"].shape[-1], *noisy.shape[2:])
+        zeros = torch.zeros(len(noisy), chosen["wanted"].shape[-1], *noisy.shape[2:])
+        return (zeros, zeros) if chosen.get("with_rendering") else zeros
 
     def asked(self, setting: str, batch: Batch, seed: int = 5) -> dict[str, Any]:
         objective = build.objective(config(f"train.volume_views={setting}"))

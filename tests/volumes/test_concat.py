@@ -18,7 +18,7 @@ from mvdiff.volumes import VOLUMES, VolumeInputs
 
 
 def make(*overrides: str):
-    config = toy_config(*overrides).volume
+    config = toy_config("volume=concat", *overrides).volume
     parts = {"latent_channels": 6, "views": 3, "time_dim": 16}
     return randomise(build.construct(VOLUMES, config, **parts)).eval().requires_grad_(False)
 
@@ -42,14 +42,14 @@ def test_another_number_of_views_is_refused_in_one_sentence():
 
 def test_weights_for_another_number_of_views_say_so_and_name_the_way_out(tmp_path):
     words = r"are for 4 views.*rig has 8: use a rig of 4 cameras.*volume=meanvar"
-    file = toy_weights(tmp_path / "w.safetensors")
+    file = toy_weights(tmp_path / "w.safetensors", "volume=concat")
     with pytest.raises(MvdiffError, match=words) as caught:
-        load_into(toy_model("rig.count=8"), file)
+        load_into(toy_model("volume=concat", "rig.count=8"), file)
     assert "\n" not in str(caught.value)
     with pytest.raises(MvdiffError, match=r"with another volume than 'meanvar'"):
         load_into(toy_model("volume=meanvar"), file)
     with pytest.raises(MvdiffError, match="belong to another model"):  # not the views alone
-        load_into(toy_model("rig.count=8", "sizes.volume_dims=[16,24]"), file)
+        load_into(toy_model("volume=concat", "rig.count=8", "sizes.volume_dims=[16,24]"), file)
     eight = ["rig.count=8", "rig.elevation=20.0"]
     with pytest.raises(MvdiffError, match=words.replace("4", "16")):
         load_published(build.model(small_config(*eight)), published_state(small_model()))
@@ -80,6 +80,7 @@ def test_without_photo_features_the_photo_is_not_seen():
 def test_the_published_sizes_give_the_published_shapes():
     # 16 views of 16 features; 64 channels at the finest level (spec, section 4)
     config = toy_config(
+        "volume=concat",
         "sizes.volume_side=32",
         "sizes.volume_dims=[64,128,256,512]",
         "sizes.view_features=16",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,7 +14,19 @@ from torch import Tensor, nn
 from ..errors import MvdiffError
 
 #: Parameters of slots a user may swap: a swapped part starts untrained, the rest must fit.
-SWAPPABLE = ("unet.slots.", "volume.")
+SWAPPABLE = ("unet.slots.", "volume.", "radiance.", "radiance_stem.")
+
+
+def swappable(own: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
+    """Prefixes of names that a model and its weights may differ in.
+
+    The whole UNet is among them where only one side has one: half a UNet is no part.
+    """
+
+    def has_unet(names: Iterable[str]) -> bool:
+        return any(name.startswith("unet.") for name in names)
+
+    return SWAPPABLE if has_unet(own) == has_unet(given) else (*SWAPPABLE, "unet.")
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,8 @@ def load_into(model: nn.Module, path: str | Path) -> Report:
     clash = [n for n in own if n in weights and own[n].shape != weights[n].shape]
     untrained = [name for name in own if name not in weights]
     unused = [name for name in weights if name not in own]
-    strict = [name for name in (*untrained, *unused) if not name.startswith(SWAPPABLE)]
+    swapped = swappable(own, weights)
+    strict = [name for name in (*untrained, *unused) if not name.startswith(swapped)]
     if clash or strict:
         if told := other_volume(model, {name: tuple(weights[name].shape) for name in clash}):
             raise MvdiffError(f"the weights '{path}' {told}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import MvdiffError
 from .convert import NOT_IN_ZERO123, convert, names_polar
-from .embedded import SWAPPABLE, embedded_weights
+from .embedded import embedded_weights, swappable
 from .open import empty
 from .read import read_weights
 from .rule import fill_by_rule
@@ -96,14 +96,15 @@ def _check(
     kind: str,
     path: Path,
 ) -> None:
-    absent = NOT_IN_ZERO123 if kind == "zero123" else SWAPPABLE
+    swapped = swappable(own, tensors)
+    absent = NOT_IN_ZERO123 if kind == "zero123" else swapped
     faults = [
         f"'{name}' has shape {tuple(tensors[name].shape)}, this model needs {tuple(wanted.shape)}"
         for name, wanted in own.items()
         if name in tensors and tensors[name].shape != wanted.shape
     ]
     faults += [f"'{name}' is missing" for name in untrained if not name.startswith(absent)]
-    faults += [f"'{name}' is unknown" for name in unused if not name.startswith(SWAPPABLE)]
+    faults += [f"'{name}' is unknown" for name in unused if not name.startswith(swapped)]
     faults += [
         f"'{name}' holds {tensor.dtype} numbers, expected floating point"
         for name, tensor in tensors.items()

@@ -15,12 +15,14 @@ def slots(plugins: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     from ..inputs.embed import EMBEDDERS
     from ..inputs.foreground import FOREGROUND
     from ..inputs.latents import LATENTS
+    from ..radiance import RADIANCE
     from ..recon import RECONSTRUCTORS
     from ..volumes import VOLUMES
 
-    registries = (ATTENTION, VOLUMES, LATENTS, EMBEDDERS, FOREGROUND, RECONSTRUCTORS)
+    registries = (ATTENTION, VOLUMES, RADIANCE, LATENTS, EMBEDDERS, FOREGROUND, RECONSTRUCTORS)
     found = {r.slot: {name: _first_line(r[name]) for name in r} for r in registries}
     found["reconstructor"]["none"] = "No mesh."
+    found["radiance"]["none"] = "Nothing is rendered: the UNet draws every view by itself."
     known = groups(plugins)
     found["sampler"] = {
         name: f"{yaml_comment('sampler', name)}: diffusers' {SCHEDULERS[name]}."

@@ -18,6 +18,7 @@ from ..errors import MvdiffError
 from ..inputs.embed import Embedder
 from ..inputs.latents import Latents
 from ..pages import give_back
+from ..radiance.base import RadianceField
 from ..volumes.base import Volume, VolumeInputs
 from .guidance import Condition, guide
 from .unet import SlotUNet
@@ -34,6 +35,10 @@ class MultiViewDenoiser(nn.Module):
         azimuth alone, as published; other distances are known from geometry only. Kept out of
         the weights, so that no checkpoint can replace the user's cameras.
     latents, embedder, volume, unet: the parts.
+    radiance: renders the volume into every view, for the UNet to see; None: nothing is rendered.
+        With `unet=None` the rendering is the prediction.
+    residual: whether the UNet's result is added to the rendering, where clean latents are
+        predicted.
     context_dim: of the UNet's cross-attention token.
     time_dim: of the volume's time embedding.
     """
@@ -45,19 +50,35 @@ class MultiViewDenoiser(nn.Module):
         latents: Latents,
         embedder: Embedder,
         volume: Volume,
-        unet: SlotUNet,
+        unet: SlotUNet | None,
         context_dim: int,
         time_dim: int,
+        radiance: RadianceField | None = None,
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.rig = rig
         self.latents, self.embedder, self.volume, self.unet = latents, embedder, volume, unet
+        self.radiance, self.residual = radiance, residual
+        self.radiance_stem = None
+        if radiance is not None and unet is not None:
+            # a stem of its own, so that weights without a rendering fit, and start without it
+            self.radiance_stem = nn.Conv2d(latents.channels, unet.width, 3, padding=1)
+            nn.init.zeros_(self.radiance_stem.weight)
+            nn.init.zeros_(self.radiance_stem.bias)
         self.project = nn.Linear(embedder.dim + POSE_DIM, context_dim)
         self.time_dim = time_dim
         self.time = nn.Sequential(
             nn.Linear(time_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
         )
-        self.all_views = any("all_views" in slot.needs for slot in unet.slots.values())
+        if unet is None and (radiance is None or not residual):
+            raise MvdiffError(
+                "without a UNet the rendering is the prediction: choose radiance=voxels with a "
+                "volume and noise.prediction_type=sample, or unet=slots"
+            )
+        slots = {} if unet is None else unet.slots
+        needs = {need for slot in slots.values() for need in slot.needs}
+        self.all_views, self.needs_frusta = "all_views" in needs, "frusta" in needs
 
     @property
     def device(self) -> torch.device:
@@ -130,7 +151,14 @@ class MultiViewDenoiser(nn.Module):
         volume_views: Int[Tensor, "source"] | Int[Tensor, "batch source"] | None = None,
         batch_views: int | None = None,
         guidance: float = 1.0,
-    ) -> Float[Tensor, "batch wanted channel height width"]:
+        with_rendering: bool = False,
+    ) -> (
+        Float[Tensor, "batch wanted channel height width"]
+        | tuple[
+            Float[Tensor, "batch wanted channel height width"],
+            Float[Tensor, "batch wanted channel height width"] | None,
+        ]
+    ):
         """Prediction (noise, clean latent or velocity, as trained) for the wanted views.
 
         noisy: latents of ALL views at one noise level per object.
@@ -141,6 +169,8 @@ class MultiViewDenoiser(nn.Module):
         batch_views: views the UNet takes at a time, to save memory; the result is the same.
             Ignored by attention that needs all views at once.
         guidance: 1 is the conditional answer alone.
+        with_rendering: also return the rendering, for its own loss; None where there is none, or
+            where it is the prediction.
         """
         cameras = self.rig.to(noisy.device).resize(self.latent_size)
         time = self.embed_time(timestep)
@@ -149,18 +179,27 @@ class MultiViewDenoiser(nn.Module):
         if index.ndim == 2 and self.all_views:
             raise MvdiffError("attention that needs all views needs the same views of each object")
         chunk = index.shape[-1] if self.all_views or not batch_views else batch_views
-        parts = []
+        grid = None if self.radiance is None else self.radiance.decode(volume)
+        parts, renderings = [], []
         for some in index.split(chunk, dim=-1):
             these, x = cameras[some.flatten()], _pick(noisy, some)
-            frusta = self.volume.frusta(volume, these, time, _pick(condition.view, some))
+            frusta = {}
+            if self.needs_frusta:
+                frusta = self.volume.frusta(volume, these, time, _pick(condition.view, some))
             scene = Scene(these, frusta, time, some)
-            out = self._denoise(x, timestep, condition, scene)
+            rendering = None if grid is None else self.radiance.render(grid, cameras, some)
+            out = self._denoise(x, timestep, condition, scene, rendering)
             if guidance != 1.0:
                 nothing = replace(scene, empty=True)
-                free = self._denoise(x, timestep, condition.unconditional(), nothing)
+                free = self._denoise(x, timestep, condition.unconditional(), nothing, rendering)
                 out = guide(out, free, guidance)
             parts.append(out)
-        return torch.cat(parts, dim=1)
+            renderings.append(rendering)
+        out = torch.cat(parts, dim=1)
+        if not with_rendering:
+            return out
+        alone = grid is None or self.unet is None
+        return out, None if alone else torch.cat(renderings, dim=1)
 
     def embed_time(self, timestep: Float[Tensor, "batch"]) -> Float[Tensor, "batch time"]:
         """The noise level as volume and slots know it."""
@@ -184,8 +223,19 @@ class MultiViewDenoiser(nn.Module):
             VolumeInputs(noisy, cameras, time, view, cond.photos, cond.cameras)
         )
 
-    def _denoise(self, noisy: Tensor, timestep: Tensor, cond: Condition, scene: Scene) -> Tensor:
+    def _denoise(
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        cond: Condition,
+        scene: Scene,
+        rendering: Tensor | None = None,
+    ) -> Tensor:
         keep = cond.keep_volume[:, None, None, None, None, None]
+        if rendering is not None:
+            rendering = rendering * (0.0 if scene.empty else keep[..., 0].to(rendering.dtype))
+        if self.unet is None:
+            return rendering
         kept = {
             # zeros without memory of their own
             factor: f.new_zeros(()).expand_as(f) if scene.empty else f * keep.to(f.dtype)
@@ -200,7 +250,14 @@ class MultiViewDenoiser(nn.Module):
         latent = cond.latent * cond.keep_latent[:, None, None, None].to(cond.latent.dtype)
         latent = latent[:, None].expand(-1, view.shape[1], -1, -1, -1)
         x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
-        return self.unet(x, timestep, context[:, :, None], scene)
+        if rendering is None:
+            return self.unet(x, timestep, context[:, :, None], scene)
+        # the rendering has a loss of its own: correcting it is the UNet's part alone
+        rendering = rendering.detach()
+        flat = rearrange(rendering.to(x.dtype), "b v ... -> (b v) ...")
+        seen = self.radiance_stem(flat).unflatten(0, x.shape[:2])
+        out = self.unet(x, timestep, context[:, :, None], scene, seen)
+        return out + rendering if self.residual else out
 
 
 def _pick(x: Tensor, index: Tensor) -> Tensor:

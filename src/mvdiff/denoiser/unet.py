@@ -116,6 +116,7 @@ class SlotUNet(nn.Module):
         timestep: Float[Tensor, "batch"],
         context: Float[Tensor, "batch view token context"],
         scene: Scene,
+        beside: Float[Tensor, "batch view features height width"] | None = None,
     ) -> Float[Tensor, "batch view out height width"]:
         batch, views = x.shape[:2]
         time = get_timestep_embedding(
@@ -124,6 +125,8 @@ class SlotUNet(nn.Module):
         time = repeat(self.time(time.to(self.stem.weight.dtype)), "b t -> (b v) t", v=views)
         context = rearrange(context, "b v t c -> (b v) t c")
         x = self.stem(rearrange(x, "b v c h w -> (b v) c h w"))
+        if beside is not None:
+            x = x + rearrange(beside, "b v c h w -> (b v) c h w")
 
         skips = [x]
         for block in self.down:

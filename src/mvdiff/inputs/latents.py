@@ -21,11 +21,15 @@ class Latents(nn.Module, ABC):
 
     channels: of a latent. factor: picture side / latent side.
     clip: bound of a latent's values, when they have one (samplers clip clean pictures to it).
+    patch: side of the pixels' patch that a latent's channels hold; 1 when they are no pixels.
+    alpha: whether opacity in [-1, 1] is the last plane of each pixel.
     """
 
     channels: int
     factor: int
     clip: float | None = None
+    patch: int = 1
+    alpha: bool = False
 
     @abstractmethod
     def encode(
@@ -56,7 +60,8 @@ class PixelShuffle(Latents):
 
     def __init__(self, patch: int = 4, alpha: bool = True) -> None:
         super().__init__()
-        self.factor, self.alpha = patch, alpha
+        self.factor = self.patch = patch
+        self.alpha = alpha
         self.channels = (4 if alpha else 3) * patch**2
 
     def encode(

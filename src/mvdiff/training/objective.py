@@ -21,7 +21,7 @@ POSTERIORS = ("mean", "sample")
 
 @dataclass(frozen=True)
 class Objective:
-    """Mean squared error of the prediction (SyncDreamer, equation 6).
+    """Mean squared error of the prediction (SyncDreamer, equation 6), and of the rendering.
 
     scheduler: a diffusers scheduler; its betas and prediction type define the task.
     views: target views an object and step; all of them share one volume (published: 1).
@@ -31,6 +31,8 @@ class Objective:
     time_power: times are drawn as T · u^(1/time_power), u uniform: 1 is the published uniform
         draw, larger values favour high noise.
     drop: probabilities of `guidance.drop`.
+    rendering: weight of the error of the radiance field's rendering against the clean latents, for
+        models that have one beside a UNet.
     posterior: "sample" draws latents from the autoencoder's posterior, as published; "mean"
         takes its mean. Latents without a posterior are what they are.
     """
@@ -40,6 +42,7 @@ class Objective:
     time_power: float
     drop: dict[str, float]
     posterior: str = "mean"
+    rendering: float = 0.0
     volume_views: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -77,11 +80,17 @@ class Objective:
         some = {}
         if self.volume_views is not None:
             some = {"volume_views": self._sources(net, wanted, own, generator)}
+        if net.radiance is not None:
+            some["with_rendering"] = True
         prediction = model(noisy, timestep.float(), condition, wanted=wanted, **some)
+        prediction, rendering = prediction if some.get("with_rendering") else (prediction, None)
         rows = torch.arange(len(own))[:, None]
-        target = self.target(clean, noise, timestep)[rows, wanted.expand(len(own), -1)]
-        error = (prediction.float() - target).square()
-        return {"loss": error.mean()}
+        wanted = wanted.expand(len(own), -1)
+        error = (prediction.float() - self.target(clean, noise, timestep)[rows, wanted]).square()
+        if rendering is None:
+            return {"loss": error.mean()}
+        rendered = (rendering.float() - clean[rows, wanted]).square().mean()
+        return {"loss": error.mean() + self.rendering * rendered, "rendered": rendered.detach()}
 
     def _condition(
         self, net: Any, batch: Batch | EncodedBatch, token: Tensor, photo: Tensor

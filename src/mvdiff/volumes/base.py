@@ -45,11 +45,13 @@ class Volume(nn.Module, ABC):
     name: as registered, for messages.
     any_views: whether `build` takes any number of views, in any order (then the volume is the
         same for every order); False: exactly the number and order it was made for.
+    channels: of the world volume.
     frustum_channels: of the frustum at each reduction factor; empty when there are no frusta.
     """
 
     name: str
     any_views: bool = True
+    channels: int = 0
     frustum_channels: Mapping[int, int]
 
     @abstractmethod

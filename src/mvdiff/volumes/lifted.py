@@ -25,35 +25,45 @@ from .lift import grid_points, lift
 class ViewEncoder(nn.Module):
     """2D features of one noisy view, with time and pose added in every block (section 4.1).
 
-    inputs: latent channels; width: channels of the features.
+    inputs: latent channels. features: channels out. width: of the blocks; default: as many.
+    finer: the features' side / the latents' side.
     """
 
     def __init__(
-        self, inputs: int, width: int, time_dim: int, view_dim: int, blocks: int = 3
+        self,
+        inputs: int,
+        features: int,
+        time_dim: int,
+        view_dim: int,
+        blocks: int = 3,
+        width: int | None = None,
+        finer: int = 1,
     ) -> None:
         super().__init__()
+        width = width or features
         self.stem = nn.Conv2d(inputs, width, 3, padding=1)
         self.time = nn.ModuleList(nn.Linear(time_dim, width) for _ in range(blocks))
         self.view = nn.ModuleList(nn.Linear(view_dim, width) for _ in range(blocks))
         self.blocks = nn.ModuleList(
-            nn.Sequential(*_norm_conv(width), *_norm_conv(width)) for _ in range(blocks)
+            nn.Sequential(*_norm_conv(width, width), *_norm_conv(width, width))
+            for _ in range(blocks)
         )
-        self.out = nn.Sequential(*_norm_conv(width))
+        self.out = nn.Sequential(*_norm_conv(width, features * finer**2), nn.PixelShuffle(finer))
 
     def forward(
         self,
         x: Float[Tensor, "batch channel height width"],
         time: Float[Tensor, "batch time"],
         view: Float[Tensor, "batch pose"],
-    ) -> Float[Tensor, "batch feature height width"]:
+    ) -> Float[Tensor, "batch feature h w"]:
         x = self.stem(x)
         for embed_time, embed_view, block in zip(self.time, self.view, self.blocks, strict=True):
             x = x + block(x + (embed_time(time) + embed_view(view))[:, :, None, None])
         return self.out(x)
 
 
-def _norm_conv(width: int) -> list[nn.Module]:
-    return [nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)]
+def _norm_conv(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.GroupNorm(GROUPS, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)]
 
 
 class LiftedVolume(Volume):
@@ -68,6 +78,9 @@ class LiftedVolume(Volume):
     photo_features: > 0 also lifts the input pictures, each through its own camera, beside the
         noisy views, into so many channels: their mean (pixel-aligned conditioning and average
         pooling as in pixelNeRF, arXiv 2012.02190; not in the published model, which has 0).
+    view_width, photo_width: channels inside the encoders of noisy views and photos; default: as
+        many as their features.
+    finer: the lifted features' side / the latents' side.
     offset: of pixel centres; the published weights expect 0, 0.5 is exact.
     known_geometry: remember where the grid projects to, as in `FrustumNet`.
     """
@@ -91,14 +104,19 @@ class LiftedVolume(Volume):
         level_blocks: int = 2,
         frustum_blocks: int = 1,
         photo_features: int = 0,
+        view_width: int | None = None,
+        photo_width: int | None = None,
+        finer: int = 1,
         offset: float = 0.5,
     ) -> None:
         super().__init__()
         self._check(side, planes, dims, frustum_dims, bound, radius)
         self.views, self.side, self.bound, self.offset = views, side, bound, offset
-        self.encoder = ViewEncoder(latent_channels, features, time_dim, view_dim)
+        self.finer, self.channels = finer, dims[0]
+        given = (time_dim, view_dim, 3)
+        self.encoder = ViewEncoder(latent_channels, features, *given, view_width, finer)
         self.photo_encoder = (
-            ViewEncoder(latent_channels, photo_features, time_dim, view_dim)
+            ViewEncoder(latent_channels, photo_features, *given, photo_width, finer)
             if photo_features
             else None
         )
@@ -180,12 +198,12 @@ class LiftedVolume(Volume):
 
     def build(self, inputs: VolumeInputs) -> Float[Tensor, "batch channel depth height width"]:
         points = grid_points(self.side, self.bound, inputs.latents)
-        lifted = self.join(self.encode(inputs), inputs.cameras, points)
+        side = inputs.cameras.height * self.finer
+        lifted = self.join(self.encode(inputs), inputs.cameras.resize(side), points)
         if self.photo_encoder is not None:
             features = self._photo_features(inputs)
-            photos = lift(
-                features, inputs.photo_cameras, points, self.offset, known_as=self.grid_name
-            )
+            cameras = inputs.photo_cameras.resize(side)
+            photos = lift(features, cameras, points, self.offset, known_as=self.grid_name)
             lifted = torch.cat([lifted, photos.mean(dim=1)], dim=1)
         return self.net(lifted, inputs.time)[0]
 

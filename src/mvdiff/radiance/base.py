@@ -1,0 +1,49 @@
+"""The radiance slot's interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..cameras.camera import Cameras
+from ..registry import Registry
+
+RADIANCE = Registry("radiance")
+
+
+class RadianceField(nn.Module, ABC):
+    """Decodes the world volume into density and colour and renders views of it.
+
+    Views of one field agree by construction, which views that a network draws one by one do not.
+    Where the denoiser predicts clean latents, the rendering is its first guess, and the UNet adds
+    what is missing (denoising by rendering: Viewset Diffusion, arXiv 2306.07881).
+    """
+
+    @abstractmethod
+    def decode(
+        self, volume: Float[Tensor, "batch channel depth height width"]
+    ) -> Float[Tensor, "batch value d h w"]:
+        """Raw density (the first value) and colours; axes z, y, x over the world volume."""
+
+    @abstractmethod
+    def render(
+        self,
+        grid: Float[Tensor, "batch value d h w"],
+        cameras: Cameras,
+        index: Int[Tensor, "view"] | Int[Tensor, "batch view"],
+    ) -> Float[Tensor, "batch view channel height width"]:
+        """Latents of the views at `index`: the same of every object, or a row an object.
+
+        grid: from `decode`. cameras: of the whole rig, at the latents' resolution.
+        """
+
+    def forward(
+        self,
+        volume: Float[Tensor, "batch channel depth height width"],
+        cameras: Cameras,
+        index: Int[Tensor, "view"] | Int[Tensor, "batch view"],
+    ) -> Tensor:
+        """Both, one after the other."""
+        return self.render(self.decode(volume), cameras, index)

@@ -1,0 +1,76 @@
+"""What every radiance field must hold to. A new variant is tested without a change here."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_recipe import randomise, toy_config
+
+from mvdiff import build
+from mvdiff.cameras import ring
+from mvdiff.config import groups
+from mvdiff.inputs.latents import LATENTS
+from mvdiff.radiance import RADIANCE, RadianceField
+
+VARIANTS = sorted(set(groups()["radiance"]) - {"none"})
+CHANNELS, VIEWS, SIDE = 8, 4, 8
+RIG = ring(VIEWS, size=32).resize(SIDE)
+
+
+def make(variant: str, latents: str = "pixel-shuffle") -> RadianceField:
+    config = toy_config(f"radiance={variant}", f"latents={latents}")
+    kind = build.construct(LATENTS, config.latents)
+    torch.manual_seed(0)
+    field = build.construct(RADIANCE, config.radiance, latents=kind, channels=CHANNELS)
+    return randomise(field).eval()
+
+
+def volume(batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, CHANNELS, 6, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_registered_name_has_its_yaml():
+    assert set(RADIANCE) <= set(VARIANTS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("latents", groups()["latents"])
+def test_latents_of_the_wanted_views(variant, latents):
+    field = make(variant, latents)
+    views = field(volume(), RIG, torch.arange(VIEWS))
+    kind = build.construct(LATENTS, toy_config(f"latents={latents}").latents)
+    assert views.shape == (2, VIEWS, kind.channels, SIDE, SIDE)
+    assert torch.isfinite(views).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_views_are_their_cameras_whatever_else_is_wanted(variant):
+    field, world = make(variant), volume()
+    every = field(world, RIG, torch.arange(VIEWS))
+    assert not torch.allclose(every[:, 0], every[:, 1], atol=1e-3)
+    torch.testing.assert_close(field(world, RIG, torch.tensor([2, 0])), every[:, [2, 0]])
+    rows = field(world, RIG, torch.tensor([[3, 1], [0, 2]]))
+    torch.testing.assert_close(rows[0], every[0, [3, 1]])
+    torch.testing.assert_close(rows[1], every[1, [0, 2]])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_objects_of_a_batch_do_not_see_each_other(variant):
+    field, world = make(variant), volume()
+    both = field(world, RIG, torch.arange(VIEWS))
+    alone = field(world[1:], RIG, torch.arange(VIEWS))
+    torch.testing.assert_close(alone[0], both[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_reach_every_parameter_and_the_volume(variant):
+    field, world = make(variant), volume().requires_grad_()
+    field(world, RIG, torch.arange(VIEWS)).square().mean().backward()
+    assert [n for n, p in field.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert world.grad.abs().mean() > 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_cameras_are_not_in_the_weights(variant):
+    names = make(variant).state_dict()
+    assert not [name for name in names if "camera" in name or "w2c" in name or "rig" in name]

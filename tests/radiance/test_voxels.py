@@ -1,0 +1,162 @@
+"""Voxel fields: known solids look as they must, and the formula is the one it cites."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mvdiff import build
+from mvdiff.cameras import ring
+from mvdiff.errors import MvdiffError
+from mvdiff.inputs.latents import PixelShuffle
+from mvdiff.radiance.voxels import DENSITY, THIN, VoxelField, composite
+from mvdiff.volumes.lift import grid_points
+
+from tiny_recipe import photos, toy_config  # isort: skip
+
+SOLID, EMPTY = 8.0, -20.0
+
+
+def field(grid: torch.Tensor, *, side: int = 32, alpha: bool = True, planes: int = 64):
+    """A field whose raw values are `grid`: (1, density and colours, depth, height, width)."""
+    made = VoxelField(
+        channels=8,
+        latents=PixelShuffle(4, alpha),
+        bound=0.6,
+        radius=0.6,
+        planes=planes,
+        split=1,
+    )
+    made.decode = lambda _: grid
+    rig = ring(8, size=side)
+    return made(torch.zeros(1, 8, 1, 1, 1), rig.resize(side // 4), torch.arange(8)), rig, made
+
+
+def ball(radius: float, side: int = 48) -> torch.Tensor:
+    points = grid_points(side, 0.6, torch.zeros(()))
+    inside = points.norm(dim=-1) < radius
+    colour = torch.where(points[..., 2] > 0, 1.0, -1.0)  # upper half light, lower half dark
+    density = torch.where(inside, SOLID, EMPTY)
+    return torch.stack([density, colour, colour, colour])[None]
+
+
+def pictures(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    rgb, alpha = PixelShuffle(4).decode(latents[0])
+    return rgb, alpha[:, 0]
+
+
+def test_a_ball_is_a_disc_of_its_size_in_every_view():
+    side, radius = 32, 0.4
+    latents, rig, _ = field(ball(radius), side=side)
+    _, alpha = pictures(latents)
+    uv = rig.pixel_grid(0.5)
+    away = (uv - side / 2).norm(dim=-1)
+    # the silhouette's cone touches the ball: sin = radius / distance
+    edge = rig.K[0, 0, 0] * radius / (1.5**2 - radius**2) ** 0.5
+    away = away.expand(8, side, side)
+    assert alpha[away < edge - 1.5].min() > 0.95
+    assert alpha[away > edge + 1.5].max() < 0.05
+
+
+def test_what_is_up_in_the_world_is_up_in_the_views():
+    rgb, _ = pictures(field(ball(0.4))[0])
+    assert (rgb[:, :, 8, 16] > 0.95).all()
+    assert (rgb[:, :, 23, 16] < 0.05).all()
+
+
+def test_colour_stays_at_its_side():
+    """A cube at +x is seen by the camera at azimuth 0 in front, hidden from the one behind it."""
+    points = grid_points(32, 0.6, torch.zeros(()))
+    density = torch.where(points.norm(dim=-1) < 0.45, SOLID, EMPTY)
+    red = torch.where(points[..., 0] > 0, 1.0, -1.0)
+    grid = torch.stack([density, red, -torch.ones_like(red), -torch.ones_like(red)])[None]
+    rgb, _ = pictures(field(grid)[0])
+    assert rgb[0, 0, 16, 16] > 0.95
+    assert rgb[4, 0, 16, 16] < 0.05
+
+
+def test_empty_space_is_the_background():
+    latents, _, made = field(torch.full((1, 4, 8, 8, 8), EMPTY))
+    rgb, alpha = pictures(latents)
+    torch.testing.assert_close(rgb, torch.ones_like(rgb), atol=1e-3, rtol=0)
+    assert alpha.max() < 1e-3
+    made.background.data.fill_(-1.0)
+    latents = made(torch.zeros(1, 8, 1, 1, 1), ring(8, size=32).resize(8), torch.arange(8))
+    assert pictures(latents)[0].max() < 1e-3
+
+
+def test_nothing_shows_outside_the_world_volume():
+    """A dense volume is a cube: rays that miss it see the background."""
+    grid = torch.full((1, 4, 8, 8, 8), SOLID)
+    rig = ring(8, size=32)
+    _, alpha = pictures(field(grid)[0])
+    corners = torch.tensor(
+        [[x, y, z] for x in (-0.6, 0.6) for y in (-0.6, 0.6) for z in (-0.6, 0.6)]
+    )
+    u = rig.project(corners)[0][..., 0]
+    for view in range(8):
+        left, right = int(u[view].min()), int(u[view].max())
+        outside = torch.cat(
+            [alpha[view, :, : max(left - 1, 0)], alpha[view, :, right + 2 :]], dim=1
+        )
+        assert outside.numel() == 0 or outside.max() < 1e-3
+
+
+def test_composite_is_the_formula():
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randn(1, 1, 5, 1, 1, generator=generator)
+    colours = torch.randn(1, 1, 2, 5, 1, 1, generator=generator)
+    lengths = torch.rand(1, 1, 5, 1, 1, generator=generator)
+    background = torch.tensor([0.3, -0.7])
+    density = torch.nn.functional.softplus(raw - THIN) * DENSITY
+    light, left = torch.zeros(2), 1.0
+    for k in range(5):
+        alpha = 1 - torch.exp(-density[0, 0, k, 0, 0] * lengths[0, 0, k, 0, 0])
+        light = light + left * alpha * colours[0, 0, :, k, 0, 0]
+        left = left * (1 - alpha)
+    out = composite(raw, colours, lengths, background)[0, 0, :, 0, 0]
+    torch.testing.assert_close(out[:2], light + left * background)
+    torch.testing.assert_close(out[2], 1 - 2 * left)
+
+
+def test_latents_without_alpha_hold_the_same_colours():
+    grid = ball(0.3)
+    with_alpha, without = field(grid)[0], field(grid, alpha=False)[0]
+    assert without.shape[2] == 3 * 16
+    torch.testing.assert_close(without, with_alpha[:, :, : 3 * 16])
+
+
+@pytest.mark.parametrize("wrong", [{"planes": 1}, {"split": 0}, {"coarser": 3}, {"coarser": 0}])
+def test_settings_that_cannot_work_are_refused(wrong):
+    settings = {"bound": 0.6, "radius": 0.6, "planes": 8, "split": 1, **wrong}
+    with pytest.raises(MvdiffError, match="patch of 4"):
+        VoxelField(channels=8, latents=PixelShuffle(4), **settings)
+
+
+def test_a_new_model_starts_with_the_rendering_and_the_unet_adds_to_it():
+    model = build.model(toy_config("radiance=voxels")).eval()
+    condition = model.condition(photos(1), torch.tensor([10.0]))
+    noisy, time = torch.randn(model.latent_shape(1)), torch.tensor([3.0])
+    with torch.no_grad():
+        out = model(noisy, time, condition)
+        model.residual = False
+        torch.testing.assert_close(model(noisy, time, condition), torch.zeros_like(out))
+        model.residual = True
+        model.unet.out[-1].bias += 0.25
+        torch.testing.assert_close(model(noisy, time, condition), out + 0.25)
+
+
+def test_other_predictions_see_the_rendering_without_adding_to_it():
+    model = build.model(toy_config("radiance=voxels", "noise.prediction_type=epsilon"))
+    assert not model.residual
+    x, condition = torch.randn(model.latent_shape(1)), model.condition(photos(1), torch.zeros(1))
+    torch.nn.init.ones_(model.unet.out[-1].weight)
+    before = model(x, torch.tensor([3.0]), condition)
+    torch.nn.init.normal_(model.radiance_stem.weight)
+    assert not torch.allclose(model(x, torch.tensor([3.0]), condition), before)
+
+
+def test_no_volume_no_rendering():
+    model = build.model(toy_config("radiance=voxels", "volume=none", "attention=none"))
+    assert model.radiance is None
+    assert model.radiance_stem is None
