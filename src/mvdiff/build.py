@@ -117,12 +117,13 @@ def model(config: Any) -> MultiViewDenoiser:
             f"size must be a multiple of {coarsest} for these latents and parts, got {config.size}"
         )
 
+    backbone = unet(config, latents, volume)
     return MultiViewDenoiser(
         rig=cameras,
         latents=latents,
         embedder=construct(EMBEDDERS, config.embedder),
         volume=volume,
-        unet=unet(config, latents, volume),
+        unet=backbone,
         context_dim=sizes.context_dim,
         time_dim=sizes.time_dim,
         radiance=radiance(config, latents, volume),

@@ -48,7 +48,9 @@ class ViewEncoder(nn.Module):
             nn.Sequential(*_norm_conv(width, width), *_norm_conv(width, width))
             for _ in range(blocks)
         )
-        self.out = nn.Sequential(*_norm_conv(width, features * finer**2), nn.PixelShuffle(finer))
+        self.out = nn.Sequential(*_norm_conv(width, features * finer**2))
+        if finer > 1:
+            self.out.append(nn.PixelShuffle(finer))
 
     def forward(
         self,
