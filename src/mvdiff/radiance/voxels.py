@@ -17,8 +17,8 @@ from ..volumes.lift import look_up
 from .base import RADIANCE, RadianceField
 
 GROUPS = 8
-#: Density per world unit of a raw value of 1 and more; and what is subtracted from raw values,
-#: so that a new network's space is thin: light passes, and gradients reach every voxel.
+#: Density per world unit is DENSITY · softplus(raw - THIN): a new network's space is thin, so that
+#: light passes and gradients reach every voxel.
 DENSITY, THIN = 25.0, 3.0
 #: What the head's results are multiplied by. Raw densities must move by several units from thin to
 #: solid; small steps of the weights would take hundreds of updates for that.
@@ -33,10 +33,10 @@ class VoxelField(RadianceField):
     grid ("post-activation", section 4.1 there). Rays run through pixel centres; sections lie
     between depth planes, as in the frusta.
 
-    channels: of the world volume. latents: what is rendered: their `planes`.
+    channels: of the world volume. latents: their kind, pixels in patches or others.
     bound: half side of the world volume. planes, radius: depth planes and the half range they
         span, see `frustum_points`.
-    split: every voxel becomes split³ of them, with so many features each.
+    split, features: every voxel becomes split³ of them, with so many features each.
     coarser: the latents' pixels are so many times finer than the rendering, which is interpolated;
         latents that are no pixels are rendered as they are.
     offset: of pixel centres.
