@@ -8,17 +8,19 @@ from tiny_recipe import randomise, toy_config
 
 from mvdiff import build
 from mvdiff.cameras import ring
+from mvdiff.cameras.rigs import input_cameras
 from mvdiff.config import groups
 from mvdiff.inputs.latents import LATENTS
 from mvdiff.radiance import RADIANCE, RadianceField
 
-VARIANTS = sorted(set(groups()["radiance"]) - {"none"})
+NAMES = sorted(set(groups()["radiance"]) - {"none"})
+VARIANTS = [*NAMES, "voxels radiance.photo_head=8"]
 CHANNELS, VIEWS, SIDE = 8, 4, 8
 RIG = ring(VIEWS, size=32).resize(SIDE)
 
 
 def make(variant: str, latents: str = "pixel-shuffle") -> RadianceField:
-    config = toy_config(f"radiance={variant}", f"latents={latents}")
+    config = toy_config(*f"radiance={variant}".split(), f"latents={latents}")
     kind = build.construct(LATENTS, config.latents)
     torch.manual_seed(0)
     field = build.construct(RADIANCE, config.radiance, latents=kind, channels=CHANNELS)
@@ -29,15 +31,36 @@ def volume(batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, CHANNELS, 6, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
+def draw(
+    field: RadianceField,
+    world: torch.Tensor,
+    index: torch.Tensor | None = None,
+    latents: str = "pixel-shuffle",
+    first: int = 0,
+) -> torch.Tensor:
+    """The views at `index`, each object's with a photo of its own at an elevation of its own."""
+    channels = build.construct(LATENTS, toy_config(f"latents={latents}").latents).channels
+    numbers = range(first, first + len(world))
+    photos = [
+        torch.randn(2, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(n))
+        for n in numbers
+    ]
+    elevation = torch.tensor([[10.0 * n, 20.0 * n] for n in numbers])
+    azimuth = torch.tensor([0.0, 90.0]).repeat(len(world))
+    cameras = input_cameras(RIG, elevation.flatten(), azimuth)
+    index = torch.arange(VIEWS) if index is None else index
+    return field(world, torch.stack(photos), cameras, RIG, index)
+
+
 def test_every_registered_name_has_its_yaml():
-    assert set(RADIANCE) <= set(VARIANTS)
+    assert set(RADIANCE) <= set(NAMES)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("latents", groups()["latents"])
 def test_latents_of_the_wanted_views(variant, latents):
     field = make(variant, latents)
-    views = field(volume(), RIG, torch.arange(VIEWS))
+    views = draw(field, volume(), latents=latents)
     kind = build.construct(LATENTS, toy_config(f"latents={latents}").latents)
     assert views.shape == (2, VIEWS, kind.channels, SIDE, SIDE)
     assert torch.isfinite(views).all()
@@ -46,10 +69,10 @@ def test_latents_of_the_wanted_views(variant, latents):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_views_are_their_cameras_whatever_else_is_wanted(variant):
     field, world = make(variant), volume()
-    every = field(world, RIG, torch.arange(VIEWS))
+    every = draw(field, world)
     assert not torch.allclose(every[:, 0], every[:, 1], atol=1e-3)
-    torch.testing.assert_close(field(world, RIG, torch.tensor([2, 0])), every[:, [2, 0]])
-    rows = field(world, RIG, torch.tensor([[3, 1], [0, 2]]))
+    torch.testing.assert_close(draw(field, world, torch.tensor([2, 0])), every[:, [2, 0]])
+    rows = draw(field, world, torch.tensor([[3, 1], [0, 2]]))
     torch.testing.assert_close(rows[0], every[0, [3, 1]])
     torch.testing.assert_close(rows[1], every[1, [0, 2]])
 
@@ -57,15 +80,15 @@ def test_views_are_their_cameras_whatever_else_is_wanted(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_objects_of_a_batch_do_not_see_each_other(variant):
     field, world = make(variant), volume()
-    both = field(world, RIG, torch.arange(VIEWS))
-    alone = field(world[1:], RIG, torch.arange(VIEWS))
+    both = draw(field, world)
+    alone = draw(field, world[1:], first=1)
     torch.testing.assert_close(alone[0], both[1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gradients_reach_every_parameter_and_the_volume(variant):
     field, world = make(variant), volume().requires_grad_()
-    field(world, RIG, torch.arange(VIEWS)).square().mean().backward()
+    draw(field, world).square().mean().backward()
     assert [n for n, p in field.named_parameters() if p.grad is None or not p.grad.any()] == []
     assert world.grad.abs().mean() > 0
 

@@ -7,9 +7,10 @@ import torch
 
 from mvdiff import build
 from mvdiff.cameras import ring
+from mvdiff.cameras.rigs import input_cameras
 from mvdiff.errors import MvdiffError
 from mvdiff.inputs.latents import PixelShuffle
-from mvdiff.radiance.voxels import DENSITY, THIN, VoxelField, composite
+from mvdiff.radiance.voxels import DENSITY, GAIN, THIN, VoxelField, composite
 from mvdiff.volumes.lift import grid_points
 
 from tiny_recipe import photos, toy_config  # isort: skip
@@ -27,9 +28,8 @@ def field(grid: torch.Tensor, *, side: int = 32, alpha: bool = True, bound: floa
         planes=64,
         split=1,
     )
-    made.decode = lambda _: grid
     rig = ring(8, size=side)
-    return made(torch.zeros(1, 8, 1, 1, 1), rig.resize(side // 4), torch.arange(8)), rig, made
+    return made.render(grid, rig.resize(side // 4), torch.arange(8)), rig, made
 
 
 def ball(radius: float, side: int = 48) -> torch.Tensor:
@@ -75,13 +75,51 @@ def test_colour_stays_at_its_side():
     assert rgb[4, 0, 16, 16] < 0.05
 
 
+@pytest.mark.parametrize("latents", [PixelShuffle(4), PixelShuffle(8), PixelShuffle(4, False)])
+def test_the_photo_colours_what_it_sees(latents):
+    """With the gate open, a grey ball shows the photo, each object its own, from its camera."""
+    size, elevation = 64, torch.tensor([0.0, 40.0])
+    made = VoxelField(
+        channels=8, latents=latents, bound=0.6, radius=0.6, planes=64, split=2, photo_head=8
+    )
+    density = ball(0.4)[:, :1].expand(2, -1, -1, -1, -1)
+    gate = torch.full_like(density, 5.0)
+    raw = torch.cat([density, *[torch.zeros_like(density)] * 3, gate], 1) / GAIN
+    made.head.forward = lambda _: raw
+    photos = torch.zeros(2, 4, size, size)
+    photos[0, 0, :, : size // 2] = 1.0  # the first is red at its left, black at its right
+    photos[1, 1, : size // 2] = 1.0  # the second is green above, black below
+    photos[:, 3] = 1.0
+    rig = ring(4, size=size)
+    cameras = input_cameras(rig, elevation)
+    encoded = latents.encode(photos)[:, None]
+    world = torch.zeros(2, 8, 24, 24, 24)
+    views = made(
+        world, encoded, cameras.resize(size // latents.patch), rig.resize(size // latents.patch),
+        torch.arange(4),
+    )  # fmt: skip
+    assert views.shape == (2, 4, *encoded.shape[2:])
+    own = made.render(
+        made.decode(world, encoded, cameras.resize(size // latents.patch))[1:],
+        cameras[1:].resize(size // latents.patch),
+        torch.arange(1),
+    )
+    red, _ = latents.decode(views[0, :1])
+    assert red[0, 0, 32, 24] > 0.95
+    assert red[0, :, 32, 40].max() < 0.05
+    green, _ = latents.decode(own[0])
+    assert green[0, 1, 27, 32] > 0.95
+    assert green[0, :, 37, 32].max() < 0.05
+
+
 def test_empty_space_is_the_background():
-    latents, _, made = field(torch.full((1, 4, 8, 8, 8), EMPTY))
+    grid = torch.full((1, 4, 8, 8, 8), EMPTY)
+    latents, rig, made = field(grid)
     rgb, alpha = pictures(latents)
     torch.testing.assert_close(rgb, torch.ones_like(rgb), atol=1e-3, rtol=0)
     assert alpha.max() < 1e-3
     made.background.data.fill_(-1.0)
-    latents = made(torch.zeros(1, 8, 1, 1, 1), ring(8, size=32).resize(8), torch.arange(8))
+    latents = made.render(grid, rig.resize(8), torch.arange(8))
     assert pictures(latents)[0].max() < 1e-3
 
 

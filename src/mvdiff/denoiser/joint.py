@@ -179,7 +179,11 @@ class MultiViewDenoiser(nn.Module):
         if index.ndim == 2 and self.all_views:
             raise MvdiffError("attention that needs all views needs the same views of each object")
         chunk = index.shape[-1] if self.all_views or not batch_views else batch_views
-        grid = None if self.radiance is None else self.radiance.decode(volume)
+        grid = (
+            None
+            if self.radiance is None
+            else self.radiance.decode(volume, condition.photos, condition.cameras)
+        )
         parts, renderings = [], []
         for some in index.split(chunk, dim=-1):
             these, x = cameras[some.flatten()], _pick(noisy, some)

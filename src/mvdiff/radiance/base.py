@@ -23,9 +23,15 @@ class RadianceField(nn.Module, ABC):
 
     @abstractmethod
     def decode(
-        self, volume: Float[Tensor, "batch channel depth height width"]
+        self,
+        volume: Float[Tensor, "batch channel depth height width"],
+        photos: Float[Tensor, "batch photo latent row column"],
+        cameras: Cameras,
     ) -> Float[Tensor, "batch value d h w"]:
-        """Raw density (the first value) and colours; axes z, y, x over the world volume."""
+        """Raw density (the first value) and colours; axes z, y, x over the world volume.
+
+        photos: clean latents of the input pictures. cameras: theirs, batch · photo of them.
+        """
 
     @abstractmethod
     def render(
@@ -42,8 +48,10 @@ class RadianceField(nn.Module, ABC):
     def forward(
         self,
         volume: Float[Tensor, "batch channel depth height width"],
+        photos: Float[Tensor, "batch photo latent row column"],
+        photo_cameras: Cameras,
         cameras: Cameras,
         index: Int[Tensor, "view"] | Int[Tensor, "batch view"],
     ) -> Tensor:
         """Both, one after the other."""
-        return self.render(self.decode(volume), cameras, index)
+        return self.render(self.decode(volume, photos, photo_cameras), cameras, index)

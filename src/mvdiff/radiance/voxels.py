@@ -13,7 +13,7 @@ from ..cameras.frustum import frustum_points
 from ..cameras.remember import PerCameras
 from ..errors import MvdiffError
 from ..inputs.latents import Latents
-from ..volumes.lift import look_up
+from ..volumes.lift import grid_points, lift, look_up
 from .base import RADIANCE, RadianceField
 
 GROUPS = 8
@@ -37,6 +37,10 @@ class VoxelField(RadianceField):
     bound: half side of the world volume. planes, radius: depth planes and the half range they
         span, see `frustum_points`.
     split, features: every voxel becomes split³ of them, with so many features each.
+    photo_head: > 0 lets the head, with so many channels, also see the input pictures' pixels where
+        each fine voxel projects to (the mean of several pictures), and mix them into the voxel's
+        colour: c = (1 - g) · own + g · photo. Colours blended from source pictures are IBRNet's
+        (arXiv 2102.13090, section 3.2). 0: colours come from the volume alone.
     coarser: the latents' pixels are so many times finer than the rendering, which is interpolated;
         latents that are no pixels are rendered as they are.
     offset: of pixel centres.
@@ -53,6 +57,7 @@ class VoxelField(RadianceField):
         features: int = 8,
         split: int = 2,
         coarser: int = 1,
+        photo_head: int = 0,
         offset: float = 0.5,
     ) -> None:
         super().__init__()
@@ -77,14 +82,23 @@ class VoxelField(RadianceField):
             nn.SiLU(),
             nn.Conv3d(channels, features * split**3, 1),
         )
-        self.head = nn.Sequential(nn.SiLU(), nn.Conv3d(features, 1 + colours, 3, padding=1))
+        self.photo_head, self.scale = photo_head, getattr(latents, "scale", 1.0)
+        layers: list[nn.Module] = [nn.SiLU()]
+        if photo_head:
+            pixel = colours + self.alpha
+            layers.insert(0, nn.Conv3d(features + pixel, photo_head, 3, padding=1))
+        values = 1 + colours + (photo_head > 0)
+        self.head = nn.Sequential(*layers, nn.Conv3d(photo_head or features, values, 3, padding=1))
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.head[-1].bias)
         self.background = nn.Parameter(torch.ones(colours))
         self._known = PerCameras(size=4)
 
     def decode(
-        self, volume: Float[Tensor, "batch channel depth height width"]
+        self,
+        volume: Float[Tensor, "batch channel depth height width"],
+        photos: Float[Tensor, "batch photo latent row column"],
+        cameras: Cameras,
     ) -> Float[Tensor, "batch value d h w"]:
         n = self.split
         fine = rearrange(
@@ -94,7 +108,22 @@ class VoxelField(RadianceField):
             j=n,
             k=n,
         )
-        return self.head(fine) * GAIN
+        if not self.photo_head:
+            return self.head(fine) * GAIN
+        pixels = self._lifted_photos(photos, cameras, fine)
+        raw = self.head(torch.cat([fine, pixels], dim=1)) * GAIN
+        density, own, gate = raw[:, :1], raw[:, 1:-1], raw[:, -1:]
+        colours = torch.lerp(own, pixels[:, : own.shape[1]], gate.sigmoid())
+        return torch.cat([density, colours], dim=1)
+
+    def _lifted_photos(self, photos: Tensor, cameras: Cameras, like: Tensor) -> Tensor:
+        """Mean of the input pictures at every fine voxel: colours, and opacity if they have it."""
+        batch = len(photos)
+        flat = F.pixel_shuffle(rearrange(photos, "b p ... -> (b p) ..."), self.patch)
+        pixels = rearrange(flat * self.scale, "(b p) ... -> b p ...", b=batch)
+        points = grid_points(like.shape[-1], self.bound, photos)
+        lifted = lift(pixels, cameras.resize(pixels.shape[-1]), points, self.offset, "border")
+        return lifted.mean(dim=1).to(like.dtype)
 
     def render(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import time
 from typing import Any
 
 import torch
@@ -52,10 +53,15 @@ def make_accelerator(precision: str, device: str) -> Any:
 
 
 def _leave() -> None:
-    """Let go of the other processes: threads left to themselves can abort Python's exit."""
+    """Let go of the other processes: threads left to themselves can abort Python's exit.
+
+    DDP keeps its group's threads alive whatever is destroyed. One that still has to free the last
+    step's tensors while Python is going down aborts the process, so they are given a moment.
+    """
     if torch.distributed.is_initialized():
         with contextlib.suppress(RuntimeError):
             torch.distributed.destroy_process_group()
+        time.sleep(0.2)
 
 
 def check_device(device: str) -> None:
