@@ -33,6 +33,9 @@ EXAMPLES = {
         "mvdiff generate image=photos/ samples=4 seed=7 out=results",
         "mvdiff generate image=[front.png,side.png] azimuth=[0,90] elevation=[10,30]",
         "mvdiff generate image=photos/ shard=0/4               (one job of four; each has its own)",
+        "mvdiff generate image=photos/ jobs=4 hydra/launcher=joblib hydra.launcher.n_jobs=4",
+        "mvdiff generate image=photos/ jobs=8 hydra/launcher=submitit_slurm "
+        "hydra.launcher.gpus_per_node=1",
         "mvdiff generate image=photo.png attention=none sampler=dpmpp sampler.steps=20",
         "mvdiff generate recipe=syncdreamer checkpoint=syncdreamer-pretrain.ckpt image=photo.png "
         "elevation=30",
@@ -157,6 +160,15 @@ def _run(command: str, rest: list[str]) -> int:
 
         asked: Any = read_sweep(words)
         config = asked.config
+    elif command == "generate":
+        from .launch import hydra_words
+
+        hydra, words = hydra_words(words)
+        asked = config = compose(command, words)
+        if hydra or config.jobs is not None:
+            from .commands.generate_jobs import Jobs
+
+            where, asked = "mvdiff.commands.generate_jobs", Jobs(config, words, hydra)
     else:
         asked = config = compose(command, words)
     from omegaconf import OmegaConf

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
-from .runs import Run, all_runs, read_json, write_json
+from ..files import read_json, write_json, write_text
+from .runs import Run, all_runs
 
 
 @dataclass(frozen=True)

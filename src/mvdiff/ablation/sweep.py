@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import compose, literal, quoted
 from ..errors import MvdiffError
+from ..launch import hydra_words
 
 #: what a sweep keeps for itself, and what to write instead
 _OWN = {
@@ -52,8 +53,7 @@ def read_sweep(words: Sequence[str]) -> Sweep:
     with each point of the sweep. Raises MvdiffError on words that make no sense.
     """
     given = [quoted("ablate", word) for word in words]
-    hydra = tuple(word for word in given if re.match(r"\+*hydra[./]", word))
-    given = [word for word in given if word not in hydra]
+    hydra, given = hydra_words(given)
     for word in given:
         key = _key(word)
         if key in _OWN:
@@ -72,7 +72,7 @@ def read_sweep(words: Sequence[str]) -> Sweep:
         for point in points
     ]
     unique = {variant.overrides: variant for variant in variants}
-    return Sweep(config, tuple(fixed), tuple(unique.values()), hydra)
+    return Sweep(config, tuple(fixed), tuple(unique.values()), tuple(hydra))
 
 
 def combine(fixed: Iterable[str], variant: Iterable[str]) -> list[str]:

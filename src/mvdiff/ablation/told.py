@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .runs import Run, read_json, write_json
+from ..files import read_json, write_json
+from .runs import Run
 
 
 class Told:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..ablation.runs import Run, digest, read_json, run_folder, write_json
+from ..ablation.runs import Run, digest, run_folder
 from ..ablation.sweep import Sweep, combine
 from ..build import plain
 from ..config import compose
 from ..errors import MvdiffError
-from ..files import check_writable
+from ..files import check_writable, read_json, write_json
 
 if TYPE_CHECKING:
     from ..ablation.report import Row
@@ -67,7 +67,7 @@ def run(sweep: Sweep) -> int:
 
 
 def _launch(folders: Sequence[Path], out: Path, words: Sequence[str]) -> None:
-    from ..ablation.launch import launch
+    from ..launch import launch
     from .ablate_run import run as task
 
     launch(folders, task, out, words)

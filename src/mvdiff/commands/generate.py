@@ -23,12 +23,28 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 def run(config: Any) -> int:
     """All pictures; 1 when some failed or have no mesh, and 2 when all failed."""
+    wanted, share = plan(config), Share.read(config.shard)
+    tally = make(config, wanted[share.index :: share.count], alone=len(wanted) == 1)
+    counts = share.added([len(tally.errors), tally.meshless, tally.pictures])
+    if len(wanted) == 1 and tally.errors:
+        raise tally.errors[0]
+    return exit_code(*counts)
+
+
+def exit_code(failed: int, meshless: int, pictures: int) -> int:
+    """1 when some pictures failed or have no mesh, 2 when all of them failed."""
+    if failed and failed == pictures:
+        return 2
+    return 1 if failed or meshless else 0
+
+
+def plan(config: Any) -> list[Wanted]:
+    """What is to be made of all pictures, and where; MvdiffError on settings that cannot work."""
     pictures = find_pictures(config.image)
     elevations = _elevations(config.elevation, len(pictures))
     if config.azimuth is not None:
         azimuths = check_azimuths(build.plain(config.azimuth), len(pictures))
     _check_numbers(config)
-    share = Share.read(config.shard)
     out = Path(str(config.out)).expanduser()
     check_writable(out)
     if config.azimuth is None:  # each picture is an object of its own
@@ -36,18 +52,11 @@ def run(config: Any) -> int:
     else:
         shots = [tuple(Shot(*each) for each in zip(pictures, elevations, azimuths, strict=True))]
     folders = _folders(out, [s[0].path for s in shots])
-    wanted = [Wanted(*each) for each in zip(shots, folders, strict=True)]
-    tally = _generate(config, wanted[share.index :: share.count], alone=len(wanted) == 1)
-    failed, meshless, count = share.added([len(tally.errors), tally.meshless, tally.pictures])
-    if len(wanted) == 1 and tally.errors:
-        raise tally.errors[0]
-    if failed and failed == count:
-        return 2
-    return 1 if failed or meshless else 0
+    return [Wanted(*each) for each in zip(shots, folders, strict=True)]
 
 
-def _generate(config: Any, wanted: list[Wanted], *, alone: bool) -> Tally:
-    """This process's share of the pictures. alone: there is one picture in all."""
+def make(config: Any, wanted: list[Wanted], *, alone: bool) -> Tally:
+    """Some of the pictures. alone: there is one in all, and its error is left to the caller."""
     if not wanted:
         return Tally()
     timer = Timer()

@@ -1,19 +1,26 @@
-"""Hands runs to a Hydra launcher: one after the other here, or wherever the launcher puts them."""
+"""Hands jobs to a Hydra launcher: one after the other here, or wherever the launcher puts them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import literal, own_hydra
-from ..errors import MvdiffError
+from .config import literal, own_hydra
+from .errors import MvdiffError
 
 Task = Callable[[Any], Any]
 
 
-def launch(folders: Sequence[Path], task: Task, out: Path, words: Sequence[str]) -> None:
-    """Call `task` with a config whose `run` is the folder, once for each, by Hydra's multirun.
+def hydra_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those for Hydra itself, such as "hydra/launcher=joblib", and the others."""
+    hydra = [word for word in words if re.match(r"\+*hydra[./]", word)]
+    return hydra, [word for word in words if word not in hydra]
+
+
+def launch(paths: Sequence[Path], task: Task, out: Path, words: Sequence[str]) -> None:
+    """Call `task` with a config whose `run` is the path, once for each, by Hydra's multirun.
 
     task: importable, since launchers send its name to other processes; must not raise, since
         one job's error ends Hydra's sweep.
@@ -25,7 +32,7 @@ def launch(folders: Sequence[Path], task: Task, out: Path, words: Sequence[str])
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    places = ",".join(literal(str(folder)) for folder in folders)
+    places = ",".join(literal(str(path)) for path in paths)
     settings = [
         f"+run={places}",
         f"hydra.sweep.dir={literal(str(out / 'hydra'))}",

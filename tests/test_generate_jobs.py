@@ -1,0 +1,130 @@
+"""`mvdiff generate jobs=N`: the same results as one process, by Hydra's launchers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_recipe import picture, pixels, toy_args, toy_weights
+
+from mvdiff.cli import main
+from mvdiff.commands import generate_jobs
+from mvdiff.files import read_json
+
+NAMES = "abc"
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return toy_weights(tmp_path_factory.mktemp("toy") / "toy.safetensors")
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("album, with = signs")
+    for name, colour in zip(NAMES, [(200, 60, 40), (20, 150, 60), (40, 70, 200)], strict=True):
+        picture(colour=colour).save(folder / f"{name}.png")
+    return folder
+
+
+def generate(album: Path, out: Path, weights: Path, *more: str) -> int:
+    quoted = f"image='{album}'"
+    return main(["generate", quoted, f"out={out}", *toy_args(weights, "sampler.steps=2", *more)])
+
+
+def strip(out: Path, name: str) -> np.ndarray:
+    return pixels(out / name / "sample-0" / "strip.png").astype(int)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_jobs_make_what_one_process_makes(album, weights, tmp_path, launcher):
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    assert generate(album, tmp_path / "one", weights) == 0
+    words = ["jobs=2", f"hydra/launcher={launcher}"]
+    words += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    assert generate(album, tmp_path / "jobs", weights, *words) == 0
+    for name in NAMES:
+        np.testing.assert_allclose(
+            strip(tmp_path / "jobs", name), strip(tmp_path / "one", name), atol=1
+        )
+    assert {p.name for p in (tmp_path / "jobs").iterdir()} == set(NAMES)
+
+
+def test_each_job_has_its_share_and_no_more_jobs_than_pictures(
+    album, weights, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "mvdiff.launch.launch",
+        lambda paths, task, out, words: asked.extend([read_json(p) for p in paths]),
+    )
+    generate(album, tmp_path, weights, "jobs=8")
+    assert [job["pictures"] for job in asked] == [1, 1, 1]
+    assert [job["words"][-2] for job in asked] == ["shard=0/3", "shard=1/3", "shard=2/3"]
+
+
+def test_a_broken_picture_is_told_and_the_other_jobs_go_on(album, weights, tmp_path, capsys):
+    broken = tmp_path / "album"
+    broken.mkdir()
+    for name in NAMES:
+        (broken / f"{name}.png").write_bytes((album / f"{name}.png").read_bytes())
+    (broken / "b.png").write_text("no picture")
+    out = tmp_path / "out"
+    assert generate(broken, out, weights, "jobs=3") == 1
+    assert "b.png" in capsys.readouterr().err
+    assert {p.parts[-3] for p in out.rglob("run.json")} == {"a", "c"}
+    # the same command makes only what is missing
+    (broken / "b.png").write_bytes((album / "b.png").read_bytes())
+    before = (out / "a" / "sample-0" / "strip.png").stat().st_mtime_ns
+    assert generate(broken, out, weights, "jobs=3") == 0
+    assert (out / "a" / "sample-0" / "strip.png").stat().st_mtime_ns == before
+    assert (out / "b" / "sample-0" / "strip.png").is_file()
+
+
+def test_a_job_that_dies_fails_with_its_pictures(album, weights, tmp_path, capsys, monkeypatch):
+    def launch(paths, task, out, words):
+        class Job:
+            run = str(paths[0])
+
+        task(Job)  # the second one was killed
+
+    monkeypatch.setattr("mvdiff.launch.launch", launch)
+    assert generate(album, tmp_path, weights, "jobs=2") == 1
+    assert "job 1-of-2 left no result; the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr("mvdiff.launch.launch", lambda *arguments: None)
+    assert generate(album, tmp_path, weights, "jobs=2") == 2
+
+
+def test_an_error_of_a_job_is_its_own(album, weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(generate_jobs, "make", _refuse)
+    assert generate(album, tmp_path, weights, "jobs=2") == 2
+    assert capsys.readouterr().err.count("mvdiff: job ") == 2
+
+
+def _refuse(*_, **__):
+    from mvdiff.errors import MvdiffError
+
+    raise MvdiffError("no")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jobs=0"], "jobs must be a whole number from 1"),
+        (["jobs=1.5"], "jobs must be a whole number from 1"),
+        (["jobs=2", "shard=0/2"], "give jobs or shard, not both"),
+        (["hydra/launcher=joblib"], "say how many, as in jobs=4"),
+        (["jobs=2", "hydra/launcher=nowhere"], "the launcher 'nowhere' is not installed"),
+        (["jobs=2", "hydra.launcher.nothing=1"], "Hydra does not accept"),
+        (["jobs=2", "samples=0"], "samples must be at least 1"),
+    ],
+)
+def test_words_that_make_no_sense_are_told_once(album, weights, tmp_path, capsys, words, said):
+    assert generate(album, tmp_path / "out", weights, *words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.json"))
