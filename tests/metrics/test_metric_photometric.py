@@ -10,9 +10,10 @@ import torch
 import trimesh
 
 from mvdiff.cameras import ring
+from mvdiff.cameras.epipolar import near_views
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import corrupted, photometric_error
-from mvdiff.metrics.photometric import nearest_views, warp_neighbours
+from mvdiff.metrics.photometric import warp_neighbours
 from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 
@@ -41,7 +42,7 @@ def test_a_known_difference_is_found(ball_views):
 def test_tints_are_found_at_their_size(ball_views):
     tinted = corrupted(ball_views)["tinted"]
     color = tinted.images[:, :, 24, 24].float() / 255
-    source = nearest_views(ball_views.cameras, 2)
+    source = near_views(ball_views.cameras, 2)
     expected = (color[:, None] - color[source]).abs().mean()
     assert photometric_error(tinted) == pytest.approx(float(expected), abs=1e-4)
     assert expected > 0.04
@@ -132,8 +133,8 @@ def test_the_figure_is_reproducible(painted_views):
 
 
 def test_neighbours_are_the_nearest_by_angle():
-    source = nearest_views(ring(16, size=32), 2)
+    source = near_views(ring(16, size=32), 2)
     assert [sorted(row) for row in source.tolist()] == [
         sorted(((i - 1) % 16, (i + 1) % 16)) for i in range(16)
     ]
-    assert nearest_views(ring(3, size=32), 5).shape == (3, 2)
+    assert near_views(ring(3, size=32), 5).shape == (3, 2)

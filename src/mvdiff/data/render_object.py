@@ -85,7 +85,7 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
     sets = {"target": settings.rig}
     if settings.inputs:
         elevation = rng.uniform(*settings.input_elevation, size=len(settings.rig))
-        sets["input"] = input_cameras(settings.rig, elevation[: settings.inputs].tolist())
+        sets["input"] = _photo_cameras(settings.rig, elevation[: settings.inputs].tolist())
     for part, cameras in sets.items():
         folder = out / job.name / part
         picture = raycaster.render(cameras, supersample=settings.supersample, shading=shading)
@@ -97,7 +97,7 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
     return None
 
 
-def input_cameras(rig: Cameras, elevation: list[float]) -> Cameras:
+def _photo_cameras(rig: Cameras, elevation: list[float]) -> Cameras:
     """Cameras at the azimuths and distances of the rig's first views, at these elevations (°)."""
     azimuth, _, distance = (x[: len(elevation)] for x in spherical(rig))
     at = torch.rad2deg(azimuth).tolist()

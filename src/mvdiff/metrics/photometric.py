@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..cameras.camera import Cameras
+from ..cameras.epipolar import near_views
 from ..errors import MvdiffError
 from ..recon.silhouettes import cut_out, reduced
 from ..rendering import Raycaster
@@ -85,7 +85,7 @@ def warp_neighbours(
     rgb, inside, certain = _certain(views)
     low, high = _half_pixel_range(rgb)
     shown = torch.cat([rgb, certain.float(), depth[:, None]], dim=1)
-    source = nearest_views(cameras, neighbours)
+    source = near_views(cameras, neighbours)
     colors, errors, counts = [], [], []
     for i, others in enumerate(source):
         uv, z = cameras[others].project(points[i])
@@ -98,15 +98,6 @@ def warp_neighbours(
         errors.append(torch.maximum(low[i] - color, color - high[i]).clamp(min=0).mean(dim=1))
         counts.append(inside[i] & (seen | empty))
     return Warped(views, source, torch.stack(colors), torch.stack(errors), torch.stack(counts))
-
-
-def nearest_views(cameras: Cameras, count: int) -> Int[Tensor, "view neighbour"]:
-    """The `count` views (at most all others) whose viewing directions are nearest, by angle."""
-    cosine = cameras.R[:, 2] @ cameras.R[:, 2].T
-    cosine.fill_diagonal_(-torch.inf)
-    # Rounded, so that equally near views are chosen by number on every machine.
-    order = cosine.mul(1e4).round().argsort(dim=1, descending=True, stable=True)
-    return order[:, : min(count, len(cameras) - 1)]
 
 
 def _certain(
