@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from toy_sweep import WORDS
 
 from mvdiff.ablation import scoring
 from mvdiff.cli import main
+from mvdiff.metrics import Lpips
 from mvdiff.training.engine import Engine
 
 SWEEP = ["attention=none,depthwise", "seeds=0,1", "budget.steps=4"]
@@ -145,6 +147,34 @@ def test_other_objects_are_scored_without_training_again(swept, ablate, tmp_path
     assert changed.with_name("spent.json").read_text() == spent
 
 
+def test_weights_bring_a_column_of_lpips_without_training_again(
+    swept, ablate, tmp_path, monkeypatch
+) -> None:
+    class Distance(Lpips):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
+        def forward(self, pred, truth):
+            return (pred - truth).abs().mean(dim=(1, 2, 3))
+
+    asked = []
+    monkeypatch.setattr(Lpips, "load", lambda files: asked.append(files) or Distance())
+    monkeypatch.setattr("mvdiff.ablation.plots.write_plots", lambda out, rows: [])
+    out = tmp_path / "perceptual"
+    shutil.copytree(swept, out)
+    changed = one(out, "runs/attention=none-seed0-*/result.json")
+    spent = changed.with_name("spent.json").read_text()
+    words = ["attention=none", "seeds=0", "budget.steps=4", f"lpips={tmp_path / 'vgg.pth'}"]
+    assert ablate(out, *words) == 0
+    rows = table(out, "Quality")
+    assert float(rows["default"]["LPIPS ↓"]) > 0.01
+    assert float(rows["*copy of the input*"]["LPIPS ↓"]) > 0.01
+    assert changed.with_name("spent.json").read_text() == spent
+    assert asked[0] == [str(tmp_path / "vgg.pth")]
+    monkeypatch.setattr(Lpips, "load", lambda files: pytest.fail("scored again"))
+    assert main(["ablate", f"report={out}"]) == 0
+
+
 @pytest.mark.usefixtures("bare")
 def test_a_failing_variant_is_told_and_the_others_finish(ablate, tmp_path, capsys) -> None:
     variants = "variants={three: {rig.count: 3}, good: {attention: none}}"
@@ -267,6 +297,7 @@ def test_the_report_alone_can_be_made_again(swept: Path, tmp_path, capsys, monke
         (["seed=3"], "write seeds=0,1"),
         (["train.steps=10,20"], "write budget.steps=N"),
         (["objects=2,4"], "'objects' cannot be changed by a sweep"),
+        (["lpips=nowhere.pth"], "no LPIPS weights at 'nowhere.pth'"),
         (["objects=0"], "objects must be at least 1, got 0"),
         (["train.lr=interval(0,1)"], "is no list of values: write train.lr=a,b"),
         (["attention=glob(x*)"], "no value fits"),

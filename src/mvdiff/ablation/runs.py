@@ -24,7 +24,7 @@ from ..files import read_json, write_json
 _NEUTRAL = (
     "out", "seed", "seeds", "variants", "report", "objects", "samples", "val_data", "log_every",
     "checkpoint_every", "tensorboard", "validate_every", "validate_objects", "cache", "resume",
-    "time_budget", "timing", "budget",
+    "time_budget", "timing", "budget", "lpips",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import torch
 from ..cameras.camera import Cameras
 from ..data.dataset import Batch, ObjectSet
 from ..files import atomic
+from ..metrics import Lpips
 from ..pipeline import Sampler, generate_views
 from ..views import Views
 from .cost import count_flops, peak_memory, timed
@@ -98,13 +99,14 @@ def score(
     names: Sequence[str],
     truth: Sequence[Views] | None,
     tell: Tell | None = None,
+    lpips: Lpips | None = None,
 ) -> Scores:
     """`evaluate.score_views` of every object, by its name. truth: for figures that need it."""
     from ..evaluate import score_views
 
     found: Scores = {}
     for i, (name, view) in enumerate(zip(names, views, strict=True)):
-        found[name] = score_views(view, None if truth is None else truth[i])
+        found[name] = score_views(view, None if truth is None else truth[i], lpips=lpips)
         if tell:
             tell("scoring", i + 1, len(views))
     return found
@@ -129,7 +131,9 @@ def means(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return out
 
 
-def controls(batch: Batch, rig: Cameras, tell: Tell | None = None) -> dict[str, Scores]:
+def controls(
+    batch: Batch, rig: Cameras, tell: Tell | None = None, lpips: Lpips | None = None
+) -> dict[str, Scores]:
     """The floor and what must lie apart from it: {row of the table: scores by object}.
 
     The truth by itself; the truth corrupted in the ways of `metrics.corrupted` (from 4 views on),
@@ -142,12 +146,12 @@ def controls(batch: Batch, rig: Cameras, tell: Tell | None = None) -> dict[str, 
     pairs = zip(true_views(batch, rig), copied_views(batch, rig), batch.names, strict=True)
     for i, (truth, copy, name) in enumerate(pairs):
         if len(rig) >= 4:
-            broken = control_scores(truth)
+            broken = control_scores(truth, lpips=lpips)
             rows = {"truth": {k: v for k, v in broken["truth"].items() if k not in AGAINST}}
             rows |= {f"truth, {kind}": broken[kind] for kind in broken if kind != "truth"}
         else:
             rows = {"truth": score_views(truth)}
-        rows["copy of the input"] = score_views(copy, truth)
+        rows["copy of the input"] = score_views(copy, truth, lpips=lpips)
         for row, figures in rows.items():
             found.setdefault(row, {})[name] = figures
         if tell:

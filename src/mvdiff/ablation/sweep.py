@@ -20,7 +20,10 @@ _OWN = {
     "resume": "a sweep always goes on where it stopped",
 }
 #: one value for all runs, or they could not be compared
-SHARED = ("data", "out", "seeds", "objects", "samples", "variants", "report", "val_data", "plugins")
+SHARED = (
+    "data", "out", "seeds", "objects", "samples", "variants", "report", "val_data", "plugins",
+    "lpips",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

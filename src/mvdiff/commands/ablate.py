@@ -155,11 +155,19 @@ def _evaluation(config: Any) -> dict[str, Any]:
     for name in ("objects", "samples"):
         if config[name] < 1:
             raise MvdiffError(f"{name} must be at least 1, got {config[name]}")
-    return {
+    evaluation = {
         "objects": config.objects,
         "samples": config.samples,
         "val_data": plain(config.val_data),
     }
+    if config.lpips is not None:
+        from ..metrics import Lpips
+
+        files = plain(config.lpips)
+        files = files if isinstance(files, list) else [files]
+        Lpips.load(files)  # what is wrong with them is told now
+        evaluation["lpips"] = [str(Path(file).expanduser().resolve()) for file in files]
+    return evaluation
 
 
 def _check_data(composed: Sequence[Any]) -> None:

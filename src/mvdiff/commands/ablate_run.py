@@ -21,6 +21,7 @@ from ..ablation.told import Told
 from ..config import compose
 from ..errors import MvdiffError
 from ..files import read_json, write_json
+from ..metrics import Lpips
 from .train import numbers, parts, train_parts
 from .writing import versions
 
@@ -57,9 +58,8 @@ def _carry_out(run: Run, told: Told) -> None:
     config.train.steps = costs["budget_steps"]
     model = _train(run, config, told)
     samples, held_out = _sample(run, config, model, told)
-    scores = scoring.score(
-        samples.views, held_out.names, scoring.true_views(held_out, model.rig), told.stage
-    )
+    truth = scoring.true_views(held_out, model.rig)
+    scores = scoring.score(samples.views, held_out.names, truth, told.stage, _lpips(run))
     diversity = scoring.diversities(samples.more)
     figures = scoring.means(scores) | ({} if diversity is None else {"diversity": diversity})
     scoring.save_views(run.folder / "views.npz", samples.views, held_out.names)
@@ -149,11 +149,12 @@ def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: Told) -> str
     """Floor and corrupted controls of these objects; made by the first run that needs them."""
     content = [list(held_out.names), rig.K.tolist(), rig.w2c.tolist(), rig.height]
     content += [float(held_out.views.double().mean()), float(held_out.photo.double().mean())]
+    content += run.evaluation.get("lpips", [])
     name = digest(content)
     folder = run.folder.parent.parent / "controls" / name
     if read_json(folder / "result.json") is None:
         truth = scoring.true_views(held_out, rig)
-        scores = scoring.controls(held_out, rig, told.stage)
+        scores = scoring.controls(held_out, rig, told.stage, _lpips(run))
         scoring.save_views(folder / "truth.npz", truth, held_out.names)
         photos = [views[0] for views in scoring.copied_views(held_out, rig)]
         scoring.save_views(folder / "photos.npz", photos, held_out.names)
@@ -165,6 +166,11 @@ def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: Told) -> str
         }
         write_json(folder / "result.json", content)
     return name
+
+
+def _lpips(run: Run) -> Lpips | None:
+    files = run.evaluation.get("lpips")
+    return None if files is None else Lpips.load(files)
 
 
 def _spent(run: Run) -> dict[str, float]:
