@@ -622,6 +622,7 @@ def test_the_examples_of_the_help_compose():
     from mvdiff.ablation.sweep import combine, read_sweep
     from mvdiff.cli import EXAMPLES
     from mvdiff.config import compose
+    from mvdiff.launch import hydra_words
 
     for command, lines in EXAMPLES.items():
         for line in lines:
@@ -634,7 +635,7 @@ def test_the_examples_of_the_help_compose():
                 points = [combine(sweep.fixed, v.overrides) for v in sweep.variants]
                 assert all(compose(command, point) for point in points)
             else:
-                assert compose(command, settings)
+                assert compose(command, hydra_words(settings)[1])
 
 
 def test_overview_and_version(capsys):

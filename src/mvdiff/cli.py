@@ -65,7 +65,7 @@ EXAMPLES = {
         "mvdiff ablate data=data volume=concat,meanvar train.lr=1e-4,3e-4 budget.seconds=3600",
         "mvdiff ablate data=data budget.steps=2000 variants='{full: {}, alone: {attention: none, "
         "volume: none}}'",
-        "mvdiff ablate data=data attention=none,depthwise budget.steps=2000 lpips=[vgg16.pth,vgg.pth]",
+        "mvdiff ablate data=data attention=glob(*) budget.steps=2000 lpips=[vgg16.pth,vgg.pth]",
         "mvdiff ablate data=data variants=variants.yaml train.views=8 budget.cpu_seconds=3600",
         "mvdiff ablate report=ablations/first                 (also while it runs)",
         "mvdiff ablate … hydra/launcher=joblib hydra.launcher.n_jobs=4",

@@ -344,3 +344,22 @@ def test_joblib_runs_jobs_side_by_side(ablate, swept, tmp_path) -> None:
     assert results(out).keys() == results(swept).keys()
     for name, result in results(swept).items():
         assert results(out)[name]["figures"]["psnr"] == result["figures"]["psnr"]
+
+
+@pytest.mark.parametrize(
+    ("device", "axis"), [("cpu (x, 2 cores)", "CPU s a step"), ("NVIDIA H200", "s a step")]
+)
+def test_plots_show_the_time_of_the_device(swept, tmp_path, monkeypatch, device, axis) -> None:
+    from matplotlib import pyplot
+
+    from mvdiff.ablation.plots import write_plots
+    from mvdiff.ablation.report import collect
+
+    shown = []
+    monkeypatch.setattr(pyplot, "close", shown.append)
+    rows = collect(swept, json.loads((swept / "sweep.json").read_text()))
+    for row in rows:
+        for result in row.results.values():
+            result["device"] = device
+    write_plots(tmp_path, rows)
+    assert shown[0].axes[0].get_xlabel() == axis

@@ -11,7 +11,7 @@ from .report import COST, QUALITY, Column, Row
 
 #: what is drawn against what, where runs have both
 _UP = ("psnr", "hull_iou", "self_psnr", "photometric")
-_ACROSS = ("step.cpu_seconds", "step.flops")
+_ACROSS = ("step.flops",)
 
 
 def write_plots(out: Path, rows: Sequence[Row]) -> list[Path]:
@@ -30,7 +30,10 @@ def write_plots(out: Path, rows: Sequence[Row]) -> list[Path]:
             "sheet are written"
         ) from error
     done = [row for row in rows if row.results]
-    across = [key for key in _ACROSS if any(row.values(key) for row in done)]
+    # a GPU's work is not in the processor's seconds
+    on_cpu = all(str(r["device"]).startswith("cpu") for row in done for r in row.results.values())
+    seconds = "step.cpu_seconds" if on_cpu else "step.seconds"
+    across = [key for key in (seconds, *_ACROSS) if any(row.values(key) for row in done)]
     up = [key for key in _UP if any(row.values(f"figures.{key}") for row in done)]
     if not across or not up:
         return []
