@@ -117,6 +117,10 @@ def test_sixteen_views_are_numbered_to_fifteen(photo, tmp_path):
     assert names == [f"{i:03d}.png" for i in range(16)]
     strip = pixels(tmp_path / "out" / "disc" / "sample-0" / "strip.png")
     assert strip.shape == (32, 16 * 32, 3)
+    # fewer of them, later, leave none of these behind
+    args += ["rig.count=12", "resume=false"]
+    assert main(["generate", *args, "sampler.steps=1"]) == 0
+    assert {p.name for p in (tmp_path / "out").glob("disc/sample-0/views/*")} == set(names[:12])
 
 
 def test_the_same_seed_gives_the_same_bytes_however_many_samples(photo, weights, tmp_path):

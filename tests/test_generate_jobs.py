@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tiny_recipe import picture, pixels, toy_args, toy_weights
 
 from mvdiff.cli import main
 from mvdiff.commands import generate_jobs
+from mvdiff.errors import MvdiffError
 from mvdiff.files import read_json
 
 NAMES = "abc"
@@ -61,7 +64,7 @@ def test_each_job_has_its_share_and_no_more_jobs_than_pictures(
         "mvdiff.launch.launch",
         lambda paths, task, out, words: asked.extend([read_json(p) for p in paths]),
     )
-    generate(album, tmp_path, weights, "jobs=8")
+    assert generate(album, tmp_path, weights, "jobs=8") == 2, "none of them ran"
     assert [job["pictures"] for job in asked] == [1, 1, 1]
     assert [job["words"][-2] for job in asked] == ["shard=0/3", "shard=1/3", "shard=2/3"]
 
@@ -86,10 +89,7 @@ def test_a_broken_picture_is_told_and_the_other_jobs_go_on(album, weights, tmp_p
 
 def test_a_job_that_dies_fails_with_its_pictures(album, weights, tmp_path, capsys, monkeypatch):
     def launch(paths, task, out, words):
-        class Job:
-            run = str(paths[0])
-
-        task(Job)  # the second one was killed
+        task(SimpleNamespace(run=str(paths[0])))  # the second one was killed
 
     monkeypatch.setattr("mvdiff.launch.launch", launch)
     assert generate(album, tmp_path, weights, "jobs=2") == 1
@@ -98,15 +98,63 @@ def test_a_job_that_dies_fails_with_its_pictures(album, weights, tmp_path, capsy
     assert generate(album, tmp_path, weights, "jobs=2") == 2
 
 
+def test_a_worker_that_is_killed_is_told_of(album, weights, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)  # workers of another test know no plugin
+    plugin = tmp_path / "deadly.py"
+    plugin.write_text(
+        "import os\nif os.getpid() != int(os.environ['TOY_PARENT']):\n    os._exit(9)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TOY_PARENT", str(os.getpid()))
+    words = ["jobs=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "plugins=[deadly]"]
+    assert generate(album, tmp_path / "out", weights, *words) == 2
+    error = capsys.readouterr().err
+    assert "mvdiff: the launcher failed: TerminatedWorkerError" in error
+    assert error.count("left no result; the same command goes on") == 2
+
+
+def test_pictures_that_come_later_do_not_move_the_shares(album, weights, tmp_path, monkeypatch):
+    growing = tmp_path / "album"
+    growing.mkdir()
+    for name in NAMES:
+        (growing / f"{name}.png").write_bytes((album / f"{name}.png").read_bytes())
+
+    def launch(paths, task, out, words):
+        for path in paths:
+            picture().save(growing / f"{len(list(growing.iterdir()))}.png")  # comes first
+            task(SimpleNamespace(run=str(path)))
+
+    monkeypatch.setattr("mvdiff.launch.launch", launch)
+    assert generate(growing, tmp_path / "out", weights, "jobs=3") == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES)
+
+
 def test_an_error_of_a_job_is_its_own(album, weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(generate_jobs, "make", _refuse)
     assert generate(album, tmp_path, weights, "jobs=2") == 2
     assert capsys.readouterr().err.count("mvdiff: job ") == 2
 
 
-def _refuse(*_, **__):
-    from mvdiff.errors import MvdiffError
+@pytest.mark.parametrize("error", [MvdiffError("no"), RuntimeError("not enough memory")])
+def test_other_jobs_go_on_after_an_error(album, weights, tmp_path, monkeypatch, error):
+    whole, asked = generate_jobs.make, []
 
+    def make(config, wanted, *, alone):
+        asked.append(wanted)
+        if len(asked) == 1:
+            raise error
+        return whole(config, wanted, alone=alone)
+
+    monkeypatch.setattr(generate_jobs, "make", make)
+    assert generate(album, tmp_path, weights, "jobs=2") == 1
+    assert [len(wanted) for wanted in asked] == [2, 1]
+
+
+def _refuse(*_, **__):
     raise MvdiffError("no")
 
 

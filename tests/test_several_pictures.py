@@ -82,6 +82,14 @@ def test_the_python_call_is_the_command(shots, weights, tmp_path):
     views = model.generate(shots, elevation=[10, 30], azimuth=[0, 90])
     written = mvdiff.Views.load(tmp_path / "front/sample-0")
     torch.testing.assert_close(views.rgb, written.rgb, atol=1 / 254, rtol=0)
+    for image, settings, said in (
+        (shots, {"azimuth": [0, 90], "elevation": [10]}, "got 1 for 2"),
+        (shots[0], {"elevation": [10, 20]}, "got 2 for 1"),
+        (shots, {"azimuth": [0], "elevation": 10}, "for 2 pictures"),
+        (str(shots[0]), {"azimuth": [0, 90], "elevation": 10}, "for 1 picture"),
+    ):
+        with pytest.raises(mvdiff.MvdiffError, match=said):
+            model.generate(image, **settings)
 
 
 def test_a_picture_at_ninety_degrees_is_taken_from_the_rigs_quarter_turn():

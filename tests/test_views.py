@@ -78,6 +78,22 @@ def test_the_listing_is_written_last(tmp_path, monkeypatch):
         Views.load(tmp_path)
 
 
+def test_views_half_written_over_others_are_no_views(tmp_path, monkeypatch):
+    some_views().save(tmp_path)
+    show = Views.pil
+
+    def fail(views, index):
+        if index == 1:
+            raise KeyboardInterrupt
+        return show(views, index)
+
+    monkeypatch.setattr(Views, "pil", fail)
+    with pytest.raises(KeyboardInterrupt):
+        some_views().save(tmp_path)
+    with pytest.raises(MvdiffError, match="no views at"):
+        Views.load(tmp_path)
+
+
 def test_a_strip_is_sixteen_published_views(tmp_path):
     views = some_views(count=16, alpha=False)
     views.strip().save(tmp_path / "strip.png")

@@ -84,6 +84,8 @@ def encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Encoders | s
         return "the embedder is trained, so its answers change"
     if not augment(config).turns_only:
         return "train.augment changes the pictures each time (all but roll must be off)"
+    if max(photos(config)) > 1:
+        return "train.photos draws several pictures an object, and one is kept"
     latents, embedder = model.latents.to(device).eval(), model.embedder.to(device).eval()
     parts = {f"latents.{n}": p for n, p in latents.named_parameters()}
     parts |= {f"embedder.{n}": p for n, p in embedder.named_parameters()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def launch(paths: Sequence[Path], task: Task, out: Path, words: Sequence[str]) -
     task: importable, since launchers send its name to other processes; must not raise, since
         one job's error ends Hydra's sweep.
     words: Hydra's own overrides, e.g. ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"].
-    Raises MvdiffError when Hydra does not accept those.
+    Raises MvdiffError when Hydra does not accept those. A launcher that fails later is told about,
+    and callers see by what the jobs have left which of them came to an end.
     """
     from hydra import initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
@@ -52,6 +54,9 @@ def launch(paths: Sequence[Path], task: Task, out: Path, words: Sequence[str]) -
             raise MvdiffError(
                 f"Hydra does not accept {' '.join(words)}: {str(error).splitlines()[0]}"
             ) from error
+        except Exception as error:  # a worker was killed, a queue refused: what is done is done
+            first = str(error).splitlines()[0] if str(error) else ""
+            print(f"mvdiff: the launcher failed: {type(error).__name__}: {first}", file=sys.stderr)
 
 
 def _check_launcher(hydra: Any, words: Sequence[str]) -> None:

@@ -164,12 +164,17 @@ class Model:
         seed: the same seed gives the same views.
         Raises MvdiffError on pictures and numbers that make no sense.
         """
-        if azimuth is None:
-            photos, values = [self.prepare(image)], [elevation]
-        else:
-            photos = [self.prepare(each) for each in image]
-            one = elevation is None or isinstance(elevation, str | Real)
-            values = [elevation] * len(photos) if one else list(elevation)
+        images = list(image) if azimuth is not None and isinstance(image, list | tuple) else [image]
+        if azimuth is not None:
+            check_azimuths(azimuth, len(images))
+        one = elevation is None or isinstance(elevation, str | Real)
+        values = [elevation] * len(images) if one else list(elevation)
+        if len(values) != len(images):
+            raise MvdiffError(
+                f"give one elevation for all pictures or one each: got {len(values)} for "
+                f"{len(images)}"
+            )
+        photos = [self.prepare(each) for each in images]
         degrees = [
             read_elevation(value, photo).degrees
             for value, photo in zip(values, photos, strict=True)

@@ -117,9 +117,11 @@ class Views:
     def save(self, folder: str | Path, subfolder: str = "") -> Path:
         """Write `000.png…` (into `subfolder`, if given) and `transforms.json`; return its path.
 
-        `transforms.json` is written last, so a folder that has it is complete.
+        `transforms.json` is written last, and one of earlier views is removed first: a folder that
+        has it is complete.
         """
         folder = Path(folder)
+        (folder / "transforms.json").unlink(missing_ok=True)
         names = [str(Path(subfolder) / f"{i:03d}.png") for i in range(len(self))]
         for i, name in enumerate(names):
             with atomic(folder / name) as part:

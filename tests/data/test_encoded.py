@@ -166,6 +166,8 @@ def test_pictures_cannot_change_after_they_were_encoded(data: PublishedSet, tmp_
         assert not augment.turns_only
         with pytest.raises(MvdiffError, match="cannot be changed any more"):
             Batches(made(data, tmp_path), augment=augment).batch_at(0, batch_size=2)
+    with pytest.raises(MvdiffError, match=r"train\.photos asks for more"):
+        Batches(made(data, tmp_path), augment=ROLL, photos=[3]).batch_at(0, batch_size=2)
 
 
 def test_encoders_that_give_nan_are_told(data: PublishedSet, tmp_path: Path) -> None:

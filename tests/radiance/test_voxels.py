@@ -142,6 +142,16 @@ def test_nothing_shows_outside_the_world_volume():
         assert outside.max() < 1e-3
 
 
+@pytest.mark.parametrize("distance", [1.5, 0.56, 0.54, 0.5, 0.4])
+def test_a_solid_is_solid_for_near_cameras(distance):
+    made = VoxelField(
+        channels=8, latents=PixelShuffle(4), bound=0.6, radius=0.6, planes=48, split=1
+    )
+    rig = ring(4, size=32, distance=distance, elevation=20.0)
+    _, alpha = pictures(made.render(ball(0.25), rig.resize(8), torch.arange(4)))
+    assert alpha[:, 15:17, 15:17].min() > 0.99
+
+
 def test_composite_is_the_formula():
     generator = torch.Generator().manual_seed(0)
     raw = torch.randn(1, 1, 5, 1, 1, generator=generator)

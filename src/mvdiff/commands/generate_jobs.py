@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ..config import compose
 from ..errors import MvdiffError
 from ..files import read_json, write_json
-from .generate import exit_code, make, plan
+from .generate import exit_code, find_pictures, make, plan
 from .sharing import Share
 
 FOLDER = ".jobs"
@@ -32,19 +33,23 @@ def run(jobs: Jobs) -> int:
     from ..launch import launch
 
     count = _count(jobs)
-    pictures = len(plan(jobs.config))  # wrong settings are told here, once
+    plan(jobs.config)  # wrong settings are told here, once
+    images = [str(path) for path in find_pictures(jobs.config.image)]
+    pictures = len(images) if jobs.config.azimuth is None else 1
     count = min(count, pictures)
     out = Path(str(jobs.config.out)).expanduser().resolve()
     paths = [out / FOLDER / f"{number}-of-{count}.json" for number in range(count)]
     out.joinpath(FOLDER).mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
         words = [*jobs.words, f"shard={number}/{count}", "jobs=null"]
-        write_json(path, {"words": words, "pictures": len(range(number, pictures, count))})
+        mine = len(range(number, pictures, count))
+        # the folder may have other pictures by the time that a job starts
+        write_json(path, {"words": words, "images": images, "pictures": mine})
     try:
         launch(paths, carry_out, out / FOLDER, jobs.hydra)
         code = _collect(paths)
     except MvdiffError:  # Hydra's words; nothing was started
-        shutil.rmtree(out / FOLDER)
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
         raise
     if code == 0:  # else a launcher's logs may tell why
         shutil.rmtree(out / FOLDER)
@@ -71,13 +76,16 @@ def carry_out(job: Any) -> None:
     asked = read_json(path)
     try:
         config = compose("generate", asked["words"])
+        config.image = asked["images"]
         wanted, share = plan(config), Share.read(config.shard)
         tally = make(config, wanted[share.index :: share.count], alone=False)
         counts = [len(tally.errors), tally.meshless, tally.pictures]
-    except MvdiffError as error:
-        print(f"mvdiff: job {path.stem}: {error}", file=sys.stderr)
+    except Exception as error:
+        kind = "" if isinstance(error, MvdiffError) else f"{type(error).__name__}: "
+        print(f"mvdiff: job {path.stem}: {kind}{error}", file=sys.stderr)
         counts = [asked["pictures"], 0, asked["pictures"]]
-    write_json(path, {**asked, "counts": counts})
+    with suppress(MvdiffError):  # the disk may be what failed
+        write_json(path, {**asked, "counts": counts})
 
 
 def _collect(paths: Sequence[Path]) -> int:

@@ -48,6 +48,8 @@ def write_sample(
     films = [f"turntable.{kind}" for kind in VIDEOS]
     for name in ("run.json", "mesh.glb", *films, "preview.png"):
         (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
+    for old in (target / "views").glob("[0-9]*.png"):
+        old.unlink()
     views.save(target, "views")
     save_picture(views.strip(), target / "strip.png")
     save_picture(photo, target / "input.png")

@@ -27,8 +27,8 @@ class Material(Protocol):
 class Batches:
     """Training batches: a pure function of (seed, step, share), nothing to save or replay.
 
-    data: the objects, as pictures or encoded already. augment: how they are changed; None as in
-        the embedded model's recipe.
+    data: the objects, as pictures or encoded already. augment: how they are changed; None:
+        by `Augment`'s defaults.
     mix: shares by source, such as `{"mesh": 0.7, "shape": 0.3}`; without it, every object is
         seen equally often.
     photos: numbers of input pictures an object; each step draws one of them, so that `[1, 1, 4]`

@@ -142,6 +142,11 @@ class EncodedSet:
                     "pictures that were encoded beforehand cannot be changed any more: train with "
                     "cache=none, or switch all of train.augment but roll off"
                 )
+            if draw.more:
+                raise MvdiffError(
+                    "one picture an object was encoded beforehand, and train.photos asks for "
+                    "more: train with cache=none, or train.photos=[1]"
+                )
             order = view_order(self.view_count, draw.roll, False)
             file, row, first = self._open(index // CHUNK), index % CHUNK, order[0]
             targets.append(file.get_slice("targets")[row][order])

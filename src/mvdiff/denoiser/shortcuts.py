@@ -15,7 +15,7 @@ class Shortcuts:
     folded_keys: depth-wise attention without keys and values (`DepthwiseAttention`).
     empty_volume: the same without queries where there is no volume, and one map for all views.
     known_geometry: where points project to is remembered from step to step (`FrustumNet`,
-        `LiftedVolume`).
+        `LiftedVolume`, `VoxelField`).
     """
 
     single_token: bool = True

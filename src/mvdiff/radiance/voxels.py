@@ -44,7 +44,10 @@ class VoxelField(RadianceField):
     coarser: the latents' pixels are so many times finer than the rendering, which is interpolated;
         latents that are no pixels are rendered as they are.
     offset: of pixel centres.
+    known_geometry: remember the rays' points for cameras that come again.
     """
+
+    known_geometry = True
 
     def __init__(
         self,
@@ -133,7 +136,9 @@ class VoxelField(RadianceField):
     ) -> Float[Tensor, "batch view channel height width"]:
         where = (self.planes, self.radius, self.bound, self.offset)
         fine = cameras.resize(cameras.height * self.finer)
-        points, lengths = self._known(where, fine, self._rays)
+        points, lengths = (
+            self._known(where, fine, self._rays) if self.known_geometry else self._rays(fine)
+        )
         some = index.flatten()
         samples = look_up(grid, points[some], self.bound, index.shape[-1])
         lengths = lengths[some].unflatten(0, (-1, index.shape[-1]))
@@ -141,9 +146,13 @@ class VoxelField(RadianceField):
         return self._latents(views if self.alpha else views[:, :, :-1])
 
     def _rays(self, cameras: Cameras) -> tuple[Tensor, Tensor]:
-        """Sample points, and the sections' lengths: zero outside the world volume."""
+        """Sample points, and the sections' lengths: zero outside the world volume.
+
+        Planes that would lie behind a camera lie at it, and no section is between them.
+        """
         points = frustum_points(cameras, self.planes, self.radius, self.offset)
-        section = (points[:, 1:2] - points[:, :1]).norm(dim=-1)
+        section = (points[:, 1:] - points[:, :-1]).norm(dim=-1)
+        section = torch.cat([section, section[:, -1:]], dim=1)
         inside = (points.abs() <= self.bound).all(dim=-1)
         return points, section * inside
 
