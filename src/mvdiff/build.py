@@ -176,6 +176,7 @@ def objective(config: Any) -> Objective:
         drop=plain(train.drop),
         posterior=train.posterior,
         rendering=train.rendering,
+        scheduled_sampling=train.scheduled_sampling,
         volume_views=_volume_views(config, train.views, count),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from small_syncdreamer import small_config, small_model, training_config
-from tiny_recipe import toy_config, toy_model
+from tiny_recipe import randomise, toy_config, toy_model
 from torch import nn
 
 from mvdiff import build, build_training
@@ -236,3 +236,54 @@ def test_without_radiance_there_is_one_loss():
     config = toy_config("radiance=none", command="train")
     torch.manual_seed(0)
     assert set(build.objective(config)(build.model(config), small_batch(), step())) == {"loss"}
+
+
+@pytest.mark.parametrize("kind", ["sample", "v_prediction"])
+def test_scheduled_sampling_starts_from_what_sampling_would(kind):
+    """The noisy views are those of DDIM after its first step, computed by diffusers."""
+    from diffusers import DDIMScheduler
+
+    words = [f"noise.prediction_type={kind}"]
+    model, truth = rendering_model(*words)
+    randomise(model)
+    own = replace(truth, scheduled_sampling=1.0)
+    spy, seen = Spy(model), small_batch()
+    truth(spy, seen, step())
+    own(spy, seen, step())
+    (plain, time, condition, wanted), (noisy, same, *_) = spy.calls
+    torch.testing.assert_close(time, same)
+    share = truth.scheduler.alphas_cumprod[time.long()].view(-1, 1, 1, 1, 1)
+    clean = torch.stack([model.latents.encode(views) for views in seen.views])
+    noise = (plain - share.sqrt() * clean) / (1 - share).sqrt()
+
+    ddim = DDIMScheduler.from_config(
+        truth.scheduler.config, clip_sample=True, clip_sample_range=1.0
+    )
+    ddim.set_timesteps(len(ddim.betas))
+    last = len(ddim.betas) - 1
+    with torch.no_grad():
+        answer = model(noise, torch.full((2,), float(last)), condition)
+    guess = ddim.step(answer, last, noise).pred_original_sample
+    expected = share.sqrt() * guess + (1 - share).sqrt() * noise
+    torch.testing.assert_close(noisy, expected, atol=1e-4, rtol=1e-4)
+    assert (noisy - plain).abs().max() > 0.1
+    assert wanted.shape == (2, truth.views)
+
+
+def test_a_share_of_the_steps_is_scheduled_sampling():
+    model, truth = rendering_model()
+    spy, seen, half = Spy(model), small_batch(), replace(truth, scheduled_sampling=0.5)
+    for seed in range(12):
+        truth(spy, seen, step(seed))
+        half(spy, seen, step(seed))
+    equal = [torch.equal(a[0], b[0]) for a, b in zip(spy.calls[::2], spy.calls[1::2], strict=True)]
+    assert 2 <= sum(equal) <= 10
+    replace(truth, scheduled_sampling=1.0)(model, seen, step())["loss"].backward()
+    assert model.radiance.background.grad.any()
+
+
+@pytest.mark.parametrize("words", [["2.0"], ["-0.1"], ["0.5", "noise.prediction_type=epsilon"]])
+def test_scheduled_sampling_that_cannot_be_is_refused(words):
+    words = [f"train.scheduled_sampling={words[0]}", *words[1:]]
+    with pytest.raises(MvdiffError, match=r"train\.scheduled_sampling"):
+        build.objective(toy_config(*words, command="train"))
