@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvdiff.errors import MvdiffError
-from mvdiff.files import atomic, write_text
+from mvdiff.files import alone, atomic, write_text
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -150,3 +150,44 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
         part.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from mvdiff.files import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks as on Unix")
+def test_a_folder_is_held_by_one_process_until_it_ends_or_is_killed(tmp_path):
+    folder = tmp_path / "new" / "run"
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            sentence = f"another process is working on '{folder}': wait for it, or choose"
+            with pytest.raises(MvdiffError, match=sentence), alone(folder):
+                pytest.fail("two hold the same folder")
+            with alone(tmp_path / "other"):
+                pass
+        finally:
+            process.kill()
+            process.wait(timeout=20)
+    for _ in range(2):
+        with alone(folder):
+            assert folder.is_dir()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks as on Unix")
+def test_a_folder_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with alone(tmp_path):
+        write_text(tmp_path / "x.txt", "text")
+    assert (tmp_path / "x.txt").read_text() == "text"

@@ -1,4 +1,4 @@
-"""Writing files so that a final name always holds a whole file."""
+"""Writing files so that a final name always holds a whole file, and one writer a folder."""
 
 from __future__ import annotations
 
@@ -84,3 +84,28 @@ def check_writable(folder: str | Path) -> None:
     with atomic(Path(folder) / ".writable"):
         pass
     (Path(folder) / ".writable").unlink(missing_ok=True)  # another process may be as far
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder until the end; MvdiffError when another process holds it.
+
+    The system lets go of it when this process ends, however that happens. Where there are no
+    locks (Windows, some network folders), nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # the latter from Windows' shares
+            raise MvdiffError(
+                f"another process is working on '{folder}': wait for it, or choose another out="
+            ) from error
+        except OSError:
+            pass
+        yield

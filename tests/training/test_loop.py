@@ -11,28 +11,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from short_runs import log, run, same_weights
 from toy import Noise, Toy, copy_photo, denoise, toy
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.loop import Result, train
-
-
-def run(out: Path, model: Toy | None = None, objective: Any = denoise, **change: Any) -> Result:
-    settings = {
-        "out": out, "steps": 12, "batch_size": 4, "lr": 1e-2, "warmup": 3, "log_every": 1,
-        "checkpoint_every": 4, "checkpoint_minutes": None, "tensorboard": False,
-        "progress": False, "device": "cpu", **change,
-    }  # fmt: skip
-    return train(toy() if model is None else model, objective, Noise(), **settings)
-
-
-def log(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if line.get("kind") == kind]
-
-
-def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(torch.equal(x, b.state_dict()[name]) for name, x in a.state_dict().items())
+from mvdiff.training.stop import Stop
 
 
 def test_a_plain_run_equals_the_textbook(tmp_path: Path) -> None:
@@ -131,80 +114,6 @@ def test_channels_last_changes_nothing_but_layout(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-# Resume
-
-
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    whole = toy()
-    result = run(tmp_path / "whole", whole, log_every=5)
-
-    class Enough(Exception):
-        pass
-
-    def stop_at_7(model: Toy, batch: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        if batch.index[0] == 7 * 4:
-            raise Enough
-        return denoise(model, batch, generator)
-
-    cut = tmp_path / "cut"
-    with pytest.raises(Enough):
-        run(cut, objective=stop_at_7, log_every=5)
-    model = toy(99)
-    again = run(cut, model, log_every=5)
-    assert again.step == 12
-    # The cut run's checkpoint of step 4 lies within a log window, whose mean must be the same.
-    keys = ("step", "loss", "worst", "grad_norm", "lr")
-    expected = [[line[k] for k in keys] for line in log(tmp_path / "whole")]
-    assert [[line[k] for k in keys] for line in log(cut)] == expected
-    assert same_weights(model, whole)
-    assert same_weights(again.ema, result.ema)
-
-
-def test_a_finished_run_says_so_and_more_steps_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(tmp_path)
-    done = run(tmp_path)
-    assert "nothing to do" in done.message
-    more = run(tmp_path, steps=16, lr=5e-3, progress=True)
-    said = capsys.readouterr().out
-    assert more.step == 16
-    assert "resuming from" in said
-    assert "note: steps=16 from here on (was 12)" in said
-    assert "note: lr=0.005 from here on (was 0.01)" in said
-    assert log(tmp_path)[12]["lr"] < 5e-3 * 0.5, "the schedule is that of 16 steps, at step 12"
-
-
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = run(tmp_path)
-    (result.checkpoint / "ema.safetensors").write_bytes(b"cut")
-    again = run(tmp_path, progress=True)
-    said = capsys.readouterr().out
-    assert "step-00000012' cannot be read" in said
-    assert "at step 8" in said
-    assert same_weights(again.ema, result.ema)
-
-
-def test_resume_never_protects_and_a_path_is_followed(tmp_path: Path) -> None:
-    result = run(tmp_path / "a")
-    with pytest.raises(MvdiffError, match="already holds the checkpoint 'step-00000012'"):
-        run(tmp_path / "a", resume="never")
-    earlier = result.checkpoint.with_name("step-00000008")
-    other = run(tmp_path / "b", resume=earlier)
-    assert [line["step"] for line in log(tmp_path / "b")] == [9, 10, 11, 12]
-    assert same_weights(other.ema, result.ema)
-    with pytest.raises(MvdiffError, match="no checkpoint at"):
-        run(tmp_path / "c", resume=tmp_path / "nowhere")
-
-
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    run(tmp_path)
-    with pytest.raises(MvdiffError, match=r"another model: 'first.weight' has shape"):
-        run(tmp_path, toy(width=4))
-
-
 # Ending early
 
 
@@ -232,6 +141,17 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
     assert calls == [], "whoever interrupts does not wait for validation"
     assert signal.getsignal(number) == before
     assert run(tmp_path).finished
+
+
+def test_a_signal_to_another_process_ends_this_one_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What processes agree on counts, not what this one was sent."""
+    agreed = iter([False, False, True])
+    monkeypatch.setattr(Stop, "agree", lambda self, old: (next(agreed), False, old))
+    result = run(tmp_path)
+    assert (result.step, result.interrupted, result.finished) == (3, True, False)
+    assert "interrupted at step 3 of 12" in result.message
 
 
 def test_a_time_budget_ends_the_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from mvdiff.errors import MvdiffError
 from mvdiff.training.state import (
     Checkpoints,
     Damaged,
+    first_readable,
     latest_checkpoint,
     load_weights,
+    read_average,
     read_checkpoint,
     save_weights,
 )
@@ -68,8 +71,48 @@ def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path)
     assert [p.name for p in store.all()] == ["step-00000010", "step-00000100"]
     assert latest_checkpoint(tmp_path) == store.all()[-1]
-    assert (store.folder / "latest").read_text() == "step-00000100\n"
     assert latest_checkpoint(tmp_path / "elsewhere") is None
+
+
+def test_a_copy_by_hand_is_no_checkpoint_and_counts_for_nothing(tmp_path: Path) -> None:
+    first = save(tmp_path, 5)
+    copy = first.with_name("step-00000005-good")
+    shutil.copytree(first, copy)
+    for step in (10, 99_999_999, 100_000_000):
+        save(tmp_path, step)
+    assert copy.is_dir()
+    assert [p.name for p in Checkpoints(tmp_path).all()] == ["step-99999999", "step-100000000"]
+
+
+def test_later_checkpoints_are_set_aside_under_free_names(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path, keep=9)
+    for _ in range(2):
+        current = save(tmp_path, 5, keep=9)
+        save(tmp_path, 10, keep=9)
+        save(tmp_path, 15, keep=9)
+        store.set_aside(5, current)
+        assert store.all() == [current]
+    names = [f"aside-step-000000{n}{end}" for n in (10, 15) for end in ("", "-2")]
+    assert sorted(p.name for p in store.folder.iterdir()) == [*names, current.name]
+    assert read_checkpoint(store.folder / names[-1], toy(), toy())[1]["step"] == 15
+    # one of the same step from another folder is not the one a run goes on from
+    elsewhere = save(tmp_path / "other", 5)
+    assert store.set_aside(5, elsewhere) == {current.name: f"aside-{current.name}"}
+
+
+def test_the_first_readable_one_is_taken(tmp_path: Path) -> None:
+    older, newer = save(tmp_path, 5), save(tmp_path, 10)
+    (newer / "ema.safetensors").write_bytes(b"cut")
+    said: list[str] = []
+    weights, state = first_readable([newer, older], read_average, said.append)
+    assert state["step"] == 5
+    assert torch.equal(weights["first.weight"], toy(5).first.weight)
+    assert len(said) == 1
+    assert f"'{newer}' cannot be read" in said[0]
+    (older / "state.json").write_text("{")
+    with pytest.raises(Damaged, match="step-00000005' cannot be read"):
+        first_readable([newer, older], read_average, said.append)
+    assert first_readable([], read_average, said.append) is None
 
 
 def test_a_kill_while_writing_leaves_nothing_to_pick_up(tmp_path: Path) -> None:
@@ -94,7 +137,7 @@ def test_a_failed_write_keeps_the_older_checkpoint(
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(MvdiffError, match=r"No space left.*older checkpoints are untouched"):
         save(tmp_path, 10)
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["latest", kept.name]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [kept.name]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.pt"])

@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,22 +111,3 @@ def digest(content: Any) -> str:
     """Eight characters that stand for anything JSON can hold."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; MvdiffError when another process is at it."""
-    try:
-        import fcntl
-    except ImportError:  # not Unix: take care yourself
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise MvdiffError(
-                f"another process is working on '{folder}': wait for it, or choose another out="
-            ) from error
-        yield

@@ -16,11 +16,11 @@ import torch
 from .. import build, build_training
 from ..ablation import scoring
 from ..ablation.cost import StepCosts, Trainee, step_costs, steps_for
-from ..ablation.runs import Run, alone, digest
+from ..ablation.runs import Run, digest
 from ..ablation.told import Told
 from ..config import compose
 from ..errors import MvdiffError
-from ..files import read_json, write_json
+from ..files import alone, read_json, write_json
 from ..metrics import Lpips
 from .train import numbers, parts, train_parts
 from .writing import versions

@@ -13,27 +13,25 @@ from ..errors import MvdiffError
 
 
 def run(config: Any) -> int:
-    """Write the newest checkpoint's EMA weights with what made them in the header.
+    """Write the newest readable checkpoint's EMA weights with what made them in the header.
 
     Weights that the run kept frozen are taken from the file it started from.
     """
-    from safetensors.torch import load_file
-
-    from ..training.state import latest_checkpoint, save_weights
+    from ..training.state import Checkpoints, first_readable, read_average, save_weights
 
     out = Path(config.out)
     if out.suffix != ".safetensors":
         raise MvdiffError(f"weights are written as .safetensors, got out='{out}'")
-    checkpoint = latest_checkpoint(config.run)
-    if checkpoint is None:
+    newest_first = Checkpoints(config.run).all()[::-1]
+    read = first_readable(newest_first, read_average, print)
+    if read is None:
         raise MvdiffError(f"no checkpoint in '{config.run}': train there first, mvdiff train")
-    state = json.loads((checkpoint / "state.json").read_text())
+    weights, state = read
     metadata = {
         "mvdiff": __version__,
         "step": str(state["step"]),
         "config": json.dumps(state.get("config", {})),
     }
-    weights = load_file(checkpoint / "ema.safetensors")
     if state.get("base"):
         weights |= _frozen(state, weights, config.weights or state["base"]["weights"])
     save_weights(weights, out, metadata, precision=config.precision)

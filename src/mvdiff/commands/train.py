@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import torch
 
 from .. import build, build_training
 from ..errors import MvdiffError
+from ..files import alone
 
 if TYPE_CHECKING:
     from ..training.loop import Result
@@ -34,7 +36,13 @@ class Parts:
 
 def run(config: Any) -> int:
     """Train as the config says; goes on from a checkpoint in `out`."""
-    return 130 if train_parts(config, parts(config)).interrupted else 0
+    from ..training.devices import place
+    from ..training.state import candidates
+
+    main = place(config.device)[0] == 0
+    with alone(Path(config.out)) if main else nullcontext():
+        candidates(config.out, config.resume)  # a wrong word is told before the long work
+        return 130 if train_parts(config, parts(config)).interrupted else 0
 
 
 def parts(config: Any) -> Parts:

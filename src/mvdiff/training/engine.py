@@ -19,7 +19,7 @@ from .ema import Ema
 from .groups import rest_frozen_parts
 from .meter import Meter
 from .optim import OPTIMIZERS, SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
-from .state import Checkpoints, Damaged, latest_checkpoint, read_checkpoint
+from .state import Checkpoints, candidates, first_readable, read_checkpoint
 
 #: What a `Source` makes and an `Objective` takes; the loop hands it on unseen.
 AnyBatch = Any
@@ -123,23 +123,7 @@ class Engine:
 
     def resume(self, resume: str | Path) -> None:
         """Load the wanted checkpoint, if there is one; `resume` as in `loop.train`."""
-        if resume == "never":
-            newest = latest_checkpoint(self.out)
-            if newest is not None:
-                raise MvdiffError(
-                    f"'{self.out}' already holds the checkpoint '{newest.name}': choose another "
-                    "output folder, or resume=auto to go on from it"
-                )
-            return
-        tries = self.store.all()[::-1] if resume == "auto" else [Path(resume)]
-        for path in tries:
-            try:
-                self._load(path)
-                return
-            except Damaged as error:
-                if path == tries[-1]:
-                    raise
-                self.say(f"note: {error}; trying the one before")
+        first_readable(candidates(self.out, resume), self._load, self.say)
 
     def _load(self, path: Path) -> None:
         optimizer, state = read_checkpoint(path, self.model, self.ema.module, self.base)
@@ -161,6 +145,15 @@ class Engine:
         self._wrapped, self._driver = self.accelerator.prepare(wrapped, self.optimizer)
         if self._scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self._scaler)
+
+    def set_aside(self) -> None:
+        """Rename the checkpoints this run has gone back behind; call after `prepare`."""
+        # Another process may still be reading one of them.
+        self.accelerator.wait_for_everyone()
+        moved = self.store.set_aside(self.step, self.checkpoint) if self.main else {}
+        if moved:
+            names = ", ".join(f"{old} → {new}" for old, new in moved.items())
+            self.say(f"note: goes on from step {self.step}; kept under other names: {names}")
 
     def shard(self, micro: int) -> int:
         """Which share of the whole batch is this process's accumulation step `micro`."""

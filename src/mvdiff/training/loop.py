@@ -113,7 +113,7 @@ def train(
     validate: gets (averaged model, step), returns figures and pictures; runs every
         `validate_every` steps and at the end, on the main process, under autocast.
     resume: "auto" goes on from `out`'s newest readable checkpoint, "never" refuses an `out`
-        that has some, a path goes on from that checkpoint.
+        that has some, a path goes on from that checkpoint; later ones in `out` are renamed.
     time_budget: minutes; then a checkpoint is written and the run returns.
     tensorboard: True insists, False does without, None uses it when installed.
     config: anything JSON can hold; kept in the checkpoints.
@@ -145,6 +145,7 @@ def train(
         bar.say(message)
         return Result(engine.step, steps, False, engine.ema.module, engine.checkpoint, message)
     engine.prepare(objective)
+    engine.set_aside()
     # Processes on one machine share a folder, so only the main one writes.
     record = Record(out, engine.step, tensorboard) if engine.main else None
     due = _Due(log_every, checkpoint_every, checkpoint_minutes, validate_every, steps)
@@ -154,14 +155,14 @@ def train(
             contextlib.closing(_batches(engine, data)) as batches,
         ):
             bar.start(engine.step, steps)
-            _run(engine, batches, stop, due, record, bar, validate)
+            interrupted = _run(engine, batches, stop, due, record, bar, validate)
     finally:
         bar.close()
         if record:
             record.close()
-    message = _farewell(engine.step, steps, stop.signalled, engine.checkpoint)
+    message = _farewell(engine.step, steps, interrupted, engine.checkpoint)
     bar.say(message)
-    interrupted = stop.signalled and engine.step < steps
+    interrupted = interrupted and engine.step < steps
     return Result(engine.step, steps, interrupted, engine.ema.module, engine.checkpoint, message)
 
 
@@ -203,10 +204,13 @@ def _run(
     record: Record | None,
     bar: Progress,
     validate: Validate | None,
-) -> None:
-    """Steps until all are done or the run is to stop; log, save and validate in between."""
+) -> bool:
+    """Steps until all are done or the run is to stop; log, save and validate in between.
+
+    Returns whether a signal ended it, to this process or another.
+    """
     clock = _Clock(engine.step)
-    done = False
+    done = interrupted = False
     while not done:
         loss = engine.update(batches)
         step = engine.step
@@ -236,6 +240,7 @@ def _run(
                 if record:
                     _validate(engine, validate, record, bar)
                 engine.accelerator.wait_for_everyone()
+    return interrupted
 
 
 def _validate(engine: Engine, validate: Validate, record: Record, bar: Progress) -> None:

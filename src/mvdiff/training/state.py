@@ -1,19 +1,20 @@
 """Checkpoints: written whole or not at all, read without executing anything.
 
 `<out>/checkpoints/step-00001000/` holds `model.safetensors`, `ema.safetensors`,
-`optimizer.pt` and `state.json`; `<out>/checkpoints/latest` is a text file with the newest
-folder's name. Weights that are not trained are left out; `state.json` then says under "base"
-which file they came from, and their digest.
+`optimizer.pt` and `state.json`. Weights that are not trained are left out; `state.json` then says
+under "base" which file they came from, and their digest. A run that goes on from an earlier step
+renames the later ones to `aside-step-…`, so that the highest number is always the newest.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from ..errors import MvdiffError
 from ..files import atomic, write_text
 
+T = TypeVar("T")
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -103,8 +105,33 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        found = self.folder.glob("step-[0-9]*")
-        return sorted(p for p in found if (p / "state.json").is_file())
+        found = [p for p in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+        return sorted((p for p in found if (p / "state.json").is_file()), key=_step)
+
+    def set_aside(self, step: int, current: Path | None) -> dict[str, str]:
+        """Rename what a run that goes on from `step` leaves behind; {old name: new name}.
+
+        These are the checkpoints of `step` and later, but for `current`, the one it goes on from.
+        """
+        here = None if current is None else current.resolve()
+        moved = {}
+        for path in self.all():
+            if _step(path) < step or path.resolve() == here:
+                continue
+            free = self.folder / f"aside-{path.name}"
+            number = 1
+            while free.exists():
+                number += 1
+                free = self.folder / f"aside-{path.name}-{number}"
+            try:
+                path.rename(free)
+            except OSError as error:
+                raise MvdiffError(
+                    f"cannot rename '{path}' ({error.strerror}), which is later than step {step}: "
+                    "move it elsewhere, or choose another output folder"
+                ) from error
+            moved[path.name] = free.name
+        return moved
 
     def save(
         self,
@@ -126,7 +153,7 @@ class Checkpoints:
             save_weights(trained_state(ema, of=model), part / "ema.safetensors")
             torch.save(dict(optimizer), part / "optimizer.pt")
             write_text(part / "state.json", json.dumps({"step": step, **state}, indent=1))
-            if target.exists():  # the same step again, after a resume
+            if target.exists():  # saved before, or left incomplete
                 shutil.rmtree(target)
             os.replace(part, target)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -136,7 +163,6 @@ class Checkpoints:
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        write_text(self.folder / "latest", target.name + "\n")
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         for stale in self.folder.glob(".part-*"):  # what a kill left behind
@@ -144,10 +170,68 @@ class Checkpoints:
         return target
 
 
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
 def latest_checkpoint(out: str | Path) -> Path | None:
     """The newest complete checkpoint of a run's folder, or None."""
     found = Checkpoints(out).all()
     return found[-1] if found else None
+
+
+def candidates(out: str | Path, resume: str | Path) -> list[Path]:
+    """Checkpoints to go on from, the best first; `out` and `resume` as in `loop.train`.
+
+    Raises MvdiffError when "never" meets a checkpoint, or a path leads nowhere.
+    """
+    if resume == "auto":
+        return Checkpoints(out).all()[::-1]
+    newest = latest_checkpoint(out)
+    if resume == "never" and newest is not None:
+        raise MvdiffError(
+            f"'{out}' already holds the checkpoint '{newest.name}': choose another "
+            "output folder, or resume=auto to go on from it"
+        )
+    if resume == "never":
+        return []
+    path = Path(resume)
+    if not path.exists():
+        raise MvdiffError(
+            f"no checkpoint at '{resume}': resume takes auto, never or the path of a checkpoint, "
+            f"such as {Path(out) / 'checkpoints' / 'step-00001000'}"
+        )
+    return [path]
+
+
+def first_readable(
+    paths: Sequence[Path], read: Callable[[Path], T], say: Callable[[str], None]
+) -> T | None:
+    """What `read` makes of the first that is not damaged; None when there are no paths.
+
+    say: gets a line for each that is. Raises `Damaged` when all are.
+    """
+    for path in paths:
+        try:
+            return read(path)
+        except Damaged as error:
+            if path == paths[-1]:
+                raise
+            say(f"note: {error}; trying the one before")
+    return None
+
+
+def read_average(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The averaged weights that were trained, and the run's state; `Damaged` when unreadable."""
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return load_file(path / "ema.safetensors"), state
+    except Exception as error:  # each library has its own kind of error for a cut file
+        raise Damaged(_damage(path, error)) from error
+
+
+def _damage(path: Path, error: Exception) -> str:
+    return f"the checkpoint '{path}' cannot be read ({error}): delete it"
 
 
 def read_checkpoint(
@@ -172,7 +256,7 @@ def read_checkpoint(
         average = load_file(path / "ema.safetensors")
         optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # each library has its own kind of error for a cut file
-        raise Damaged(f"the checkpoint '{path}' cannot be read ({error}): delete it") from error
+        raise Damaged(_damage(path, error)) from error
     before, now = (dict(x or {}) for x in (state.get("base"), base))
     if before.get("sha256") != now.get("sha256"):
         raise MvdiffError(

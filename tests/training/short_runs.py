@@ -1,0 +1,30 @@
+"""Runs of a dozen steps, and what they leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from toy import Noise, Toy, denoise, toy
+
+from mvdiff.training.loop import Result, train
+
+
+def run(out: Path, model: Toy | None = None, objective: Any = denoise, **change: Any) -> Result:
+    settings = {
+        "out": out, "steps": 12, "batch_size": 4, "lr": 1e-2, "warmup": 3, "log_every": 1,
+        "checkpoint_every": 4, "checkpoint_minutes": None, "tensorboard": False,
+        "progress": False, "device": "cpu", **change,
+    }  # fmt: skip
+    return train(toy() if model is None else model, objective, Noise(), **settings)
+
+
+def log(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line.get("kind") == kind]
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, b.state_dict()[name]) for name, x in a.state_dict().items())
