@@ -26,8 +26,12 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
-#: slot → its parameters' prefix, and the variant that published checkpoints have weights for
-PUBLISHED = {"attention": ("unet.slots.", "depthwise"), "volume": ("volume.", "concat")}
+#: slot → its parameters' prefixes, and the variant of published checkpoints
+PUBLISHED = {
+    "attention": (("unet.slots.",), "depthwise"),
+    "volume": (("volume.",), "concat"),
+    "radiance": (("radiance.", "radiance_stem."), "none"),
+}
 
 
 def rig(config: Any) -> Cameras:
@@ -83,7 +87,8 @@ def sampler(config: Any) -> Sampler:
 
 def swapped(config: Any) -> list[str]:
     """Prefixes of the parts that published checkpoints have no weights for."""
-    return [part for slot, (part, name) in PUBLISHED.items() if config[slot].name != name]
+    changed = [parts for slot, (parts, name) in PUBLISHED.items() if config[slot].name != name]
+    return [part for parts in changed for part in parts]
 
 
 def training_scheduler(config: Any) -> Any:

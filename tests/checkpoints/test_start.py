@@ -98,7 +98,7 @@ def test_a_swapped_part_starts_untrained(tmp_path: Path) -> None:
         ({"lora.weight": torch.zeros(3)}, "'lora.weight' is unknown"),
         (
             {"project.bias": torch.zeros(24, dtype=torch.int8)},
-            "'project.bias' holds torch.int8 numbers",
+            "'project.bias' holds torch.int8 numbers, .* quantised weights cannot be loaded",
         ),
     ],
 )
@@ -106,7 +106,7 @@ def test_files_of_another_model_are_refused(
     trained: dict, tmp_path: Path, change: dict, sentence: str
 ) -> None:
     path = zero123(trained, tmp_path / "z.safetensors", **change)
-    with pytest.raises(MvdiffError, match=f"cannot start this training: {sentence}"):
+    with pytest.raises(MvdiffError, match=rf"z\.safetensors'.*: {sentence}"):
         start(path)
 
 
@@ -181,3 +181,39 @@ def test_other_cameras_and_schedules_are_told(tmp_path: Path) -> None:
     said = " ".join(str(warning.message) for warning in told)
     assert "other camera poses" in said
     assert "another noise schedule" in said
+
+
+@pytest.mark.parametrize("kind", ["converted", "zero123", "syncdreamer"])
+def test_a_radiance_field_no_file_has_starts_as_made(
+    trained: dict, tmp_path: Path, kind: str
+) -> None:
+    if kind == "converted":
+        path = zero123(trained, tmp_path / "z.safetensors")
+    else:
+        path = tmp_path / f"{kind}.ckpt"
+        torch.save(bare_zero123() if kind == "zero123" else published_state(small_model()), path)
+    config = small_config("radiance=voxels")
+
+    def begin(weights: str | None) -> Start:
+        torch.manual_seed(7)
+        return start_model(
+            lambda: build.model(config), weights, SYNC, swapped=build.swapped(config)
+        )
+
+    begun, fresh = begin(str(path)), begin(None)
+    field = {n for n in begun.untrained if n.startswith("radiance")}
+    assert {n.split(".")[0] for n in field} == {"radiance", "radiance_stem"}
+    assert "radiance" in begun.said
+    assert all(torch.equal(begun.model.state_dict()[n], fresh.model.state_dict()[n]) for n in field)
+    assert not torch.equal(begun.model.project.weight, fresh.model.project.weight)
+
+
+def test_another_recipe_and_another_number_of_views_are_told(tmp_path: Path) -> None:
+    torch.save(published_state(small_model()), tmp_path / "sync.ckpt")
+    with pytest.raises(MvdiffError, match=r"sync\.ckpt': published .*use recipe=syncdreamer"):
+        start_model(lambda: build.model(toy_config()), str(tmp_path / "sync.ckpt"), "tiny")
+    path = toy_weights(tmp_path / "w.safetensors", "volume=concat")
+    config = toy_config("volume=concat", "rig.count=8")
+    words = r"w\.safetensors' cannot start this training: they are for 4 views.*rig has 8"
+    with pytest.raises(MvdiffError, match=words):
+        start_model(lambda: build.model(config), str(path), "tiny")

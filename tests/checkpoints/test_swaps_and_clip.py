@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from small_syncdreamer import published_state, small_config, small_model
+from tiny_recipe import picture
 from torch import Tensor
 
 from mvdiff import build
@@ -63,6 +64,37 @@ def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
     }
     assert all(torch.equal(own[n], wanted[n]) for n in own if not n.startswith(parts))
     assert not any(p.is_meta for p in model.parameters())
+
+
+def test_a_radiance_field_is_swapped_in_fresh_and_the_same_each_time(
+    published: Path, wanted: dict[str, Tensor]
+) -> None:
+    config = small_config("radiance=voxels", f"checkpoint={published}", "foreground=alpha")
+    with pytest.warns(UserWarning, match=r"radiance and radiance_stem are not the published parts"):
+        own = build.pipeline(config).denoiser.state_dict()
+    parts = ("radiance.", "radiance_stem.")
+    assert {n.split(".")[0] + "." for n in own.keys() - wanted.keys()} == set(parts)
+    assert all(torch.equal(own[n], t) for n, t in wanted.items())
+    assert not own["radiance_stem.weight"].any()  # pictures are the published ones until trained
+    with pytest.warns(UserWarning, match="not the published parts"):
+        again = build.pipeline(config).denoiser.state_dict()
+    assert all(torch.equal(t, again[n]) for n, t in own.items())
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
+def test_files_with_our_names_may_differ_in_a_part_whatever_their_kind(
+    tmp_path: Path, wanted: dict[str, Tensor], suffix: str
+) -> None:
+    path = tmp_path / f"own{suffix}"
+    weights = {k: v.clone() for k, v in wanted.items()}
+    save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
+    config = small_config("attention=none", f"weights={path}", "foreground=alpha")
+    with pytest.warns(UserWarning, match="unused, because their part was swapped"):
+        own = build.pipeline(config).denoiser.state_dict()
+    assert all(torch.equal(t, wanted[n]) for n, t in own.items())
+    config = small_config("sizes.unet_width=24", f"weights={path}", "foreground=alpha")
+    with pytest.raises(MvdiffError, match=r"belong to another model: '.*' has shape"):
+        build.pipeline(config)
 
 
 def test_a_swap_does_not_hide_other_faults(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -210,8 +242,6 @@ def test_whole_number_weights_are_refused_in_a_converted_file(
 
 
 def test_views_at_a_time_must_be_positive(tmp_path: Path, capsys) -> None:
-    from tiny_recipe import picture
-
     picture().save(tmp_path / "a.png")
     args = ["generate", "recipe=syncdreamer", "weights=rule", f"image={tmp_path / 'a.png'}"]
     assert main([*args, f"out={tmp_path / 'out'}", "batch_views=0"]) == 2

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
+from .fits import check_floating
 from .sources import CLIP, source
 
 #: our names of the image tower
@@ -36,11 +37,7 @@ def clip_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
         found = tensors.get(name, tensors.get(theirs))
         if found is None:
             raise MvdiffError(f"this is not OpenAI's CLIP ViT-L/14: '{theirs}' is missing")
-        if not found.is_floating_point():
-            raise MvdiffError(
-                f"'{theirs}' holds {found.dtype} numbers, expected floating point: quantised "
-                "weights cannot be loaded"
-            )
+        check_floating({theirs: found})
         whole = name not in tensors
         if not (origin.fits(found, shape) if whole else tuple(found.shape) == shape):
             wanted = origin.shape(shape) if whole else shape

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from ..cameras.rigs import spherical
 from ..errors import MvdiffError
 from .clip import clip_weights, is_clip
+from .fits import SWAPPABLE
 from .load import load_published
 from .sources import CLIP, VAE, source
 
 #: parts of our model that Zero123 does not have: they start untrained
-NOT_IN_ZERO123 = ("unet.slots.", "volume.", "time.")
+NOT_IN_ZERO123 = (*SWAPPABLE, "time.")
 _UNET = "model.diffusion_model."
 _EMA = "model_ema."
 #: where Zero123 keeps its image tower

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
 from ..pages import cast
-from .embedded import other_volume
+from .fits import SWAPPABLE, Clash, check_floating, fault, other_volume
 from .sources import CLIP, Source, source
 
 #: side of the pictures the published cameras are given for
@@ -42,14 +42,6 @@ _TEXT = tuple(
         "transformer.",
     )
 )
-#: our prefixes of parts a user may swap → where the published file keeps them
-SWAPPABLE = {
-    "unet.slots.": (
-        "model.diffusion_model.middle_conditions.",
-        "model.diffusion_model.output_conditions.",
-    ),
-    "volume.": ("spatial_volume.",),
-}
 
 
 @dataclass(frozen=True)
@@ -69,23 +61,13 @@ class PublishedReport:
     untrained: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    mismatched: tuple[Clash, ...]
     ignored: tuple[str, ...]
     differences: tuple[str, ...]
 
     def fault(self) -> str | None:
         """The first thing that does not fit, in words; None when all does."""
-        total = len(self.missing) + len(self.unexpected) + len(self.mismatched)
-        if self.mismatched:
-            name, theirs, ours = self.mismatched[0]
-            first = f"'{name}' has shape {theirs}, this model needs {ours}"
-        elif self.missing:
-            first = f"'{self.missing[0]}' is missing"
-        elif self.unexpected:
-            first = f"'{self.unexpected[0]}' is unknown"
-        else:
-            return None
-        return first + (f" (and {total - 1} more differences)" if total > 1 else "")
+        return fault(self.mismatched, self.missing, self.unexpected)
 
 
 def load_published(
@@ -106,11 +88,12 @@ def load_published(
     betas: of the user's noise schedule, to be compared.
     swapped: of `SWAPPABLE`, the parts that are not the published ones: they keep their values.
     given: weights under our names that replace the file's, such as CLIP's own file.
-    Raises MvdiffError (strict) before anything has been loaded.
+    Raises MvdiffError before anything has been loaded: where strict, and for a model with parts
+    that are neither published nor swapped.
     """
     own, given = model.state_dict(keep_vars=True), dict(given or {})
     untrained = [name for name in own if name.startswith(tuple(swapped))]
-    used, weights, missing, mismatched, clash = set(), {}, [], [], {}
+    used, weights, missing, mismatched, clash = set(), {}, [], [], []
     for name, parameter in own.items():
         if name in untrained:
             continue
@@ -123,7 +106,7 @@ def load_published(
         elif not origin.fits(state_dict[origin.name], shape):
             theirs = tuple(state_dict[origin.name].shape)
             mismatched.append((origin.name, theirs, origin.shape(shape)))
-            clash[name] = theirs
+            clash.append((name, theirs, shape))
         else:
             weights[name] = origin
     known = (*_TEXT, *(place for part in swapped for place in SWAPPABLE[part]))
@@ -140,7 +123,7 @@ def load_published(
     )
     if strict and report.fault():
         if told := other_volume(model, clash):
-            raise MvdiffError(f"these weights {told}")
+            raise MvdiffError(f"these weights belong to another model: {told}")
         raise MvdiffError(
             f"this is not a SyncDreamer checkpoint for this recipe: {report.fault()}; use the "
             "published file, and the sizes it was trained with"
@@ -156,13 +139,8 @@ def assign(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _taken(origin: Source, state_dict: Mapping[str, Tensor], parameter: Tensor) -> Tensor:
-    tensor = origin.take(state_dict[origin.name], tuple(parameter.shape))
-    if not tensor.is_floating_point():
-        raise MvdiffError(
-            f"'{origin.name}' holds {tensor.dtype} numbers, expected floating point: quantised "
-            "weights cannot be loaded"
-        )
-    return cast(tensor, parameter.dtype)
+    check_floating({origin.name: state_dict[origin.name]})
+    return cast(origin.take(state_dict[origin.name], tuple(parameter.shape)), parameter.dtype)
 
 
 def _differences(

@@ -6,18 +6,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
 from ..pages import cast
 from .clip import clip_weights, is_clip
-from .embedded import embedded_weights, load_into
+from .embedded import embedded_weights, load_into, load_tensors
+from .fits import SWAPPABLE
 from .load import assign, load_published
 from .read import read_weights
 from .rule import fill_by_rule
-
-#: how names of published checkpoints begin
-_PUBLISHED = ("model.diffusion_model.", "spatial_volume.", "state_dict.")
+from .sources import is_published
 
 
 def open_model(
@@ -56,7 +56,7 @@ def open_model(
         )
         model = fill_by_rule(empty(make))
     elif weights == "embedded":
-        model = make()
+        model = _fresh(make)
         load_into(model, embedded_weights(recipe))
     else:
         return _from_file(make, Path(weights).expanduser(), betas, tower, swapped)
@@ -81,7 +81,7 @@ def _from_file(
     swapped: Sequence[str],
 ) -> nn.Module:
     tensors, metadata = read_weights(path)
-    if any(name.startswith(_PUBLISHED) for name in tensors):
+    if is_published(tensors):
         return _published(make, path, tensors, betas, tower, swapped)
     kind = metadata.get("mvdiff_kind")
     if kind == "zero123":
@@ -97,8 +97,8 @@ def _from_file(
     if same and all(t.is_floating_point() for t in tensors.values()):
         assign(model, {n: cast(tensors[n], own[n].dtype) for n in own} | tower)
         return model
-    model = make()
-    load_into(model, path)  # swapped parts, or a sentence on what does not fit
+    model = _fresh(make)
+    load_tensors(model, tensors, path, metadata)  # swapped parts, or a sentence on what is wrong
     assign(model, tower)
     return model
 
@@ -112,21 +112,34 @@ def _published(
     swapped: Sequence[str],
 ) -> nn.Module:
     # parts that the file lacks need values of their own, so the model gets memory of its own
-    model = make() if swapped else empty(make)
+    model = _fresh(make) if swapped else empty(make)
     try:
         report = load_published(model, tensors, betas=betas, swapped=swapped, given=tower)
     except MvdiffError as error:
         raise MvdiffError(f"'{path}': {error}") from error
     for difference in report.differences:
         warnings.warn(f"{difference}: yours are used, expect worse pictures", stacklevel=4)
-    if swapped:
-        named = " and ".join(part.rstrip(".") for part in swapped)
+    # a part that neither the published model nor this one has was not swapped
+    there = [
+        part
+        for part in swapped
+        if SWAPPABLE[part] or any(n.startswith(part) for n in report.untrained)
+    ]
+    if there:
+        named = " and ".join(part.rstrip(".") for part in there)
         warnings.warn(
             f"{named} are not the published parts ({len(report.untrained)} tensors stay "
             "untrained): the rest was trained with the published ones, so expect worse pictures",
             stacklevel=4,
         )
     return model
+
+
+def _fresh(make: Callable[[], nn.Module]) -> nn.Module:
+    """The model as initialised, with the same numbers each time: swapped parts keep them."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return make()
 
 
 def empty(make: Callable[[], nn.Module]) -> nn.Module:

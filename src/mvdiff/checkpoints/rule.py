@@ -7,7 +7,8 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from .sources import source
+from ..errors import MvdiffError
+from .sources import Source, source
 
 
 def rule_weight(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -22,14 +23,18 @@ def rule_weight(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def fill_by_rule(model: nn.Module, prefix: str = "") -> nn.Module:
-    """Set every parameter of a model built as the recipe `syncdreamer`, in place.
+    """Set every parameter of a model, in place: by published name, or ours where there is none.
 
     prefix: of the parameters' names in the whole model, for a part of it ("latents.", …).
     Parameters on the meta device get memory.
     """
     weights = {}
     for name, parameter in model.named_parameters():
-        origin, own = source(prefix + name), tuple(parameter.shape)
+        own = tuple(parameter.shape)
+        try:
+            origin = source(prefix + name)
+        except MvdiffError:
+            origin = Source(prefix + name)
         made = origin.take(rule_weight(origin.name, origin.shape(own)), own)
         weights[name] = made.to(parameter.dtype)
     model.load_state_dict(weights, strict=False, assign=True)

@@ -7,15 +7,24 @@ file keeps queries, keys and values in one matrix, and the projection transposed
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..errors import MvdiffError
 from .published import published_name
 
 #: the published prefixes of the parts around the denoiser
 VAE = "first_stage_model."
 CLIP = "clip_image_encoder.model."
+#: how names of published checkpoints begin ("state_dict.": as some write them in safetensors)
+_PUBLISHED = ("model.diffusion_model.", "spatial_volume.", "state_dict.")
+
+
+def is_published(names: Iterable[str]) -> bool:
+    """Whether these are a published checkpoint's names, SyncDreamer's or Zero123's."""
+    return any(name.startswith(_PUBLISHED) for name in names)
 
 
 @dataclass(frozen=True)
@@ -58,13 +67,19 @@ def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
 def source(name: str) -> Source:
     """The source of a parameter of `MultiViewDenoiser` built as the recipe `syncdreamer`.
 
-    Raises KeyError for a parameter the published model does not have.
+    Raises MvdiffError for a parameter the published model does not have.
     """
     for pattern, build in _RULES:
         match = re.fullmatch(pattern, name)
         if match:
             return build(*match.groups())
-    return Source(published_name(name))
+    try:
+        return Source(published_name(name))
+    except KeyError as error:
+        raise MvdiffError(
+            f"published weights lack '{name}', which this model needs: use recipe=syncdreamer with "
+            "its sizes; of its parts, attention, volume and radiance may be swapped"
+        ) from error
 
 
 _VAE_RESIDUAL = {"conv_shortcut": "nin_shortcut"}

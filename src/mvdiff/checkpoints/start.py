@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ..errors import MvdiffError
 from .convert import NOT_IN_ZERO123, convert, names_polar
-from .embedded import embedded_weights, swappable
+from .embedded import embedded_weights
+from .fits import check_fit, check_floating, swappable
 from .open import empty
 from .read import read_weights
 from .rule import fill_by_rule
-
-_PUBLISHED = ("model.diffusion_model.", "spatial_volume.")
+from .sources import is_published
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def start_model(
 
     weights: None leaves it as it was made; "embedded" or "rule" as in `open_model`; otherwise a
         file: Zero123's as `mvdiff convert` writes it or as published, SyncDreamer's likewise, or
-        one of this recipe. What Zero123 does not have (depth attention, volume, time), and parts
-        swapped for others, stay as made: the attention as the identity.
+        one of this recipe. What Zero123 does not have (depth attention, volume, radiance, time),
+        and parts swapped for others, stay as made: the attention as the identity.
     recipe: its name, for "embedded".
     swapped: prefixes of parts that are not the published ones.
     betas: of the noise schedule; a published file's is compared with it, as its cameras are.
@@ -66,16 +66,24 @@ def start_model(
     tensors, metadata = read_weights(path)
     polar = False
     kind = metadata.get("mvdiff_kind", "")
-    if any(name.startswith(_PUBLISHED) for name in tensors):
+    if is_published(tensors):
         try:
             polar = names_polar(path)
             tensors, kind = convert(empty(make), tensors, polar=polar, swapped=swapped, betas=betas)
-        except (MvdiffError, KeyError) as error:  # KeyError: a part no published file has
-            raise MvdiffError(f"'{path}': {error.args[0]}") from error
+        except MvdiffError as error:
+            raise MvdiffError(f"'{path}': {error}") from error
     own = model.state_dict()
     untrained = tuple(name for name in own if name not in tensors)
     unused = [name for name in tensors if name not in own]
-    _check(own, tensors, untrained, unused, kind, path)
+    absent = NOT_IN_ZERO123 if kind == "zero123" else ()
+    check_floating(tensors, path)
+    check_fit(
+        model,
+        tensors,
+        (*swappable(own, tensors), *absent),
+        f"the weights '{path}' cannot start this training",
+        "use weights of this recipe and these sizes, or Zero123's as written by mvdiff convert",
+    )
     model.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
     said = f"started from '{path}': {len(own) - len(untrained)} tensors"
     if polar:
@@ -86,36 +94,6 @@ def start_model(
     if unused:
         said += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
     return Start(model, untrained, said)
-
-
-def _check(
-    own: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    untrained: tuple[str, ...],
-    unused: list[str],
-    kind: str,
-    path: Path,
-) -> None:
-    swapped = swappable(own, tensors)
-    absent = NOT_IN_ZERO123 if kind == "zero123" else swapped
-    faults = [
-        f"'{name}' has shape {tuple(tensors[name].shape)}, this model needs {tuple(wanted.shape)}"
-        for name, wanted in own.items()
-        if name in tensors and tensors[name].shape != wanted.shape
-    ]
-    faults += [f"'{name}' is missing" for name in untrained if not name.startswith(absent)]
-    faults += [f"'{name}' is unknown" for name in unused if not name.startswith(swapped)]
-    faults += [
-        f"'{name}' holds {tensor.dtype} numbers, expected floating point"
-        for name, tensor in tensors.items()
-        if not tensor.is_floating_point()
-    ]
-    if faults:
-        more = f" (and {len(faults) - 1} more differences)" if len(faults) > 1 else ""
-        raise MvdiffError(
-            f"'{path}' cannot start this training: {faults[0]}{more}; use weights of this recipe "
-            "and these sizes, or Zero123's as written by mvdiff convert"
-        )
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,0 +1,111 @@
+"""Whether a file's tensors fit a model, and the sentence for when they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..errors import MvdiffError
+
+#: our prefixes of parts a user may swap → where a published file keeps them. A swapped part starts
+#: untrained, the rest must fit.
+SWAPPABLE: dict[str, tuple[str, ...]] = {
+    "unet.slots.": (
+        "model.diffusion_model.middle_conditions.",
+        "model.diffusion_model.output_conditions.",
+    ),
+    "volume.": ("spatial_volume.",),
+    "radiance.": (),
+    "radiance_stem.": (),
+}
+
+#: a name, its shape in the file, and the shape needed
+Clash = tuple[str, tuple[int, ...], tuple[int, ...]]
+
+
+def swappable(own: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
+    """Prefixes of names that a model and its weights may differ in.
+
+    The whole UNet is among them where only one side has one: half a UNet is no part.
+    """
+
+    def has_unet(names: Iterable[str]) -> bool:
+        return any(name.startswith("unet.") for name in names)
+
+    return (*SWAPPABLE,) if has_unet(own) == has_unet(given) else (*SWAPPABLE, "unet.")
+
+
+def check_fit(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    may_differ: tuple[str, ...],
+    refusal: str,
+    advice: str,
+) -> None:
+    """MvdiffError unless tensors under our names fit a model by name and shape.
+
+    may_differ: prefixes of names that either side may lack.
+    refusal, advice: how the sentence begins, and how it ends where nothing better is known.
+    """
+    own = model.state_dict()
+    clash = [
+        (name, tuple(tensors[name].shape), tuple(wanted.shape))
+        for name, wanted in own.items()
+        if name in tensors and tensors[name].shape != wanted.shape
+    ]
+    missing = [n for n in own if n not in tensors and not n.startswith(may_differ)]
+    unknown = [n for n in tensors if n not in own and not n.startswith(may_differ)]
+    if found := fault(clash, missing, unknown):
+        raise MvdiffError(f"{refusal}: {other_volume(model, clash) or f'{found}; {advice}'}")
+
+
+def fault(clash: Sequence[Clash], missing: Sequence[str], unknown: Sequence[str]) -> str | None:
+    """The first thing that does not fit, in words, and how many more; None when all does."""
+    total = len(clash) + len(missing) + len(unknown)
+    if clash:
+        name, theirs, ours = clash[0]
+        first = f"'{name}' has shape {theirs}, this model needs {ours}"
+    elif missing:
+        first = f"'{missing[0]}' is missing"
+    elif unknown:
+        first = f"'{unknown[0]}' is unknown to this model"
+    else:
+        return None
+    return first + (f" (and {total - 1} more differences)" if total > 1 else "")
+
+
+def other_volume(model: nn.Module, clash: Sequence[Clash]) -> str | None:
+    """What is wrong where the volume's first layer alone has another shape, as it has for
+    another number of views or another way of joining them; None where it is something else.
+
+    clash: under our names.
+    """
+    volume = getattr(model, "volume", None)
+    if [name for name, *_ in clash] != ["volume.net.stem.weight"]:
+        return None
+    if not hasattr(volume, "views_of"):
+        return None
+    views = volume.views_of(clash[0][1][1])
+    if views is None:
+        return (
+            f"they were trained with another volume than '{volume.name}': choose the one they were "
+            f"trained with, or train with volume={volume.name}"
+        )
+    return (
+        f"they are for {views} views, and volume '{volume.name}' is bound to that number; the rig "
+        f"has {volume.views}: use a rig of {views} cameras, or weights trained with "
+        "volume=meanvar, which takes any number"
+    )
+
+
+def check_floating(tensors: Mapping[str, Tensor], path: str | Path | None = None) -> None:
+    """MvdiffError when there are other numbers than floating-point ones; it names the path."""
+    where = f"'{path}': " if path else ""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise MvdiffError(
+                f"{where}'{name}' holds {tensor.dtype} numbers, expected floating point: quantised "
+                "weights cannot be loaded"
+            )

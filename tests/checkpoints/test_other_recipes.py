@@ -1,0 +1,82 @@
+"""Weights that belong to another recipe, or to parts that no published file has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_syncdreamer import SMALL, published_state, small_model
+from tiny_recipe import picture, toy_config
+
+from mvdiff import build
+from mvdiff.checkpoints.clip import clip_weights
+from mvdiff.checkpoints.open import empty, open_model
+from mvdiff.checkpoints.rule import fill_by_rule
+from mvdiff.cli import main
+from mvdiff.config import compose
+from mvdiff.errors import MvdiffError
+
+NO_COUNTERPART = (
+    r"published weights lack '.*', which this model needs: use recipe=syncdreamer with "
+    "its sizes; of its parts, attention, volume and radiance may be swapped"
+)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("published") / "syncdreamer.ckpt"
+    torch.save({"state_dict": published_state(empty(small_model))}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change", [["embedder=conv", "embedder.dim=24", "embedder.width=8"], ["sizes.photo_features=8"]]
+)
+def test_parts_that_no_published_file_has_are_told_in_one_sentence(
+    published: Path, change: list[str]
+) -> None:
+    conv = "embedder=conv" in change
+    small = [o for o in SMALL if not (conv and o.startswith("embedder."))]
+    given = [f"checkpoint={published}", "foreground=alpha"]
+    config = compose("generate", ["recipe=syncdreamer", "image=none", *small, *change, *given])
+    with pytest.raises(MvdiffError, match=NO_COUNTERPART) as caught:
+        build.pipeline(config)
+    assert str(published) in str(caught.value)
+    if conv:
+        clip = {"visual.class_embedding": torch.zeros(32)}
+        with pytest.raises(MvdiffError, match=NO_COUNTERPART):
+            clip_weights(empty(lambda: build.model(config)), clip)
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_a_forgotten_recipe_is_named(
+    tmp_path: Path, published: Path, capsys: pytest.CaptureFixture, converted: bool
+) -> None:
+    path = published
+    if converted:
+        path = tmp_path / "converted.safetensors"
+        weights = fill_by_rule(empty(small_model)).state_dict()
+        header = {"mvdiff_kind": "syncdreamer", "recipe": "syncdreamer"}
+        save_file({k: v.clone() for k, v in weights.items()}, path, header)
+    picture().save(tmp_path / "a.png")
+    args = [f"image={tmp_path / 'a.png'}", f"out={tmp_path / 'out'}", f"weights={path}"]
+    assert main(["generate", *args]) == 2
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert "use recipe=syncdreamer" in said
+    assert "Traceback" not in said
+
+
+def test_rule_weights_fill_any_recipe() -> None:
+    model = open_with_rule(toy_config())
+    assert not any(p.is_meta for p in model.parameters())
+    again = open_with_rule(toy_config())
+    assert all(torch.equal(t, again.state_dict()[n]) for n, t in model.state_dict().items())
+
+
+def open_with_rule(config: Any) -> torch.nn.Module:
+    with pytest.warns(UserWarning, match="MADE BY A RULE"):
+        return open_model(lambda: build.model(config), "rule", "tiny")
