@@ -44,16 +44,25 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 # The recipe of the embedded weights (the model card says how that run differed). Interrupted, it
-# goes on where it stopped. The comma of MIX would end an argument of $(if).
+# goes on where it stopped. The commas of MIX and FINE would end an argument of $(if).
 MIX := 'mix={mesh: 0.65, shape: 0.35}'
+ALONE := unet=none attention=none
+# First the rendering at half the resolution, then at the whole, in the end on what sampling feeds back.
+FINE := 'mix={mesh: 0.8, shape: 0.2}'
+FINER := train.views=3 train.lr=3e-3 train.warmup=30 train.ema=0.995 train.augment.colour=0.4 \
+	train.augment.spoil=0.15
 # On top of the finished rendering, the UNet and what it alone looks at.
 UNET := 'train.groups=[{match: [unet., embedder., project., radiance_stem., volume.frustum_net.]}]' \
-	train.steps=1000 train.lr=4e-3 train.ema=0.995 train.warmup=50
+	train.views=3 train.steps=500 train.lr=3e-3 train.ema=0.99 train.warmup=30 train.scheduled_sampling=0.7
+TRAIN := $(BIN)/mvdiff train recipe=tiny data=$(DATA)
 weights: $(STAMP)
 	$(BIN)/mvdiff render shapes=5000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
-	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN)-rendering unet=none attention=none $(if $(wildcard $(MESHES)),$(MIX),)
-	$(BIN)/mvdiff export run=$(RUN)-rendering out=$(RUN)-rendering/weights.safetensors
-	$(BIN)/mvdiff train recipe=tiny data=$(DATA) out=$(RUN) weights=$(RUN)-rendering/weights.safetensors $(UNET) $(if $(wildcard $(MESHES)),$(MIX),)
+	$(TRAIN) out=$(RUN)-coarse $(ALONE) radiance.coarser=2 train.steps=3000 $(if $(wildcard $(MESHES)),$(MIX),)
+	$(BIN)/mvdiff export run=$(RUN)-coarse out=$(RUN)-coarse/weights.safetensors
+	$(TRAIN) out=$(RUN)-fine $(ALONE) weights=$(RUN)-coarse/weights.safetensors train.steps=1300 $(FINER) $(if $(wildcard $(MESHES)),$(FINE),)
+	$(TRAIN) out=$(RUN)-fine $(ALONE) weights=$(RUN)-coarse/weights.safetensors train.steps=1600 $(FINER) train.scheduled_sampling=0.5 $(if $(wildcard $(MESHES)),$(FINE),)
+	$(BIN)/mvdiff export run=$(RUN)-fine out=$(RUN)-fine/weights.safetensors
+	$(TRAIN) out=$(RUN) weights=$(RUN)-fine/weights.safetensors $(UNET) $(if $(wildcard $(MESHES)),$(FINE),)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
 	$(BIN)/python -m mvdiff.training.elevation data=$(DATA) out=$(RUN)-elevation steps=2500 weights=src/mvdiff/assets/elevation.safetensors
 

@@ -193,7 +193,10 @@ def test_a_new_model_starts_with_the_rendering_and_the_unet_adds_to_it():
         torch.testing.assert_close(model(noisy, time, condition), torch.zeros_like(out))
         model.residual = True
         model.unet.out[-1].bias += 0.25
-        torch.testing.assert_close(model(noisy, time, condition), out + 0.25)
+        changed = model(noisy, time, condition) - out
+    colour, opacity = changed.split([3 * 16, 16], dim=2)
+    torch.testing.assert_close(colour, torch.full_like(colour, 0.25))
+    assert not opacity.any(), "outlines are the solid's"
 
 
 def test_other_predictions_see_the_rendering_without_adding_to_it():

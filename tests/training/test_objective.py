@@ -226,7 +226,7 @@ def test_the_rendering_learns_from_its_own_loss_alone():
     found = objective(model, small_batch(), step())
     found["loss"].backward()
     # the first layers wait for the last one, which starts from zero
-    assert all(p.grad.any() for p in model.radiance.head.parameters())
+    assert all(p.grad.any() for p in model.radiance.head[-1].parameters())
     assert model.radiance.background.grad.any()
     # a new UNet adds nothing: both errors are the rendering's
     torch.testing.assert_close(found["loss"].detach(), 2 * found["rendered"])

@@ -38,7 +38,8 @@ class MultiViewDenoiser(nn.Module):
     radiance: renders the volume into every view, for the UNet to see; None: nothing is rendered.
         With `unet=None` the rendering is the prediction.
     residual: whether the UNet's result is added to the rendering, where clean latents are
-        predicted.
+        predicted. Opacity, where latents have it, is then the rendering's alone, so that the
+        views' outlines agree.
     context_dim: of the UNet's cross-attention token.
     time_dim: of the volume's time embedding.
     """
@@ -261,7 +262,12 @@ class MultiViewDenoiser(nn.Module):
         flat = rearrange(rendering.to(x.dtype), "b v ... -> (b v) ...")
         seen = self.radiance_stem(flat).unflatten(0, x.shape[:2])
         out = self.unet(x, timestep, context[:, :, None], scene, seen)
-        return out + rendering if self.residual else out
+        if not self.residual:
+            return out
+        if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colours
+            opacity = self.latents.patch**2
+            out = torch.cat([out[:, :, :-opacity], torch.zeros_like(out[:, :, -opacity:])], dim=2)
+        return out + rendering
 
 
 def _pick(x: Tensor, index: Tensor) -> Tensor:
