@@ -44,10 +44,10 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def blank(tmp_path_factory) -> Path:
     """Weights whose views show nothing: there is no mesh to be had."""
-    state = toy_model().state_dict()
-    state["unet.out.2.weight"] = torch.zeros_like(state["unet.out.2.weight"])
-    state["unet.out.2.bias"] = torch.full_like(state["unet.out.2.bias"], -1.0)
-    return save_weights(state, tmp_path_factory.mktemp("blank") / "blank.safetensors")
+    model = toy_model()
+    torch.nn.init.zeros_(model.radiance.head[-1].weight)
+    torch.nn.init.constant_(model.radiance.head[-1].bias, -10.0)  # density: none anywhere
+    return save_weights(model.state_dict(), tmp_path_factory.mktemp("blank") / "blank.safetensors")
 
 
 @pytest.fixture
