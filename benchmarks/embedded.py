@@ -1,20 +1,23 @@
 """Which parts make a small model good: variants of `recipe=tiny` under one CPU-time budget.
 
-    python benchmarks/embedded.py data=DIR [seconds=360] [only=NAME,…] [objects=32] [init=FILE]
+    python benchmarks/embedded.py data=DIR [seconds=240] [only=NAME;…] [objects=32] [init=FILE]
+        [larger=DIR]
 
-DIR is a folder of `mvdiff render`. Every variant trains on one thread until it has used the same
-CPU seconds, with the learning rate's cosine over that budget; then the mean over held-out objects
-of PSNR and hull IoU after 1, 2 and 4 steps goes to results/embedded.jsonl, one line a variant (a
-rerun goes on), and the views of six objects to outputs/embedded/NAME.png. Variants differ from
-the first one by the words in VARIANTS alone.
+DIR is a folder of `mvdiff render`, `larger` one with the same objects at 96². Every variant trains
+on one thread until it has used the same CPU seconds, with the learning rate's cosine over that
+budget; then the mean over held-out objects of PSNR and hull IoU after 1, 2 and 4 steps goes to
+results/embedded.jsonl, one line a variant (a rerun goes on), and the views of six objects to
+outputs/embedded/NAME.png. Pictures of any size are compared at 64².
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,29 +36,53 @@ from mvdiff.pipeline import Sampler, generate_views
 from mvdiff.training.ema import Ema
 from mvdiff.training.optim import make_optimizer, seed_of
 
-RESULTS = Path(__file__).parent / "results"
+FILE = Path(__file__).parent / "results" / "embedded.jsonl"
 #: What all start from: one photo an object, unspoilt.
 COMMON = ["train.photos=[1]", "train.augment.spoil=0", "mix={mesh: 0.65, shape: 0.35}"]
+#: As in the long run's first phase: 32² is rendered for 64².
+COARSE = ["radiance.coarser=2"]
+ALONE = ["unet=none", "attention=none", *COARSE]
+#: Each view by itself, as in Zero-1-to-3: four times the steps in the same time.
+FLAT = ["attention=none", "volume=none", "radiance=none"]
 VARIANTS: dict[str, list[str]] = {
-    "tiny": [],
-    "rendering alone": ["unet=none", "attention=none"],
+    "rendering alone": ALONE,
+    "volume=concat": [*ALONE, "volume=concat"],
+    "photo not in the colours": [*ALONE, "radiance.photo_head=0"],
+    "photo not lifted": [*ALONE, "radiance.photo_head=0", "sizes.photo_features=0"],
+    "times T·u": [*ALONE, "train.time_power=1"],
+    "times T·u^(1/4)": [*ALONE, "train.time_power=4"],
+    "patches of 4": [*ALONE, "sizes.patch=4", "sizes.lifted_finer=1"],
+    "patches of 2": [
+        "unet=none",
+        "attention=none",
+        "sizes.patch=2",
+        "sizes.lifted_finer=1",
+    ],
+    "AdamW 1e-3": [*ALONE, "train.optimizer=adamw", "train.lr=1e-3"],
+    "Muon 2e-3": [*ALONE, "train.lr=2e-3"],
+    "meshes alone": [*ALONE, "mix={mesh: 1}"],
+    "meshes alone at 96²": [
+        *ALONE,
+        "mix={mesh: 1}",
+        "size=96",
+        "sizes.patch=12",
+        "radiance.coarser=2",
+    ],
+    "with a UNet": ["attention=none", *COARSE],
+    "with UNet and attention": COARSE,
+    "… attention in all slots": [*COARSE, "sizes.unet_slots=[middle,'0','1','2','3']"],
     "nothing rendered": ["radiance=none"],
-    "UNet alone": ["attention=none", "volume=none", "radiance=none"],
-    "no attention": ["attention=none"],
-    "volume=concat": ["volume=concat"],
-    "photo not lifted": ["sizes.photo_features=0"],
-    "predicts velocity": ["noise.prediction_type=v_prediction"],
-    "times T·u": ["train.time_power=1"],
-    "times T·u^(1/4)": ["train.time_power=4"],
-    "AdamW 1e-3": ["train.optimizer=adamw", "train.lr=1e-3"],
-    "Muon 2e-3": ["train.lr=2e-3"],
-    "attention in all slots": ["sizes.unet_slots=[middle,'0','1','2','3']"],
-    "attention in the middle": ["sizes.unet_slots=[middle]"],
-    "patches of 4": ["sizes.patch=4", "sizes.lifted_finer=1"],
-    "nothing dropped": ["train.drop.everything=0"],
-    "2 target views a step": ["train.views=2"],
-    "predicts noise": ["noise.prediction_type=epsilon"],
+    "UNet alone": FLAT,
+    "UNet alone, velocity": [*FLAT, "noise.prediction_type=v_prediction"],
+    "UNet alone, noise": [*FLAT, "noise.prediction_type=epsilon"],
+    "UNet alone, a tenth dropped": [*FLAT, "train.drop.everything=0.1"],
 }
+#: Guidance that variants trained for it are scored with: scales, and intervals of the noise level.
+GUIDED: dict[str, tuple[tuple[float, tuple[float, float] | None], ...]] = {
+    "UNet alone, a tenth dropped": (
+        (1.0, None), (1.5, None), (2.0, None), (2.0, (0.0, 0.6)), (2.0, (0.6, 1.0)),
+    ),
+}  # fmt: skip
 
 
 def train(config, data: MultiViewSet, seconds: float, init: str | None = None):
@@ -97,20 +124,30 @@ def train(config, data: MultiViewSet, seconds: float, init: str | None = None):
     return ema.module.eval(), losses
 
 
+def at_64(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures of this size as they are, larger ones by area."""
+    if pictures.shape[-1] == 64:
+        return pictures
+    small = torch.nn.functional.interpolate(pictures, (64, 64), mode="bilinear", antialias=True)
+    return small.clamp(0, 1)
+
+
 @torch.no_grad()
-def score(model, config, data: MultiViewSet, index: list[int], picture: Path) -> dict:
-    """PSNR and hull IoU after 1, 2 and 4 steps; the views after 4 as a picture."""
+def score(
+    model, config, data: MultiViewSet, index: list[int], picture: Path, scale: float, interval: Any
+) -> dict:
+    """PSNR at 64² and hull IoU after 1, 2 and 4 steps; the views after 4 as a picture."""
     own, batch, found = build.sampler(config), data.batch(index), {}
+    truth = [at_64(views[:, :3]) for views in batch.views]
     for steps in (1, 2, 4):
-        sampler = Sampler(own.scheduler, steps, own.eta, 1.0)
+        sampler = Sampler(own.scheduler, steps, own.eta, scale, interval)
         views = []
         for some in torch.arange(len(index)).split(8):
             views += generate_views(
                 model, sampler, batch.photo[some], batch.elevation[some], some.tolist()
             )
-        truth = batch.views[:, :, :3]
         found[f"psnr_{steps}"] = float(
-            np.mean([psnr(v.rgb, t) for v, t in zip(views, truth, strict=True)])
+            np.mean([psnr(at_64(v.rgb), t) for v, t in zip(views, truth, strict=True)])
         )
         found[f"hull_iou_{steps}"] = float(np.mean([hull_iou(v) for v in views]))
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -120,41 +157,71 @@ def score(model, config, data: MultiViewSet, index: list[int], picture: Path) ->
     return found
 
 
+def measure(name: str, args: argparse.Namespace) -> list[dict]:
+    """Train one variant and score it: a row for each guidance scale."""
+    words = VARIANTS[name]
+    root = args.larger if "size=96" in words else args.data
+    config = compose("train", [f"data={root}", *COMMON, *words])
+    data = build_training.training_data(config, config.data, "train")
+    held_out = MultiViewSet(root, "val")
+    index = np.linspace(0, len(held_out) - 1, args.objects).astype(int).tolist()
+    model, losses = train(config, data, args.seconds, args.init)
+    row = {
+        "name": name, "words": words, "seconds": args.seconds, "steps": len(losses),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "loss": float(np.mean(losses[-50:])), "objects": args.objects, "versions": versions(),
+    }  # fmt: skip
+    rows = []
+    for scale, interval in GUIDED.get(name, ((1.0, None),)):
+        picture = Path("outputs/embedded") / f"{name}.png"
+        with torch.autocast("cpu", torch.bfloat16):
+            rows.append(
+                {
+                    **row,
+                    "guidance": scale,
+                    **score(model, config, held_out, index, picture, scale, interval),
+                }
+            )
+    return rows
+
+
+def finished() -> list[dict]:
+    """The rows there are."""
+    return [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.is_file() else []
+
+
 def main() -> None:
     """Train what is missing, then print the table."""
-    args = dict(a.split("=", 1) for a in sys.argv[1:])
-    seconds, root = float(args.pop("seconds", 360)), args.pop("data")
-    only = args.pop("only", "").split(",") if "only" in args else list(VARIANTS)
-    count, init = int(args.pop("objects", 32)), args.pop("init", None)
-    if args or not set(only) <= set(VARIANTS):
+    given = dict(a.split("=", 1) for a in sys.argv[1:])
+    only = given.pop("only", "").split(";") if "only" in given else list(VARIANTS)
+    args = argparse.Namespace(
+        data=given.pop("data"), larger=given.pop("larger", None), init=given.pop("init", None),
+        seconds=float(given.pop("seconds", 240)), objects=int(given.pop("objects", 32)),
+    )  # fmt: skip
+    if given or not set(only) <= set(VARIANTS):
         sys.exit(
-            f"unknown {', '.join([*args, *(set(only) - set(VARIANTS))])}; see the top of this file"
+            f"unknown {', '.join([*given, *(set(only) - set(VARIANTS))])}; see the top of this file"
         )
     torch.set_num_threads(1)
-    file = RESULTS / "embedded.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    held_out = MultiViewSet(root, "val")
-    index = np.linspace(0, len(held_out) - 1, count).astype(int).tolist()
     for name in only:
-        if any(row["name"] == name and row["seconds"] == seconds for row in rows):
+        if any(row["name"] == name and row["seconds"] == args.seconds for row in finished()):
             continue
-        print(f"{name}: {' '.join(VARIANTS[name]) or 'as in the recipe'}", flush=True)
-        config = compose("train", [f"data={root}", *COMMON, *VARIANTS[name]])
-        data = build_training.training_data(config, config.data, "train")
-        model, losses = train(config, data, seconds, init)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = score(model, config, held_out, index, Path("outputs/embedded") / f"{name}.png")
-        parameters = sum(p.numel() for p in model.parameters())
-        row = {"name": name, "words": VARIANTS[name], "seconds": seconds, "steps": len(losses)}
-        row |= {"parameters": parameters, "loss": float(np.mean(losses[-50:])), **found}
-        rows.append({**row, "objects": count, "versions": versions()})
-        with atomic(file) as part:
-            part.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        if "size=96" in VARIANTS[name] and args.larger is None:
+            print(f"{name}: needs larger=DIR, left out")
+            continue
+        print(f"{name}: {' '.join(VARIANTS[name])}", flush=True)
+        rows = measure(name, args)
+        with atomic(FILE) as part:  # others may have written meanwhile
+            part.write_text("".join(json.dumps(r) + "\n" for r in [*finished(), *rows]))
     figures = [f"{kind}_{n}" for kind in ("psnr", "hull_iou") for n in (1, 2, 4)]
-    table = Table("variant", "steps", "M", *figures)
-    for row in rows:
+    table = Table("variant", "scale", "steps", "M", *figures)
+    for row in finished():
+        scale = f"{row.get('guidance', 1):g}"
+        if row.get("interval"):
+            scale += " in {:g}–{:g}".format(*row["interval"])
         cells = [f"{row[key]:.2f}" if "psnr" in key else f"{row[key]:.3f}" for key in figures]
-        table.add_row(row["name"], str(row["steps"]), f"{row['parameters'] / 1e6:.1f}", *cells)
+        size = f"{row['parameters'] / 1e6:.1f}"
+        table.add_row(row["name"], scale, str(row["steps"]), size, *cells)
     Console(width=120).print(table)
 
 

@@ -253,6 +253,22 @@ def test_two_processes_share_the_pictures_and_the_exit_code(album, weights, tmp_
     assert {p.parts[-3] for p in tmp_path.rglob("run.json")} == {"a", "c"}
 
 
+def test_accelerate_launches_processes_that_share_the_pictures(album, weights, tmp_path):
+    # --multi_gpu is accelerate's word for several processes; device=cpu keeps them here
+    launch = "accelerate.commands.launch --multi_gpu --num_machines 1 --num_processes 2"
+    launch += " --mixed_precision no --dynamo_backend no --main_process_port 0"
+    args = [f"image={album}", f"out={tmp_path}", *toy_args(weights, "sampler.steps=1")]
+    done = subprocess.run(
+        [sys.executable, "-m", *launch.split(), "-m", "mvdiff", "generate", *args, "device=cpu"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {p.parts[-3] for p in tmp_path.rglob("run.json")} == {p.stem for p in album.iterdir()}
+    assert done.stdout.count(" → ") == len(list(album.iterdir()))
+
+
 @pytest.mark.parametrize("batch", ["0", "-2", "1.5", "true"])
 def test_batch_must_be_whole_and_positive(album, weights, tmp_path, capsys, batch):
     assert generate(album, tmp_path, weights, f"batch={batch}") == 2

@@ -92,11 +92,19 @@ def test_a_killed_run_goes_on_bit_for_bit(
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_two_processes_equal_one(tmp_path: Path, script: Path, child_env: dict[str, str]) -> None:
+TORCHRUN = "torch.distributed.run --standalone --nproc_per_node 2"
+# --multi_gpu is its word for several processes; they are on the CPU if the script says so
+ACCELERATE = "accelerate.commands.launch --multi_gpu --num_machines 1 --num_processes 2"
+ACCELERATE += " --mixed_precision no --dynamo_backend no --main_process_port 0"
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_two_processes_equal_one(
+    tmp_path: Path, script: Path, child_env: dict[str, str], launcher: str
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     python(script, one, "copy", 0, env=child_env)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
-    said = python(*launch, script, two, "copy", 0, env=child_env)
+    said = python("-m", *launcher.split(), script, two, "copy", 0, env=child_env)
     assert said.count("share of 2") == 24, "two processes, half a batch each"
     assert said.count("finished: 12 steps") == 1, "only the main process speaks"
     mine, theirs = figures(one), figures(two)

@@ -22,6 +22,7 @@ from ..radiance.base import RadianceField
 from ..volumes.base import Volume, VolumeInputs
 from .guidance import Condition, guide
 from .unet import SlotUNet
+from .winograd import use_winograd
 
 POSE_DIM = 4
 
@@ -80,6 +81,7 @@ class MultiViewDenoiser(nn.Module):
         slots = {} if unet is None else unet.slots
         needs = {need for slot in slots.values() for need in slot.needs}
         self.all_views, self.needs_frusta = "all_views" in needs, "frusta" in needs
+        use_winograd(self)
 
     @property
     def device(self) -> torch.device:

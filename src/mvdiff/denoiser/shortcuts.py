@@ -16,12 +16,14 @@ class Shortcuts:
     empty_volume: the same without queries where there is no volume, and one map for all views.
     known_geometry: where points project to is remembered from step to step (`FrustumNet`,
         `LiftedVolume`, `VoxelField`).
+    winograd: 3×3 convolutions with fewer products, in float32 on a CPU (`winograd`).
     """
 
     single_token: bool = True
     folded_keys: bool = True
     empty_volume: bool = True
     known_geometry: bool = True
+    winograd: bool = True
 
     def set(self, model: nn.Module) -> None:
         """Switch the shortcuts of all parts of a model."""
@@ -32,4 +34,10 @@ class Shortcuts:
                         setattr(part, name, chosen)
 
 
-PLAIN = Shortcuts(single_token=False, folded_keys=False, empty_volume=False, known_geometry=False)
+PLAIN = Shortcuts(
+    single_token=False,
+    folded_keys=False,
+    empty_volume=False,
+    known_geometry=False,
+    winograd=False,
+)
