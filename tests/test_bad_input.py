@@ -396,6 +396,20 @@ def test_an_error_that_is_a_bug_is_not_hidden(photo, weights, tmp_path, monkeypa
         main(["generate", f"image={photo}", *toy_args(weights)])
 
 
+def test_a_compiler_that_is_missing_or_a_mode_that_is_none(refused, photo, monkeypatch):
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    assert "compile must be one of default" in refused(f"image={photo}", "compile=fast")
+
+    def fail(config):
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("mvdiff.build.pipeline", fail)
+    said = refused(f"image={photo}", "compile=default")
+    assert "torch.compile failed (No working C++ compiler found" in said
+    assert "use compile=null" in said
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")]
 )

@@ -252,10 +252,12 @@ def pipeline(config: Any) -> Model:
     """The recipe with its weights, ready to generate."""
     from .cameras.rigs import is_ring
     from .checkpoints.open import open_model
+    from .denoiser.compiled import check_mode, compile_unet
     from .denoiser.precision import check_precision, lower
     from .pipeline import Model
 
     check_precision(config.precision)
+    check_mode(config.compile)
     target = device(config.device)
     frame = framing(config)
     denoiser = open_model(
@@ -280,8 +282,10 @@ def pipeline(config: Any) -> Model:
             "answers: expect worse pictures than with guidance=none",
             stacklevel=2,
         )
+    denoiser = denoiser.to(target).eval().requires_grad_(False)
+    compile_unet(denoiser, config.compile)
     return Model(
-        denoiser=denoiser.to(target).eval().requires_grad_(False),
+        denoiser=denoiser,
         sampler=sampler(config),
         foreground=foreground(config),
         framing=frame,

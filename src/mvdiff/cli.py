@@ -112,6 +112,9 @@ def main(argv: list[str] | None = None) -> int:
         where = f" '{error.filename}'" if error.filename else ""
         return _fail(f"the system refused{where}: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            told = str(error).strip().splitlines() or ["no reason given"]
+            return _fail(f"torch.compile failed ({told[0]}): use compile=null")
         if not is_out_of_memory(error):
             raise
         return _fail("not enough memory: use batch_views=4, a smaller size or another device")

@@ -15,7 +15,7 @@ from ..errors import MvdiffError
 
 #: Settings that do not change a sample's files, or are kept beside them.
 _OTHER = ("image", "out", "samples", "seed", "elevation", "azimuth", "device", "resume")
-_OTHER += ("batch", "batch_views", "shard")
+_OTHER += ("batch", "batch_views", "shard", "compile")
 
 #: Settings that name files of weights, and the weights that ship with the package.
 _FILES = ("weights", "checkpoint", "clip")
