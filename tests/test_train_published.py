@@ -79,6 +79,26 @@ def test_only_attention_volume_and_time_are_trained(run: Path, zero: Path) -> No
     assert [(g["lr"], g["weight_decay"]) for g in groups] == [(5e-5, 0.01), (5e-4, 0.01)]
 
 
+@pytest.mark.parametrize(
+    ("words", "trained"),
+    [
+        (["attention=none"], {"time", "volume"}),
+        (["attention=crossview"], {"time", "unet", "volume"}),
+        (["radiance=voxels"], {"radiance", "radiance_stem", "time", "unet", "volume"}),
+    ],
+)
+def test_an_ablation_of_it_is_one_word(data, zero, tmp_path, capsys, words, trained) -> None:
+    code = main(arguments(data, zero, tmp_path, *words, "train.steps=1"))
+    told = capsys.readouterr().err
+    if words == ["attention=none"]:  # the UNet is frozen, and nothing else of it sees the volume
+        assert code == 2
+        assert "attention=none leaves nothing to train" in told
+        return
+    assert code == 0, told
+    kept = load_file(tmp_path / "checkpoints/step-00000001/model.safetensors")
+    assert {n.split(".")[0] for n in kept} - {"embedder"} == trained
+
+
 def test_the_exported_file_is_a_whole_model(
     run: Path, zero: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

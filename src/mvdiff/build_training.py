@@ -14,12 +14,26 @@ if TYPE_CHECKING:
     from .denoiser.joint import MultiViewDenoiser
 
 
+def _check_reached(model: MultiViewDenoiser) -> None:
+    """The volume reaches the loss by attention or by rendering, or not at all."""
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    if model.unet is None or model.radiance is not None or list(model.unet.slots.parameters()):
+        return
+    if all(name.startswith(("volume.", "time.")) for name in trained):
+        raise MvdiffError(
+            "attention=none leaves nothing to train, for the UNet is frozen and nothing else sees "
+            "the volume: choose another attention, or train the UNet, too (train.groups=[])"
+        )
+
+
 def param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, Any]] | None:
     """The optimizer's groups; freezes what none of them names. None: all is trained alike."""
     from .training.groups import freeze_others
 
     if config.train.groups:
-        return freeze_others(model, plain(config.train.groups), config.train.weight_decay)
+        groups = freeze_others(model, plain(config.train.groups), config.train.weight_decay)
+        _check_reached(model)
+        return groups
     # pictures are encoded without gradient, so an autoencoder is never trained along
     model.latents.requires_grad_(False)
     return None

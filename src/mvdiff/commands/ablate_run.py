@@ -116,13 +116,13 @@ def _train(run: Run, config: Any, told: Told) -> Any:
 
     made = parts(config)
     newest = latest_checkpoint(run.folder)
-    start = 0 if newest is None else int(newest.name.removeprefix("step-"))
-    told.training(config.train.steps, start, config.train.warmup)
+    known = 0 if newest is None else int(newest.name.removeprefix("step-"))
+    told.training(config.train.steps, known, config.train.warmup)
     wall, cpu = time.perf_counter(), time.process_time()
     result = train_parts(config, made, progress=told.bar, progress_every=told.every)
-    if result.step > start:
+    if result.step > result.start:
         stretch = {
-            "from": start,
+            "from": result.start,  # not the newest checkpoint's step, if that one is damaged
             "to": result.step,
             "seconds": time.perf_counter() - wall,
             "cpu_seconds": time.process_time() - cpu,

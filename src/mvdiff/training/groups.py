@@ -18,30 +18,37 @@ def freeze_others(
 
     groups: each has `match`, the beginning of parameters' names or a pattern with `*` (or a
         list of these), and may have `lr` and `weight_decay`, which then holds for all of its
-        parameters. A parameter belongs to the first group that matches.
+        parameters. `optional: true` is for parts that a model may be without. A parameter
+        belongs to the first group that matches.
     weight_decay: for groups without their own; biases and norms (fewer than 2 dimensions) are
         then spared.
-    Raises MvdiffError when a pattern matches nothing, with the names there are.
+    Raises MvdiffError when a pattern matches nothing, with the names there are, and when nothing
+    is left to train.
     """
     parameters = dict(model.named_parameters())
     taken: dict[str, int] = {}
     for number, group in enumerate(groups):
-        unknown = [key for key in group if key not in ("match", "lr", "weight_decay")]
+        unknown = [key for key in group if key not in ("match", "lr", "weight_decay", "optional")]
         if unknown or "match" not in group:
             raise MvdiffError(
-                "a parameter group has match, and may have lr and weight_decay; got "
+                "a parameter group has match, and may have lr, weight_decay and optional; got "
                 f"{', '.join(map(str, group)) or 'nothing'}"
             )
         patterns = [group["match"]] if isinstance(group["match"], str) else list(group["match"])
         for pattern in patterns:
             found = [name for name in parameters if matches(name, pattern)]
-            if not found:
+            if not found and not group.get("optional"):
                 raise MvdiffError(
                     f"no parameter's name begins with or matches '{pattern}'; choose from "
                     f"{', '.join(_beginnings(parameters))}"
                 )
             for name in found:
                 taken.setdefault(name, number)
+    if not taken:
+        raise MvdiffError(
+            "none of the parameter groups names a part of this model, so nothing would be trained: "
+            "set train.groups (train.groups=[] trains everything)"
+        )
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in taken)
     made = []

@@ -41,11 +41,12 @@ class Source(Protocol):
 class Result:
     """How a run ended.
 
-    step, steps: done, and wanted. interrupted: by Ctrl-C or SIGTERM.
+    start, step, steps: gone on from, done, and wanted. interrupted: by Ctrl-C or SIGTERM.
     ema: the averaged model, on the CPU or GPU it was trained on.
     checkpoint: the newest one. message: one sentence for people.
     """
 
+    start: int
     step: int
     steps: int
     interrupted: bool
@@ -140,21 +141,22 @@ def train(
     )  # fmt: skip
     bar.show = progress and engine.main
     engine.resume(resume)
-    if engine.step >= steps:
-        message = f"nothing to do: '{out}' has {engine.step} of {steps} steps; raise steps to go on"
+    start = engine.step
+    if start >= steps:
+        message = f"nothing to do: '{out}' has {start} of {steps} steps; raise steps to go on"
         bar.say(message)
-        return Result(engine.step, steps, False, engine.ema.module, engine.checkpoint, message)
+        return Result(start, start, steps, False, engine.ema.module, engine.checkpoint, message)
     engine.prepare(objective)
     engine.set_aside()
     # Processes on one machine share a folder, so only the main one writes.
-    record = Record(out, engine.step, tensorboard) if engine.main else None
+    record = Record(out, start, tensorboard) if engine.main else None
     due = _Due(log_every, checkpoint_every, checkpoint_minutes, validate_every, steps)
     try:
         with (
             Stop(engine.accelerator, time_budget) as stop,
             contextlib.closing(_batches(engine, data)) as batches,
         ):
-            bar.start(engine.step, steps)
+            bar.start(start, steps)
             interrupted = _run(engine, batches, stop, due, record, bar, validate)
     finally:
         bar.close()
@@ -163,7 +165,9 @@ def train(
     message = _farewell(engine.step, steps, interrupted, engine.checkpoint)
     bar.say(message)
     interrupted = interrupted and engine.step < steps
-    return Result(engine.step, steps, interrupted, engine.ema.module, engine.checkpoint, message)
+    return Result(
+        start, engine.step, steps, interrupted, engine.ema.module, engine.checkpoint, message
+    )
 
 
 @dataclass(frozen=True)
