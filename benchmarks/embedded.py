@@ -7,7 +7,7 @@ DIR is a folder of `mvdiff render`, `larger` one with the same objects at 96². 
 on one thread until it has used the same CPU seconds, with the learning rate's cosine over that
 budget; then the mean over held-out objects of PSNR and hull IoU after 1, 2 and 4 steps goes to
 results/embedded.jsonl, one line a variant (a rerun goes on), and the views of six objects to
-outputs/embedded/NAME.png. Pictures of any size are compared at 64².
+outputs/embedded/NAME.png. PSNR of any size is taken at 64².
 """
 
 from __future__ import annotations
@@ -52,12 +52,7 @@ VARIANTS: dict[str, list[str]] = {
     "times T·u": [*ALONE, "train.time_power=1"],
     "times T·u^(1/4)": [*ALONE, "train.time_power=4"],
     "patches of 4": [*ALONE, "sizes.patch=4", "sizes.lifted_finer=1"],
-    "patches of 2": [
-        "unet=none",
-        "attention=none",
-        "sizes.patch=2",
-        "sizes.lifted_finer=1",
-    ],
+    "patches of 2": [*ALONE, "sizes.patch=2", "sizes.lifted_finer=1"],
     "AdamW 1e-3": [*ALONE, "train.optimizer=adamw", "train.lr=1e-3"],
     "Muon 2e-3": [*ALONE, "train.lr=2e-3"],
     "meshes alone": [*ALONE, "mix={mesh: 1}"],
@@ -169,19 +164,16 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
     row = {
         "name": name, "words": words, "seconds": args.seconds, "steps": len(losses),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "loss": float(np.mean(losses[-50:])), "objects": args.objects, "versions": versions(),
+        "loss": float(np.mean(losses[-50:])), "objects": args.objects, "init": args.init,
+        "versions": versions(),
     }  # fmt: skip
     rows = []
     for scale, interval in GUIDED.get(name, ((1.0, None),)):
-        picture = Path("outputs/embedded") / f"{name}.png"
+        said = f"{name} {scale:g} {interval}" if name in GUIDED else name
+        picture = Path("outputs/embedded") / f"{said.replace('/', ' by ')}.png"
         with torch.autocast("cpu", torch.bfloat16):
-            rows.append(
-                {
-                    **row,
-                    "guidance": scale,
-                    **score(model, config, held_out, index, picture, scale, interval),
-                }
-            )
+            found = score(model, config, held_out, index, picture, scale, interval)
+        rows.append({**row, "guidance": scale, "interval": interval, **found})
     return rows
 
 
@@ -204,7 +196,8 @@ def main() -> None:
         )
     torch.set_num_threads(1)
     for name in only:
-        if any(row["name"] == name and row["seconds"] == args.seconds for row in finished()):
+        wanted = {"name": name, **{k: getattr(args, k) for k in ("seconds", "objects", "init")}}
+        if any(row.items() >= wanted.items() for row in finished()):
             continue
         if "size=96" in VARIANTS[name] and args.larger is None:
             print(f"{name}: needs larger=DIR, left out")

@@ -26,7 +26,7 @@ from mvdiff.files import write_text
 from mvdiff.inputs.photo import Photo
 from mvdiff.metrics import psnr
 from mvdiff.pipeline import Sampler, generate_views
-from mvdiff.ranking import COLOUR, score_sample
+from mvdiff.ranking import COLOUR, distances, score_sample
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -46,13 +46,15 @@ def main() -> None:
     for i in track(range(len(index)), "objects"):
         photo = Photo(batch.photo[i, :3], batch.photo[i, 3:])
         elevation = float(batch.elevation[i])
-        row = []
+        row, made = [], []
         for seed in range(samples):
             views = generate_views(
                 model.denoiser, how, batch.photo[i][None], batch.elevation[i][None], [seed]
             )[0]
             scores = score_sample(views, photo, elevation)
             row.append({"psnr": psnr(views.rgb, batch.views[i, :, :3]), **scores})
+            made.append(views)
+        row = [{**r, "distance": d} for r, d in zip(row, distances(made), strict=True)]
         rows.append(row)
     found = summary(rows)
     table = Table(title=f"{len(rows)} objects ({split}), {samples} samples, {steps} steps")
@@ -67,6 +69,8 @@ def main() -> None:
     )
     for colour, gain in found["gain_by_colour"].items():
         print(f"  colour weight {colour}: {gain:+.3f} dB")
+    for weight, gain in found["gain_by_distance"].items():
+        print(f"  {weight} × score − distance: {gain:+.3f} dB")
     record = {"settings": {"split": split, "samples": samples, "steps": steps, "colour": COLOUR},
               "summary": found, "rows": rows, "versions": versions()}  # fmt: skip
     write_text(RESULTS / f"ranking_{name}.json", json.dumps(record, indent=1))
@@ -83,6 +87,7 @@ def summary(rows: list[list[dict[str, float]]]) -> dict:
         return np.array([[sample[key] for sample in row] for row in rows])
 
     quality, score = table("psnr"), table("score")
+    distance = table("distance")
     silhouettes, colours = table("hull_iou"), np.nan_to_num(table("photometric"), nan=1.0)
 
     def picked(score: np.ndarray, first: bool = True) -> np.ndarray:
@@ -99,6 +104,10 @@ def summary(rows: list[list[dict[str, float]]]) -> dict:
         "gain": float(gains.mean()),
         "gain_error": float(gains.std(ddof=1) / len(rows) ** 0.5) if len(rows) > 1 else 0.0,
         "correlation": float(np.corrcoef(*[x.ravel() for x in centred])[0, 1]),
+        "gain_by_distance": {
+            w: float((picked(w * score - distance) - quality.mean(axis=1)).mean())
+            for w in (0, 0.03, 0.1, 0.3, 1)
+        },
         "gain_by_colour": {
             w: float((picked(silhouettes - w * colours) - quality.mean(axis=1)).mean())
             for w in (0, 0.5, 1, 2, 4, 8, 1000)
