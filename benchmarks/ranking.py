@@ -1,10 +1,11 @@
-"""Does the score that ranks samples know which one is nearer to the truth?
+"""Does what ranks samples know which one is nearer to the truth?
 
     python benchmarks/ranking.py data=DIR [split=val] [objects=32] [samples=6] [steps=4]
         [weights=FILE] [name=tiny]
 
 DIR is a folder of `mvdiff render`. For each object `samples` results are drawn; the PSNR of the
-one that the score puts first is compared with the mean of all and with the best there is.
+one nearest to their mean is compared with the mean of all PSNR and with the best there is, and so
+is that of the one with the best score (`ranking.score_sample`).
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def main() -> None:
     Console().print(table)
     print(
         f"first − mean {found['gain']:+.3f} ± {found['gain_error']:.3f} dB (standard error over "
-        f"objects), correlation within objects {found['correlation']:.2f}"
+        f"objects), correlation within objects {found['correlation']:.2f}; by score instead of "
+        f"distance {found['gain_of_score']:+.3f} ± {found['gain_of_score_error']:.3f} dB"
     )
     for colour, gain in found["gain_by_colour"].items():
         print(f"  colour weight {colour}: {gain:+.3f} dB")
@@ -79,7 +81,7 @@ def main() -> None:
 def summary(rows: list[list[dict[str, float]]]) -> dict:
     """Means over objects: of all samples, the first, last and best one; and their relation.
 
-    correlation: of score and PSNR, both without their object's mean.
+    correlation: of nearness and PSNR, both without their object's mean.
     gain_by_colour: first − mean when colours weigh so much.
     """
 
@@ -94,15 +96,21 @@ def summary(rows: list[list[dict[str, float]]]) -> dict:
         place = score.argmax(axis=1) if first else score.argmin(axis=1)
         return quality[np.arange(len(rows)), place]
 
-    gains = picked(score) - quality.mean(axis=1)
-    centred = [x - x.mean(axis=1, keepdims=True) for x in (quality, score)]
+    gains, near = (picked(by) - quality.mean(axis=1) for by in (score, -distance))
+
+    def error(gain: np.ndarray) -> float:
+        return float(gain.std(ddof=1) / len(rows) ** 0.5) if len(rows) > 1 else 0.0
+
+    centred = [x - x.mean(axis=1, keepdims=True) for x in (quality, -distance)]
     return {
         "mean": float(quality.mean()),
-        "first": float(picked(score).mean()),
-        "last": float(picked(score, first=False).mean()),
+        "first": float(picked(-distance).mean()),
+        "last": float(picked(-distance, first=False).mean()),
         "best": float(quality.max(axis=1).mean()),
-        "gain": float(gains.mean()),
-        "gain_error": float(gains.std(ddof=1) / len(rows) ** 0.5) if len(rows) > 1 else 0.0,
+        "gain": float(near.mean()),
+        "gain_error": error(near),
+        "gain_of_score": float(gains.mean()),
+        "gain_of_score_error": error(gains),
         "correlation": float(np.corrcoef(*[x.ravel() for x in centred])[0, 1]),
         "gain_by_distance": {
             w: float((picked(w * score - distance) - quality.mean(axis=1)).mean())

@@ -149,9 +149,46 @@ def test_bad_meshes_are_refused_in_a_sentence(box, tmp_path):
 
 def test_missing_mesh2sdf_leaves_the_chamfer(box, monkeypatch):
     monkeypatch.setitem(sys.modules, "mesh2sdf", None)
-    with pytest.raises(MvdiffError, match=r"mvdiff\[evaluate\].*iou=false"):
-        evaluate_mesh(box, box)
-    assert evaluate_mesh(box, box, iou=False)["chamfer"] == 0
+    with pytest.warns(UserWarning, match=r"IoU was left out: .*mvdiff\[evaluate\].*iou=false"):
+        figures = evaluate_mesh(box, box)
+    assert figures["chamfer"] == 0
+    assert "iou" not in figures
+    assert evaluate_mesh(box, box, iou=False) == figures
+
+
+@pytest.mark.parametrize(("large", "word"), [("pred", "predicted"), ("truth", "true")])
+def test_a_mesh_beyond_the_grid_of_the_iou_keeps_its_chamfer(box, monkeypatch, large, word):
+    monkeypatch.setattr("mvdiff.evaluate.protocol.volume_iou", lambda *_: pytest.fail("too late"))
+    moved = {"pred": box, "truth": box, large: box.copy().apply_translation([0, 0, 0.6])}
+    told = []
+    figures = evaluate_mesh(**moved, left_out=told.append)
+    assert set(figures) == {"chamfer", "chamfer_floor"}
+    assert 0.01 < figures["chamfer"] < 0.6
+    (sentence,) = told
+    assert sentence.startswith(f"the {word} mesh reaches 1.1, beyond [-1, 1]³")
+    assert "iou=false" in sentence
+    with pytest.warns(UserWarning, match=f"the IoU was left out: the {word} mesh reaches"):
+        evaluate_mesh(**moved)
+
+
+def test_an_iou_left_out_is_noted_beside_the_other_figures(box, tmp_path, capsys):
+    for side in ("pred", "truth"):
+        (tmp_path / side).mkdir()
+        for name in ("cup", "mug"):
+            box.export(tmp_path / side / f"{name}.ply")
+    box.copy().apply_translation([0, 0, 0.6]).export(tmp_path / "pred" / "mug.ply")
+    args = [f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", *args]) == 0
+    err = capsys.readouterr().err
+    assert "note: no IoU for mug: the predicted mesh reaches 1.1" in err
+    assert "left out" not in err
+    figures = json.loads((tmp_path / "out" / "evaluate.json").read_text())
+    assert figures["failed"] == {}
+    assert "mug" in figures["without_iou"]
+    cup, mug = figures["objects"]["cup"], figures["objects"]["mug"]
+    assert "iou" not in mug
+    assert mug["chamfer"] > 0.01
+    assert figures["mean"]["chamfer"] == pytest.approx((cup["chamfer"] + mug["chamfer"]) / 2)
 
 
 def test_folders_are_paired_by_name(views, tmp_path):
@@ -361,6 +398,30 @@ def test_command_refuses_bad_settings_in_a_sentence(box, tmp_path, capsys, setti
     err = capsys.readouterr().err
     assert sentence in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("out", ["file/x", "file/x.json", "file"])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    box, tmp_path, capsys, monkeypatch, out
+):
+    monkeypatch.setattr("mvdiff.evaluate.evaluate_folder", lambda *_, **__: pytest.fail("too late"))
+    (tmp_path / "file").write_text("no folder")
+    box.export(tmp_path / "box.ply")
+    args = [f"pred={tmp_path / 'box.ply'}", f"truth={tmp_path / 'box.ply'}"]
+    assert main(["evaluate", *args, f"out={tmp_path / out}"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"mvdiff: cannot write to '{tmp_path / 'file'}")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_help_teaches_what_the_figures_are_worth(capsys):
+    assert main(["help", "evaluate"]) == 0
+    about, _, settings = capsys.readouterr().out.partition("Settings")
+    for name in ("consistency=true", "controls=true"):
+        assert name in about
+        assert name in settings
 
 
 def test_scores_are_one_flat_row(views):

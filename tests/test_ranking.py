@@ -12,8 +12,9 @@ import trimesh
 from mvdiff.cameras import look_at, ring
 from mvdiff.inputs.photo import Photo
 from mvdiff.metrics import corrupted
-from mvdiff.ranking import score_sample, with_photo
+from mvdiff.ranking import distances, score_sample, with_photo
 from mvdiff.rendering import Raycaster
+from mvdiff.views import Views
 
 ELEVATION = 8.0
 
@@ -73,3 +74,15 @@ def test_empty_views_get_the_worst_score(truth, photo):
     scores = score_sample(empty, photo, ELEVATION)
     assert scores["hull_iou"] == 0
     assert scores["score"] < score_sample(truth, photo, ELEVATION)["score"] - 0.9
+
+
+def test_the_nearest_to_the_mean_of_all_is_the_most_typical(truth):
+    noise = torch.Generator().manual_seed(0)
+
+    def noisy(strength: float) -> Views:
+        images = truth.images.float() + strength * torch.randn(truth.images.shape, generator=noise)
+        return dataclasses.replace(truth, images=images.clamp(0, 255).byte())
+
+    apart = distances([noisy(s) for s in (4, 40, 12, 25)])
+    assert sorted(range(4), key=apart.__getitem__) == [0, 2, 3, 1]
+    assert distances([truth, truth, truth]) == pytest.approx([0, 0, 0], abs=1e-6)

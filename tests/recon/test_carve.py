@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mvdiff.cameras import look_at, ring
-from mvdiff.recon.carve import agreement, carve, visible_bound
+from mvdiff.cameras import Cameras, look_at, ring
+from mvdiff.errors import MvdiffError
+from mvdiff.recon.carve import agreement, carve
+from mvdiff.recon.place import looked_at, searched_cube, stand_back
 from mvdiff.recon.silhouettes import CUTOFF, edge_distance, object_mask, overlap
 from mvdiff.views import Views
 
@@ -62,18 +66,78 @@ def test_points_behind_a_camera_are_outside():
 def test_grid_fits_the_object_tightly():
     cameras = ring(12, 0.0, size=64, projection="orthographic")
     grid = carve(cameras, edge_distance(disc(64, 0.1).expand(12, -1, -1, -1)), resolution=40)
-    radius = 0.1 * 2 * visible_bound(cameras)
+    radius = 0.1 * 2 * searched_cube(cameras)[1]
     assert max(grid.field.shape) in (40, 41)
     assert float(grid.high.max()) < 2 * radius
     inside = (grid.field > 0).nonzero().flip(-1) * grid.step + grid.low
     assert inside.abs().amax(dim=0).tolist() == pytest.approx([radius] * 3, abs=2 * grid.step)
 
 
-def test_visible_bound_is_what_the_lens_shows():
-    assert visible_bound(ring(4, size=64)) == pytest.approx(1.5 * 16 / 35, rel=1e-5)
-    assert visible_bound(ring(4, size=64, projection="orthographic")) == pytest.approx(
-        1.5 * 16 / 35, rel=1e-5
-    )
+@pytest.mark.parametrize("projection", ["perspective", "orthographic"])
+def test_what_is_searched_is_what_the_lens_shows(projection):
+    cameras = ring(4, size=64, projection=projection)
+    centre, half = searched_cube(cameras)
+    assert centre.tolist() == [0, 0, 0]
+    assert half == pytest.approx(1.5 * 16 / 35, rel=1e-5)
+    assert searched_cube(cameras, 0.4)[1] == 0.4
+    wide = replace(cameras, width=128)
+    wide.K[:, 0, 2] = 64
+    assert searched_cube(wide)[1] == pytest.approx(2 * half)
+
+
+def moved(cameras: Cameras, by: torch.Tensor) -> Cameras:
+    """The same pictures of a scene moved by a vector."""
+    w2c = cameras.w2c.clone()
+    w2c[:, :, 3] -= cameras.R @ by
+    return replace(cameras, w2c=w2c)
+
+
+@pytest.mark.parametrize("projection", ["perspective", "orthographic"])
+def test_a_scene_anywhere_has_the_same_hull(projection):
+    cameras, by = ring(8, size=64, projection=projection), torch.tensor([3.0, -2.0, 0.7])
+    edges = edge_distance(disc(64, 0.3).expand(8, -1, -1, -1))
+    here = carve(cameras, edges, resolution=32)
+    there = carve(moved(cameras, by), edges, resolution=32)
+    torch.testing.assert_close(looked_at(moved(cameras, by)), by, rtol=0, atol=1e-4)
+    torch.testing.assert_close(there.low - by, here.low, rtol=0, atol=1e-3)
+    torch.testing.assert_close(there.high - by, here.high, rtol=0, atol=1e-3)
+
+
+def test_a_hull_wider_than_the_lens_at_the_middle_is_whole():
+    cameras = look_at([0.0, 90.0], [0.0, 0.0], distance=1.5, size=64)
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[:, :, 20:44, 1:-1] = 1  # as wide as the picture: beside the axis it goes farther back
+    grid = carve(cameras, edge_distance(mask), resolution=64)
+    half = searched_cube(cameras)[1]
+    inside = (grid.field > 0).nonzero().flip(-1) * grid.step + grid.low
+    assert inside.abs().amax() > 1.1 * half
+    within = carve(cameras, edge_distance(mask), resolution=64, bound=half)
+    assert within.high.amax() <= half + within.step
+
+
+def test_what_a_border_cuts_off_is_not_looked_for_beyond():
+    cameras = ring(4, 0.0, size=64)
+    grid = carve(cameras, edge_distance(torch.ones(4, 1, 64, 64)), resolution=24)
+    half = searched_cube(cameras)[1]
+    assert grid.high.amax() == pytest.approx(half, abs=2 * grid.step)
+
+
+def test_cameras_that_look_at_nothing_together_are_told():
+    away = look_at([0.0, 180.0], [0.0, 0.0], distance=1.5, size=16)
+    away.w2c[:, :, 3] *= -1  # back to back
+    with pytest.raises(MvdiffError, match="do not look at a common point"):
+        searched_cube(away)
+
+
+def test_orthographic_cameras_stand_back_and_see_the_same():
+    cameras = ring(6, size=64, projection="orthographic")
+    near = replace(cameras, w2c=cameras.w2c.clone())
+    near.w2c[:, 2, 3] = 0
+    back = stand_back(near)
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    torch.testing.assert_close(back.project(points)[0], near.project(points)[0])
+    assert back.project(points)[1].min() > 0
+    assert all(stand_back(fine) is fine for fine in (back, cameras, ring(6, size=64)))
 
 
 def test_overlap_of_soft_masks():

@@ -185,7 +185,7 @@ def test_cameras_that_look_away_are_refused(sphere_views):
     cameras = sphere_views.cameras
     flip = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
     away = Cameras(cameras.K, flip @ cameras.w2c, 64, 64)
-    with pytest.raises(MvdiffError, match="do not look towards the origin"):
+    with pytest.raises(MvdiffError, match="do not look at a common point"):
         Hull()(Views(sphere_views.images, sphere_views.alpha, away))
 
 

@@ -161,10 +161,32 @@ def test_resumed_fit_equals_an_unbroken_one(few, tmp_path):
     told = []
     resumed = fitting(few, progress=lambda stage, share: told.append(stage))
     assert [s.split()[1] for s in told if s.startswith("fitting")] == ["50/75", "75/75"]
-    whole = Neus(**QUICK)(few)
+    unbroken = Neus(**QUICK)
+    whole = unbroken(few)
+    assert fitting.fitted["losses"] == unbroken.fitted["losses"]
     assert np.array_equal(resumed.vertices, whole.vertices)
     assert np.array_equal(resumed.colors, whole.colors)
     assert not list(tmp_path.glob(".part-*"))
+    # a finished fit is not fitted again, and still says how it ended
+    again = Neus(**QUICK, checkpoint=path, every=25)
+    again(few)
+    assert again.fitted == fitting.fitted
+    # states from before losses were kept serve on
+    state = torch.load(path, weights_only=True)
+    torch.save({k: v for k, v in state.items() if k not in ("losses", "seconds")}, path)
+    assert np.array_equal(again(few).vertices, whole.vertices)
+    assert again.fitted == {"steps": 75, "seconds": 0.0, "losses": {}}
+
+
+def test_seconds_of_a_fit_count_from_its_first_run_on(few, tmp_path):
+    path = tmp_path / "fit.pt"
+    Neus(**QUICK, checkpoint=path, every=25)(few)
+    state = torch.load(path, weights_only=True)
+    assert 0 < state["seconds"] < 600
+    torch.save(state | {"step": 50, "seconds": 1000.0}, path)
+    resumed = Neus(**QUICK, checkpoint=path, every=25)
+    resumed(few)
+    assert resumed.fitted["seconds"] > 1000
 
 
 def test_checkpoint_of_something_else_is_refused(few, tmp_path):
@@ -182,13 +204,20 @@ def test_checkpoint_of_something_else_is_refused(few, tmp_path):
 
 def test_progress_tells_steps_and_losses_that_fall(few):
     told = []
-    Neus(**QUICK)(few, progress=lambda stage, share: told.append((stage, share)))
+    neus = Neus(**QUICK)
+    neus(few, progress=lambda stage, share: told.append((stage, share)))
     shares = [share for _, share in told]
     assert shares == sorted(shares)
     assert told[-1] == ("done", 1.0)
-    losses = [float(s.split()[-1]) for s, _ in told if s.startswith("fitting")]
-    assert len(losses) == 3
-    assert losses[-1] < losses[0]
+    words = [stage.split() for stage, _ in told if stage.startswith("fitting")]
+    assert [w[1] for w in words] == ["25/75", "50/75", "75/75"]
+    losses = [dict(zip(w[2::2], map(float, w[3::2]), strict=True)) for w in words]
+    assert all(list(row) == ["colour", "mask", "eikonal"] for row in losses)
+    assert losses[-1]["colour"] < losses[0]["colour"]
+    assert losses[-1]["mask"] < 0.05
+    assert neus.fitted["steps"] == 75
+    assert neus.fitted["losses"] == pytest.approx(losses[-1], abs=6e-5)
+    assert neus.fitted["seconds"] > 0
 
 
 def test_drift_of_colours_and_a_wrong_view_do_not_ruin_the_shape(few):

@@ -24,11 +24,13 @@ def run(config: Any) -> int:
     if config.out and Path(str(config.out)).suffix.lower() not in ("", ".json", ".csv"):
         raise MvdiffError(f"out={config.out} is not .json, .csv or a folder: choose one of them")
 
-    from ..evaluate import evaluate_folder, notes, table, write
+    from ..evaluate import check_target, evaluate_folder, notes, table, write
     from ..metrics import Lpips
     from .progress import Stages
 
     lpips = None if config.lpips is None else Lpips.load(plain(config.lpips))
+    if config.out:
+        check_target(str(config.out))
     with Stages("evaluate") as stages:
 
         def told(name: str, done: int, total: int) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import trimesh
+
 from .. import build
 from ..errors import MvdiffError
-from ..files import check_writable, write_text
+from ..files import check_writable, write_json
 from ..gallery import VIDEOS, mesh_renders, preview, turntable
 from ..recon.agreement import view_agreement
 from ..recon.finish import finish, texture_side
+from ..recon.mesh import Mesh
 from ..recon.mesh_files import FORMATS, TEXTURED
 from .progress import Stages
 from .reading import read_views
@@ -40,7 +43,7 @@ class Clock:
         """A progress callback that books each of its stages and passes on what it is told."""
 
         def update(stage: str, share: float) -> None:
-            name = re.sub(r"\s*\d.*", "", stage)  # "fitting 25/1500 loss 0.01" is one stage
+            name = re.sub(r"\s*\d.*", "", stage)  # "fitting 25/1500 colour 0.01" is one stage
             if name != self._stage:
                 self.start(name)
             told(stage, share)
@@ -77,6 +80,12 @@ def run(config: Any) -> int:
             progress=told,
         )
         notes += more
+        closed = _closed(mesh)
+        if config.watertight and closed and side is not None and "glb" in formats:
+            notes.append(
+                "mesh.glb is closed by its positions; its vertices are split at the texture's "
+                "seams, so that a reader must merge them to find it closed (texture=none has none)"
+            )
         _begin(clock, stages, "agreement")
         agreement = view_agreement(mesh, views)
         if agreement.worst:
@@ -95,6 +104,8 @@ def run(config: Any) -> int:
             "faces": len(mesh.faces),
             "vertices": len(mesh.vertices),
             "texture": side,
+            "watertight": closed,
+            "fit": getattr(reconstructor, "fitted", None),
             "notes": notes,
             "agreement": agreement.as_dict(),
             "seconds": clock.seconds,
@@ -102,7 +113,7 @@ def run(config: Any) -> int:
             "config": build.plain(config),
         }
         # Not run.json: beside generated views that name is taken.
-        write_text(out / "mesh-run.json", json.dumps(record, indent=1))
+        write_json(out / "mesh-run.json", record)
         for note in notes:
             stages.say(f"note: {note}")
         stages.say(f"{source} → {', '.join(map(str, targets))}")
@@ -113,6 +124,15 @@ def run(config: Any) -> int:
 def _begin(clock: Clock, stages: Stages, stage: str) -> None:
     clock.start(stage)
     stages.start(stage, None)
+
+
+def _closed(mesh: Mesh) -> bool:
+    """Whether the surface is watertight, vertices at the same place counting as one."""
+    points, number = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    faces = number.reshape(-1)[mesh.faces]
+    flat = (faces == np.roll(faces, 1, axis=1)).any(axis=1)
+    shape = trimesh.Trimesh(points, faces[~flat], process=False)
+    return bool(shape.is_watertight and shape.is_winding_consistent)
 
 
 def _check(config: Any) -> tuple[list[str], int | None]:

@@ -2,10 +2,11 @@
 
 from .folders import evaluate_folder
 from .protocol import evaluate_mesh, evaluate_views
-from .report import mean, notes, table, write
+from .report import check_target, mean, notes, table, write
 from .scores import control_scores, score_views
 
 __all__ = [
+    "check_target",
     "control_scores",
     "evaluate_folder",
     "evaluate_mesh",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def evaluate_folder(
     Returns {"objects": {name: means over samples}, "samples": {name: {sample: figures}},
     "mean": means over objects, "missing": {"truth": names, "pred": names}, "failed": {name:
     sentence}}, and with controls {"controls": {row: means over objects}, "object_controls":
-    {name: {row: figures}}, "uncontrolled": {name: sentence}}.
+    {name: {row: figures}}, "uncontrolled": {name: sentence}}; and where the IoU of meshes that
+    have a Chamfer distance could not be measured {"without_iou": {name: sentence}}.
     Raises MvdiffError when nothing pairs up, and when no pair can be compared.
     """
     pred, truth = Path(pred).expanduser(), Path(truth).expanduser()
@@ -101,6 +103,7 @@ class _Figures:
     controls: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     uncontrolled: dict[str, str] = field(default_factory=dict)
+    without_iou: dict[str, str] = field(default_factory=dict)
 
     def report(self, missing: dict[str, list[str]], controls: bool) -> dict[str, Any]:
         """What `evaluate_folder` returns."""
@@ -116,6 +119,8 @@ class _Figures:
             "missing": missing,
             "failed": self.failed,
         }
+        if self.without_iou:
+            out["without_iou"] = self.without_iou
         if controls:
             names = dict.fromkeys(row for rows in self.controls.values() for row in rows)
             out["controls"] = {
@@ -139,7 +144,9 @@ def _measure(
     for sample, place in samples.items():
         label = f"{name}/{sample}" if sample else name
         try:
-            figures = _figures(place, true, angle, wanted)
+            figures = _figures(
+                place, true, angle, wanted, partial(found.without_iou.__setitem__, label)
+            )
             if wanted.consistency and len(samples) > 1 and place.views:
                 views.append(load_views(place.views))
         except MvdiffError as error:
@@ -166,7 +173,9 @@ def _measure(
         found.controls[name] = {row: measured(scores) for row, scores in rows.items()}
 
 
-def _figures(found: Found, true: Found, angle: float, wanted: _Wanted) -> dict[str, float]:
+def _figures(
+    found: Found, true: Found, angle: float, wanted: _Wanted, left_out: Callable[[str], None]
+) -> dict[str, float]:
     out: dict[str, float] = {}
     if found.views and true.views:
         out |= evaluate_views(
@@ -184,6 +193,7 @@ def _figures(found: Found, true: Found, angle: float, wanted: _Wanted) -> dict[s
             rotate_z=angle,
             normalise_truth=wanted.normalise_truth,
             iou=wanted.iou,
+            left_out=left_out,
         )
     return out
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def evaluate_mesh(
     normalise_truth: bool = False,
     depth: Float[Tensor, "16 256 256"] | None = None,
     iou: bool = True,
+    left_out: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
     """Chamfer distance and volume IoU by the published protocol (see `metrics.geometry`).
 
@@ -89,8 +91,11 @@ def evaluate_mesh(
     depth: the truth's depth maps in the published cameras (0 = nothing). The published
         protocol takes the true surface from them, untouched by the two settings above.
     iou: also the IoU, which needs mesh2sdf.
-    Returns chamfer, chamfer_floor (what a perfect surface typically gets) and iou.
-    Raises MvdiffError on empty meshes, on NaN, and when a mesh lies outside of what is measured.
+    left_out: called with a sentence where the IoU was asked for and cannot be measured (a mesh
+        leaves [-1, 1]³ or encloses nothing, mesh2sdf is missing); default a warning.
+    Returns chamfer, chamfer_floor (what a perfect surface typically gets) and, where it can be
+    measured, iou.
+    Raises MvdiffError on empty meshes, on NaN, and when the published cameras see nothing.
     """
     pred, truth = _mesh(pred, "predicted"), _mesh(truth, "true")
     if normalise_truth:
@@ -105,15 +110,38 @@ def evaluate_mesh(
             "units differ, normalise_truth=true scales the truth to 1, as published",
             stacklevel=2,
         )
+    trouble = _iou_trouble(pred, truth) if iou else None
     true_depth, cameras = published_depths(truth) if depth is None else (depth, ring(size=256))
     points = unproject_depths(true_depth, cameras)
     out = {
         "chamfer": point_chamfer(merge(unproject_depths(*published_depths(pred))), merge(points)),
         "chamfer_floor": chamfer_floor(points),
     }
-    if iou:
-        out["iou"] = volume_iou(pred, truth)
+    if iou and trouble is None:
+        try:
+            out["iou"] = volume_iou(pred, truth)
+        except MvdiffError as error:
+            trouble = str(error)
+    if trouble is not None and left_out is not None:
+        left_out(trouble)
+    elif trouble is not None:
+        warnings.warn(f"the IoU was left out: {trouble}", stacklevel=2)
     return out
+
+
+def _iou_trouble(pred: trimesh.Trimesh, truth: trimesh.Trimesh) -> str | None:
+    """Why the IoU cannot be measured, as far as that can be seen without measuring."""
+    for mesh, which, cure in (
+        (pred, "predicted", "scale it to size 1 around the origin"),
+        (truth, "true", "normalise_truth=true scales it"),
+    ):
+        reach = float(np.abs(mesh.bounds).max())
+        if reach > 1:
+            return (
+                f"the {which} mesh reaches {reach:.4g}, beyond [-1, 1]³, where the IoU is "
+                f"measured: {cure}, or say iou=false"
+            )
+    return None
 
 
 def _of_size(pred: Views, wanted: torch.Size, resize: bool) -> Views:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MvdiffError
-from ..files import write_text
+from ..files import check_writable, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,6 +86,8 @@ def notes(figures: Mapping[str, Any]) -> list[str]:
         if names := missing.get(side):
             out.append(f"{word} {_listed(names)}")
     out += [f"{name} was left out: {reason}" for name, reason in figures.get("failed", {}).items()]
+    for name, reason in figures.get("without_iou", {}).items():
+        out.append(f"no IoU for {name}: {reason}")
     for name, reason in figures.get("uncontrolled", {}).items():
         out.append(f"no controls for {name}: {reason}")
     objects = figures["objects"]
@@ -105,7 +107,7 @@ def write(figures: Mapping[str, Any], path: str | Path) -> list[Path]:
     """
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
-    if path.is_dir() or not suffix:
+    if _holds_both(path):
         return [write(figures, path / f"evaluate{end}")[0] for end in (".json", ".csv")]
     if suffix == ".json":
         write_text(path, json.dumps(figures, indent=1))
@@ -114,6 +116,17 @@ def write(figures: Mapping[str, Any], path: str | Path) -> list[Path]:
     else:
         raise MvdiffError(f"cannot write figures as '{path.name}': choose .json, .csv or a folder")
     return [path]
+
+
+def check_target(path: str | Path) -> None:
+    """Raise MvdiffError now when `write` could not write to `path` later."""
+    path = Path(path).expanduser()
+    check_writable(path if _holds_both(path) else path.parent)
+
+
+def _holds_both(path: Path) -> bool:
+    """Whether a path is a folder for JSON and CSV, there or not yet."""
+    return path.is_dir() or not path.suffix
 
 
 def _csv(figures: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..errors import MvdiffError
 from ..rendering import Raycaster
 from ..views import Views
 from .mesh import Mesh
+from .place import stand_back
 from .silhouettes import object_mask, overlap
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def view_agreement(
     if not len(views):
         raise MvdiffError("there are no views to compare the mesh with")
     shape = mesh.to_trimesh() if isinstance(mesh, Mesh) else mesh
+    views = replace(views, cameras=stand_back(views.cameras))
     mask, image, cameras = _reduced(views, size)
     seen = Raycaster(shape).render(cameras, supersample=supersample, shading=None)
     alpha = seen.alpha.float() / 255

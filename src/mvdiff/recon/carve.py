@@ -6,7 +6,6 @@ smooth between the points of the grid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,11 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
 from ..rendering import Raycaster
+from .place import searched_cube
 from .silhouettes import CUTOFF
 
 _CHUNK = 1 << 18
+#: A hull that reaches the end of the searched cube is looked for in one so much larger, at most
+#: so many times.
+_GROWTH, _TRIES = 1.5, 4
 
 
 @dataclass(frozen=True)
@@ -115,23 +117,51 @@ def carve(
     edges: from `silhouettes.edge_distance`.
     resolution: grid points along the longest side of the hull's box.
     bound: half side of the cube around the origin that is searched, world units; default
-        what the narrowest camera shows at the origin's depth.
+        what the cameras see, see `place.searched_cube`, and more if the hull is larger.
     tick: called with the share of the work done.
     The field's outermost layer is negative, so that a surface taken from it is closed.
     """
     cameras = cameras.to("cpu", torch.float32)
-    bound = visible_bound(cameras) if bound is None else bound
-    low, high = torch.full((3,), -bound), torch.full((3,), bound)
-    for _ in range(2):
-        low, high = _shrink(cameras, edges, low, high, tolerance, _widths_per_unit(cameras, bound))
+    low, high, scale = _box(cameras, edges, bound, tolerance)
     step = float((high - low).amax()) / (resolution - 1)
     shape = [int(n) for n in ((high - low) / step).ceil() + 1]
-    margin = min(CUTOFF * 0.99, 3 * step * _widths_per_unit(cameras, bound))
+    margin = min(CUTOFF * 0.99, 3 * step * scale)
     field = _fill(cameras, edges, low, step, tuple(shape), tolerance, margin, tick)
     for axis in range(3):
         for end in (0, -1):
             field.select(axis, end).clamp_(max=-1e-4)
     return VoxelGrid(field, low, step)
+
+
+def _box(
+    cameras: Cameras, edges: Tensor, bound: float | None, tolerance: int
+) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], float]:
+    """The box that holds the hull, found on coarse grids, and `_widths_per_unit` around it."""
+    centre, half = searched_cube(cameras, bound)
+    for _ in range(_TRIES):
+        low, high = centre - half, centre + half
+        scale = _widths_per_unit(cameras, centre, half)
+        inner = _shrink(cameras, edges, low, high, tolerance, scale)
+        whole = bool(((inner[0] > low) & (inner[1] < high)).all())
+        if whole or not _may_grow(cameras, edges, bound, centre, half):
+            break
+        half *= _GROWTH
+    return *_shrink(cameras, edges, *inner, tolerance, scale), scale
+
+
+def _may_grow(
+    cameras: Cameras, edges: Tensor, bound: float | None, centre: Tensor, half: float
+) -> bool:
+    """Whether a larger cube is worth a look: the pictures end, and no camera would be in it."""
+    if bound is not None:
+        return False
+    # an object that a picture's border cuts off goes on behind it, nobody knows how far
+    border = [edges[..., 0, :], edges[..., -1, :], edges[..., :, 0], edges[..., :, -1]]
+    if any(bool((side > 0).any()) for side in border):
+        return False
+    if cameras.projection == "orthographic":  # all of it must be before them
+        return 3**0.5 * _GROWTH * half <= float(cameras.project(centre[None])[1].amin())
+    return _GROWTH * half < float((cameras.centers - centre).norm(dim=-1).amin())
 
 
 def _shrink(
@@ -157,8 +187,8 @@ def dissent(
 ) -> list[int]:
     """The views that shut out the point on which most views agree."""
     cameras = cameras.to("cpu", torch.float32)
-    bound = visible_bound(cameras) if bound is None else bound
-    points = _points(torch.full((3,), -bound), 2 * bound / 47, (48, 48, 48), slice(None))
+    centre, half = searched_cube(cameras, bound)
+    points = _points(centre - half, 2 * half / 47, (48, 48, 48), slice(None))
     outside = torch.stack(
         [agreement(cameras[i], edges[i : i + 1], points) <= 0 for i in range(len(cameras))]
     )
@@ -175,29 +205,12 @@ def seen_silhouettes(grid: VoxelGrid, cameras: Cameras) -> Float[Tensor, "view h
     return Raycaster(mesh).render(cameras, supersample=2, shading=None).alpha[:, 0] / 255
 
 
-def visible_bound(cameras: Cameras) -> float:
-    """Half the side of the square that every camera shows at the origin's depth, world units."""
-    _, depth = cameras.project(torch.zeros(1, 3, dtype=cameras.K.dtype))
-    half = cameras.K.new_tensor([cameras.width, cameras.height]) / 2
-    focal = torch.stack([cameras.K[:, 0, 0], cameras.K[:, 1, 1]], dim=-1)
-    sides = half / focal
-    if cameras.projection == "perspective":
-        sides = sides * depth
-    bound = float(sides.amin())
-    if not (math.isfinite(bound) and bound > 0):
-        raise MvdiffError(
-            "the cameras do not look towards the origin, so the object's place is unknown: "
-            "move the scene to the origin or give `bound`"
-        )
-    return bound
-
-
-def _widths_per_unit(cameras: Cameras, bound: float) -> float:
+def _widths_per_unit(cameras: Cameras, centre: Tensor, half: float) -> float:
     """The largest scale at which any camera shows something within the cube."""
     focal = float(cameras.K[:, :2, :2].abs().amax()) / cameras.width
     if cameras.projection == "orthographic":
         return focal
-    near = cameras.project(torch.zeros(1, 3))[1].amin() - bound
+    near = cameras.project(centre[None])[1].amin() - half
     return focal / max(float(near), 1e-2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,8 @@ from torch import Tensor
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
 from ..views import Views
-from .carve import agreement, visible_bound
+from .carve import agreement
+from .place import searched_cube, stand_back
 from .silhouettes import cut_out
 
 #: Cameras closer than this in direction and place, relative to their distance, are the same.
@@ -37,6 +39,8 @@ def check_number(
 def checked_views(views: Views) -> Views:
     """The views with alpha, on the CPU, fit to be reconstructed from.
 
+    Orthographic cameras stand back far enough (`place.stand_back`).
+
     Raises MvdiffError for fewer than 2 views, for cameras that are all the same, for views
     without an object, and when no view shows any background.
     """
@@ -50,6 +54,7 @@ def checked_views(views: Views) -> Views:
             f"all {len(views)} views have the same camera: a reconstruction needs views from "
             "different directions, mend the poses"
         )
+    views = replace(views, cameras=stand_back(views.cameras))
     keyed = views.alpha is None
     views = cut_out(views)
     solid = views.mask[:, 0] > 0.5
@@ -81,7 +86,8 @@ def check_cameras_outside(
     wrong = []
     for i, centre in enumerate(cameras.centers):
         others = [j for j in range(len(cameras)) if j != i]
-        if not centre.abs().amax() < (bound or visible_bound(cameras[others])):
+        middle, half = searched_cube(cameras[others], bound)
+        if not (centre - middle).abs().amax() < half:
             continue
         if agreement(cameras[others], edges[others], centre[None]) > 0:
             wrong.append(i)

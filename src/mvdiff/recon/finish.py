@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import MvdiffError
 from ..views import Views
 from .base import Progress
 from .close import close
 from .mesh import Mesh
+from .place import stand_back
 
 #: Faces of a textured mesh unless told otherwise: the picture holds the detail, and unwrapping
 #: takes more than twice as long for twice as many.
@@ -31,6 +34,7 @@ def finish(
     Raises MvdiffError for a wrong number of faces or texels.
     """
     report = progress or (lambda stage, share: None)
+    views = replace(views, cameras=stand_back(views.cameras))
     if faces is None and texture is not None:
         faces = TEXTURED_FACES
     report("simplifying", 0.0)

@@ -48,11 +48,18 @@ class Carving:
     def check(self, owner: str) -> None:
         """Raise MvdiffError, in the name of `owner`, for settings out of range."""
         check_number(owner, "resolution", self.resolution, 8)
-        check_number(owner, "tolerance", self.tolerance or 0)
+        wanted = "a whole number of views from 0, or null for the best"
+        counted = self.tolerance is None or is_whole(self.tolerance, 0)
+        check_setting(owner, counted, "tolerance", self.tolerance, wanted)
         check_number(owner, "smoothing", self.smoothing)
         given = self.bound is None or 0 < self.bound < float("inf")
         check_setting(owner, given, "bound", self.bound, "positive, or none")
         check_number(owner, "pieces", self.pieces, 0, 1)
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether a setting is a whole number, and none below `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..carve import VoxelGrid
 from ..checks import check_number, check_setting
 from ..mesh import Mesh
 from ..photohull import PhotoHull
-from ..shape import CarvedHull, Carving, carve_hull, drop_pieces, finish_mesh
+from ..shape import CarvedHull, Carving, carve_hull, drop_pieces, finish_mesh, is_whole
 from . import checkpoint as files
 from .field import Field
 from .fit import Fit, Schedule
@@ -55,7 +55,12 @@ class Neus:
     device: "auto" takes a GPU when there is one. Two runs on a CPU give the same mesh; on a
         GPU sums are taken in any order, so that they differ in the last digits.
     faces, power, polish: as for `hull`. tolerance, bound, pieces, trim: see `shape.Carving`.
+
+    After a call, `fitted` says how the fit ended: its steps, the seconds they took (with those of
+    the runs it resumed) and its losses, see `fit.Fit`.
     """
+
+    fitted: dict[str, object] | None = None
 
     def __init__(
         self,
@@ -103,10 +108,10 @@ class Neus:
         check_number("neus", "pictures", pictures, 16)
         check_number("neus", "huber", huber, 1e-6)
         check_number("neus", "rate", rate, 0, 1)
-        good = len(color_levels) > 0 and all(cells >= 1 for cells in color_levels)
-        check_setting(
-            "neus", good, "color_levels", list(color_levels), "a list of numbers of cells"
-        )
+        listed = isinstance(color_levels, Sequence) and not isinstance(color_levels, str)
+        good = listed and len(color_levels) > 0 and all(is_whole(n, 1) for n in color_levels)
+        wanted = "a list of whole numbers of cells, each at least 1, such as [32, 96]"
+        check_setting("neus", good, "color_levels", color_levels, wanted)
         self.schedule = Schedule(
             steps=steps,
             rays=rays,
@@ -144,6 +149,8 @@ class Neus:
         box, base = hull_distance(start, margin=_MARGIN, cells=round(0.75 * self.schedule.cells))
         fit = self._fit(hull, box, base)
         self._run(fit, views, report)
+        seconds = round(fit.seconds, 3)
+        self.fitted = {"steps": fit.step, "seconds": seconds, "losses": fit.losses}
         report("surface", 0.92)
         gain, offset = (x.detach().cpu() for x in fit.field.corrections())
         mesh = finish_mesh(
@@ -178,8 +185,9 @@ class Neus:
         """Take the steps, from the checkpoint's state and with saves when there is one."""
         steps = self.schedule.steps
 
-        def tick(done: int, loss: float) -> None:
-            report(f"fitting {done}/{steps} loss {loss:.4f}", 0.08 + 0.84 * done / steps)
+        def tick(done: int, losses: dict[str, float]) -> None:
+            parts = " ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+            report(f"fitting {done}/{steps} {parts}", 0.08 + 0.84 * done / steps)
 
         if self.checkpoint is None:
             fit.run(tick)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from .render import place_samples, render
 #: Steps between two looks at the whole field, which tell where along a ray to sample. States
 #: are saved at multiples of it, so that a resumed fit sees the same.
 REFRESH = 25
+
+#: The losses that are told, in the order `Fit._descend` gives them: means over a step's rays.
+LOSSES = ("colour", "mask", "eikonal")
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,16 @@ class Schedule:
 
 
 class Fit:
-    """A field on its way: `run` takes it to the end; `state` and `restore` interrupt it."""
+    """A field on its way: `run` takes it to the end; `state` and `restore` interrupt it.
+
+    step: those taken. seconds: that they took, of earlier runs too.
+    losses: `LOSSES` before their weights, means over the last `REFRESH` steps.
+    """
 
     def __init__(self, field: Field, rays: Rays, schedule: Schedule) -> None:
         self.field, self.rays, self.schedule = field, rays, schedule
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
+        self.losses: dict[str, float] = {}
         self.device = field.base.device
         count = len(field.gain)
         self.view_loss = torch.zeros(count, device=self.device)
@@ -71,24 +80,34 @@ class Fit:
         )
 
     def run(
-        self, tick: Callable[[int, float], None], save: Callable[[int], None] | None = None
+        self,
+        tick: Callable[[int, dict[str, float]], None],
+        save: Callable[[int], None] | None = None,
     ) -> None:
         """Take all steps that are left.
 
-        tick: called now and then with the steps done and the loss.
+        tick: called now and then with the steps done and the losses.
         save: called at multiples of `REFRESH` and at the end with the steps done.
         """
         dense = None
-        steps = self.schedule.steps
+        steps, begun = self.schedule.steps, self.step
+        total = torch.zeros(len(LOSSES), device=self.device)
+        since = time.perf_counter()
         while self.step < steps:
             if dense is None or self.step % REFRESH == 0:
                 with torch.no_grad():
                     shape = list(self.field.levels[-1].shape[2:])
                     dense = self.field.dense(shape, self._fade())
-            loss = self._descend(dense)
+            total += self._descend(dense)
             self.step += 1
             if self.step % REFRESH == 0 or self.step == steps:
-                tick(self.step, float(loss))
+                means = (total / (self.step - begun)).tolist()
+                self.losses = dict(zip(LOSSES, means, strict=True))
+                begun = self.step
+                total.zero_()
+                now = time.perf_counter()
+                self.seconds, since = self.seconds + now - since, now
+                tick(self.step, self.losses)
                 if save is not None:
                     save(self.step)
 
@@ -105,6 +124,8 @@ class Fit:
             "field": self.field.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "view_loss": self.view_loss,
+            "losses": self.losses,
+            "seconds": self.seconds,
         }
 
     def restore(self, state: dict[str, object]) -> None:
@@ -113,6 +134,8 @@ class Fit:
         self.optimizer.load_state_dict(state["optimizer"])
         self.view_loss = state["view_loss"].to(self.device)
         self.step = int(state["step"])
+        self.losses = dict(state.get("losses", {}))
+        self.seconds = float(state.get("seconds", 0.0))
 
     def _fade(self) -> list[float]:
         """Finer levels come in one after the other, all within the first half."""
@@ -120,8 +143,8 @@ class Fit:
         at = 2 * count * self.step / self.schedule.steps
         return [1.0] + [min(1.0, max(0.0, at - i)) for i in range(1, count)]
 
-    def _descend(self, dense: Tensor) -> Tensor:
-        """One step; returns its loss."""
+    def _descend(self, dense: Tensor) -> Float[Tensor, "loss"]:
+        """One step; returns its `LOSSES`."""
         s, field, fade = self.schedule, self.field, self._fade()
         # A generator for every step makes a resumed fit take the same ones.
         generator = torch.Generator().manual_seed(s.seed * 1_000_003 + self.step)
@@ -157,7 +180,7 @@ class Fit:
         with torch.no_grad():
             field.sharpness.clamp_(max=math.log(1500))
         self._follow(rays, (by_color + by_mask).detach())
-        return loss.detach()
+        return torch.stack([by_color.mean(), by_mask.mean(), eikonal]).detach()
 
     def _random(self, generator: torch.Generator, count: int) -> Float[Tensor, "ray count"]:
         return torch.rand(self.schedule.rays, count, generator=generator).to(self.device)
