@@ -259,8 +259,9 @@ def test_a_sample_made_alone_competes_with_later_ones(photo, weights, tmp_path):
         json.loads((tmp_path / "disc" / f"sample-{k}" / "run.json").read_text()) for k in range(3)
     ]
     assert sorted(r["seed"] for r in records) == [5, 6, 7]
-    scores = [r["scores"]["score"] for r in records]
-    assert scores == sorted(scores, reverse=True)
+    apart = [r["scores"]["distance"] for r in records]
+    assert apart[0] > 0
+    assert apart == sorted(apart)
 
 
 def test_samples_that_cannot_be_scored_are_kept(photo, tmp_path):
