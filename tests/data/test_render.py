@@ -12,7 +12,7 @@ from PIL import Image
 
 from mvdiff.cameras import ring, spherical
 from mvdiff.data import render as render_module
-from mvdiff.data.meshes import load_mesh, normalise
+from mvdiff.data.meshes import load_mesh, normalise, stretched
 from mvdiff.data.render import render_objects
 from mvdiff.data.render_jobs import mesh_jobs, read_patterns
 from mvdiff.errors import MvdiffError
@@ -139,6 +139,34 @@ def test_a_second_call_adds_to_the_folder(tmp_path, meshes, monkeypatch):
     assert [s["name"] for s in index["skipped"]] == ["broken"]
 
 
+def test_copies_are_stretched_trained_on_and_added_to_what_is_there(tmp_path, meshes, monkeypatch):
+    out = tmp_path / "out"
+    held_out = ["cup-b"]
+    render_objects(out, meshes=meshes, held_out=held_out, **SMALL)
+    rendered = count_rendered(monkeypatch)
+    index = render_objects(out, meshes=meshes, held_out=held_out, copies=2, **SMALL)
+    assert sorted(rendered) == sorted(
+        ["broken", *(f"{name}~{i}" for name in ("broken", "cup-a", "post") for i in (1, 2))]
+    )
+    assert names(index, "val") == ["cup-b"]
+    post = {o["name"]: o for o in index["objects"] if o["family"] == "post"}
+    assert sorted(post) == ["post", "post~1", "post~2"]
+    assert {o["source"] for o in post.values()} == {"mesh"}
+    seen = [Views.load(out / name / "target").mask for name in sorted(post)]
+    assert all((a != b).any() for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_stretching_keeps_normals_upright():
+    ball = trimesh.creation.icosphere(3)
+    ball.vertex_attributes["normal"] = np.array(ball.vertices)
+    flat = stretched(ball, np.array([1.0, 2.0, 0.5]))
+    assert flat.extents == pytest.approx([2, 4, 1], rel=1e-3)
+    wanted = flat.vertices / np.square([1.0, 2.0, 0.5])  # gradient of the ellipsoid's equation
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert flat.vertex_attributes["normal"] == pytest.approx(wanted, abs=1e-6)
+    assert ball.extents == pytest.approx([2, 2, 2], rel=1e-3)
+
+
 def test_changed_settings_render_everything_and_say_so(tmp_path, meshes, monkeypatch, capsys):
     out = tmp_path / "out"
     render_objects(out, meshes=meshes, **SMALL)
@@ -209,6 +237,7 @@ def test_patterns_come_from_a_file_with_comments(tmp_path):
         ({"shapes": 1, "inputs": 5}, "inputs"),
         ({"shapes": 1, "scale": "volume"}, "scale"),
         ({"shapes": 1, "supersample": 0}, "supersample"),
+        ({"shapes": 1, "copies": -1}, "copies"),
     ],
 )
 def test_bad_settings_are_refused(tmp_path, bad, says):

@@ -96,6 +96,13 @@ def normalise(mesh: trimesh.Trimesh, scale: str = "diagonal") -> trimesh.Trimesh
     return mesh
 
 
+def stretched(mesh: trimesh.Trimesh, factors: np.ndarray) -> trimesh.Trimesh:
+    """A copy with x, y and z multiplied by `factors` (3 of them, > 0); normals follow."""
+    mesh = mesh.copy()
+    _transform(mesh, np.diag([*factors, 1.0]))
+    return mesh
+
+
 def _parts(scene: trimesh.Scene) -> list[trimesh.Trimesh]:
     """The scene's triangle meshes, in world coordinates, with their normals set aside."""
     parts = []

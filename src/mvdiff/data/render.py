@@ -36,6 +36,7 @@ def render_objects(
     supersample: int = 3,
     seed: int = 0,
     shapes_seed: int = 0,
+    copies: int = 0,
     held_out: str | Path | list[str] | None = None,
     val_fraction: float = 0.02,
     workers: int | None = None,
@@ -57,7 +58,9 @@ def render_objects(
     depth, normals: also write `000-depth.png` (16 bit, scale in the index) and
         `000-normal.png` (`(n + 1) / 2`, world axes; both 0 where nothing is hit).
     supersample: samples along each side of a pixel.
-    seed: of lights and input elevations, which also depend on the object's name alone.
+    copies: further copies of each training mesh, `NAME~1`, `NAME~2`, …, each of its axes stretched
+        by 0.7 to 1.4.
+    seed: of lights, input elevations and copies, which also depend on the object's name alone.
     held_out: mesh names of the validation split: a text file (one name or glob pattern a
         line, # comments) or a list; shapes then all train. Without it `val_fraction` of all
         objects, chosen by name.
@@ -75,10 +78,10 @@ def render_objects(
         raise MvdiffError(
             f"scale must be 'diagonal' or 'extent' and up 'auto', 'y' or 'z'; got '{scale}', '{up}'"
         )
-    if supersample < 1 or shapes < 0 or not 0 <= val_fraction <= 1:
+    if supersample < 1 or min(shapes, copies) < 0 or not 0 <= val_fraction <= 1:
         raise MvdiffError(
-            "expected supersample ≥ 1, shapes ≥ 0 and val_fraction in [0, 1]; got "
-            f"{supersample}, {shapes}, {val_fraction}"
+            "expected supersample ≥ 1, shapes ≥ 0, copies ≥ 0 and val_fraction in [0, 1]; got "
+            f"{supersample}, {shapes}, {copies}, {val_fraction}"
         )
     far = spherical(rig)[2]
     if depth and float(far.max() - far.min()) > 1e-3:
@@ -86,7 +89,7 @@ def render_objects(
             "depth maps share one range, so all cameras must stand equally far: "
             f"got distances from {float(far.min()):.3g} to {float(far.max()):.3g}, use depth=false"
         )
-    jobs = mesh_jobs(meshes, held_out, val_fraction) if meshes is not None else []
+    jobs = mesh_jobs(meshes, held_out, val_fraction, copies) if meshes is not None else []
     jobs += shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
     if not jobs:
         raise MvdiffError("nothing to render: give a mesh folder (meshes=DIR) or shapes=N")

@@ -27,9 +27,12 @@ def read_patterns(held_out: str | Path | list[str]) -> list[str]:
 
 
 def mesh_jobs(
-    folder: str | Path, held_out: str | Path | list[str] | None, val_fraction: float
+    folder: str | Path,
+    held_out: str | Path | list[str] | None,
+    val_fraction: float,
+    copies: int = 0,
 ) -> list[Job]:
-    """One job a mesh file; `held_out` and `val_fraction` as in `render_objects`."""
+    """One job a mesh file and stretched copy; all arguments as in `render_objects`."""
     folder = Path(folder)
     paths = find_meshes(folder)
     names = _names(folder, paths)
@@ -40,7 +43,10 @@ def mesh_jobs(
             val = _fraction(name) < val_fraction
         else:
             val = any(fnmatchcase(name, pattern) for pattern in patterns)
-        jobs.append(Job(name, "mesh", name.split("-")[0], _split(val), str(path), 0))
+        family = name.split("-")[0]
+        jobs.append(Job(name, "mesh", family, _split(val), str(path), 0))
+        for copy in range(1, 0 if val else copies + 1):
+            jobs.append(Job(f"{name}~{copy}", "mesh", family, _split(val), str(path), 0, copy))
     return jobs
 
 

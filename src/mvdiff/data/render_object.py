@@ -20,6 +20,8 @@ RENDERER = 1
 #: Depth PNGs: depth = value / 65535 · DEPTH_RANGE + (distance − DEPTH_RANGE / 2); 0 is nothing.
 #: At distance 1.5 these are the published files' numbers.
 DEPTH_RANGE = 1.8
+#: Every axis of a copy is multiplied by exp(u), u uniform in ±STRETCH: 0.7 to 1.4.
+STRETCH = 0.35
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Job:
     split: str
     path: str
     shape_seed: int
+    copy: int = 0
+    """0: the object itself. From 1 on: a copy, stretched."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Settings:
 def render_object(out: Path, job: Job, settings: Settings) -> str | None:
     """Render one object into its folder; the reason when it cannot be rendered."""
     from ..rendering import Raycaster, Shading
-    from .meshes import load_mesh, normalise
+    from .meshes import load_mesh, normalise, stretched
 
     try:
         if job.source == "mesh":
@@ -73,6 +77,9 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
             from .shapes import make_shape
 
             mesh = make_shape(job.family, job.shape_seed)
+        if job.copy:
+            rng = np.random.default_rng([settings.seed, zlib.crc32(job.name.encode()), 1])
+            mesh = stretched(mesh, np.exp(rng.uniform(-STRETCH, STRETCH, size=3)))
         raycaster = Raycaster(normalise(mesh, settings.scale))
     except MvdiffError as error:
         return str(error)
