@@ -1,7 +1,7 @@
 """Which parts make a small model good: variants of `recipe=tiny` under one CPU-time budget.
 
     python benchmarks/embedded.py data=DIR [seconds=240] [only=NAME;…] [objects=32] [init=FILE]
-        [larger=DIR]
+        [larger=DIR] [seed=0]
 
 DIR is a folder of `mvdiff render`, `larger` one with the same objects at 96². Every variant trains
 on one thread until it has used the same CPU seconds, with the learning rate's cosine over that
@@ -55,10 +55,10 @@ VARIANTS: dict[str, list[str]] = {
     "patches of 2": [*ALONE, "sizes.patch=2", "sizes.lifted_finer=1"],
     "AdamW 1e-3": [*ALONE, "train.optimizer=adamw", "train.lr=1e-3"],
     "Muon 2e-3": [*ALONE, "train.lr=2e-3"],
-    "meshes alone": [*ALONE, "mix={mesh: 1}"],
+    "meshes alone": [*ALONE, "mix={mesh: 1, shape: 0}"],
     "meshes alone at 96²": [
         *ALONE,
-        "mix={mesh: 1}",
+        "mix=null",
         "size=96",
         "sizes.patch=12",
         "radiance.coarser=2",
@@ -80,9 +80,9 @@ GUIDED: dict[str, tuple[tuple[float, tuple[float, float] | None], ...]] = {
 }  # fmt: skip
 
 
-def train(config, data: MultiViewSet, seconds: float, init: str | None = None):
+def train(config, data: MultiViewSet, seconds: float, init: str | None, seed: int):
     """The averaged network after so many CPU seconds, its steps and its last losses."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model, train = build.model(config).train(), config.train
     if init is not None:
         from safetensors.torch import load_file
@@ -104,10 +104,10 @@ def train(config, data: MultiViewSet, seconds: float, init: str | None = None):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             warm = min(1.0, (step + 1) / 30, done / 0.06 + 0.01)
             group["lr"] = rate * min(warm, 0.5 + 0.5 * np.cos(np.pi * max(done - 0.06, 0) / 0.94))
-        batch = batches.batch_at(step, batch_size=train.batch)
-        torch.manual_seed(seed_of(0, 3, step, 0))
+        batch = batches.batch_at(step, batch_size=train.batch, seed=seed)
+        torch.manual_seed(seed_of(seed, 3, step, 0))
         with torch.autocast("cpu", torch.bfloat16):
-            loss = objective(model, batch, torch.Generator().manual_seed(seed_of(0, 4, step)))
+            loss = objective(model, batch, torch.Generator().manual_seed(seed_of(seed, 4, step)))
         loss["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
         optimizer.step()
@@ -160,11 +160,12 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
     data = build_training.training_data(config, config.data, "train")
     held_out = MultiViewSet(root, "val")
     index = np.linspace(0, len(held_out) - 1, args.objects).astype(int).tolist()
-    model, losses = train(config, data, args.seconds, args.init)
+    model, losses = train(config, data, args.seconds, args.init, args.seed)
     row = {
         "name": name, "words": words, "seconds": args.seconds, "steps": len(losses),
         "parameters": sum(p.numel() for p in model.parameters()),
         "loss": float(np.mean(losses[-50:])), "objects": args.objects, "init": args.init,
+        "seed": args.seed,
         "versions": versions(),
     }  # fmt: skip
     rows = []
@@ -189,6 +190,7 @@ def main() -> None:
     args = argparse.Namespace(
         data=given.pop("data"), larger=given.pop("larger", None), init=given.pop("init", None),
         seconds=float(given.pop("seconds", 240)), objects=int(given.pop("objects", 32)),
+        seed=int(given.pop("seed", 0)),
     )  # fmt: skip
     if given or not set(only) <= set(VARIANTS):
         sys.exit(
@@ -196,7 +198,8 @@ def main() -> None:
         )
     torch.set_num_threads(1)
     for name in only:
-        wanted = {"name": name, **{k: getattr(args, k) for k in ("seconds", "objects", "init")}}
+        settings = ("seconds", "objects", "init", "seed")
+        wanted = {"name": name, **{key: getattr(args, key) for key in settings}}
         if any(row.items() >= wanted.items() for row in finished()):
             continue
         if "size=96" in VARIANTS[name] and args.larger is None:
@@ -207,14 +210,14 @@ def main() -> None:
         with atomic(FILE) as part:  # others may have written meanwhile
             part.write_text("".join(json.dumps(r) + "\n" for r in [*finished(), *rows]))
     figures = [f"{kind}_{n}" for kind in ("psnr", "hull_iou") for n in (1, 2, 4)]
-    table = Table("variant", "scale", "steps", "M", *figures)
+    table = Table("variant", "seed", "scale", "steps", "M", *figures)
     for row in finished():
         scale = f"{row.get('guidance', 1):g}"
         if row.get("interval"):
             scale += " in {:g}–{:g}".format(*row["interval"])
         cells = [f"{row[key]:.2f}" if "psnr" in key else f"{row[key]:.3f}" for key in figures]
         size = f"{row['parameters'] / 1e6:.1f}"
-        table.add_row(row["name"], scale, str(row["steps"]), size, *cells)
+        table.add_row(row["name"], str(row["seed"]), scale, str(row["steps"]), size, *cells)
     Console(width=120).print(table)
 
 

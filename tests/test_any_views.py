@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_recipe import TOY, ball_views, picture, pixels, toy_args, toy_config, toy_weights
 
 import mvdiff
 from mvdiff import build
 from mvdiff.cameras import ring
+from mvdiff.cameras.formats import write_transforms
 from mvdiff.cameras.rigs import free, sphere
 from mvdiff.cli import main
 from mvdiff.config import compose
 from mvdiff.errors import MvdiffError
 from mvdiff.gallery import preview
+from mvdiff.recon import Mesh
 from mvdiff.views import Views
 
 RIGS = {
@@ -110,6 +114,28 @@ def test_reconstruct_takes_any_cameras(cameras):
     mesh = mvdiff.reconstruct(views, overrides=["reconstructor.resolution=48", "texture=none"])
     radius = torch.as_tensor(mesh.vertices).float().norm(dim=-1)
     assert float(radius.median()) == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize("form", ["jpg", "opaque.png", "mixed.png"])
+def test_reconstruct_keys_the_background_of_what_others_made(form, tmp_path, capsys):
+    """JPEGs; PNGs with an alpha that says nothing; and one RGB picture among cut-out ones."""
+    made = ball_views(ring(8, size=48), radius=0.3)
+    names = [f"{i}.{form}" for i in range(len(made))]
+    for i, name in enumerate(names):
+        cut, whole = made.pil(i), Image.fromarray(_on_white(made, i))
+        if form == "mixed.png":
+            (whole if i == 3 else cut).save(tmp_path / name)
+        else:
+            whole.convert("RGB" if form == "jpg" else "RGBA").save(tmp_path / name, quality=75)
+    write_transforms(tmp_path / "transforms.json", made.cameras, names)
+    args = ["reconstructor.resolution=48", "texture=none", "turntable=false"]
+    assert main(["reconstruct", f"views={tmp_path}", *args]) == 0, capsys.readouterr().err
+    vertices = torch.as_tensor(Mesh.load(tmp_path / "mesh.glb").vertices).float()
+    assert float(vertices.norm(dim=-1).median()) == pytest.approx(0.3, abs=0.03)
+
+
+def _on_white(views: Views, index: int) -> np.ndarray:
+    return (views.rgb[index].movedim(0, -1) * 255).round().byte().numpy()
 
 
 def test_training_wants_an_even_ring():

@@ -133,6 +133,60 @@ def test_pictures_that_come_later_do_not_move_the_shares(album, weights, tmp_pat
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES)
 
 
+def test_a_picture_that_goes_before_its_job_fails_alone(
+    album, weights, tmp_path, capsys, monkeypatch
+):
+    shrinking = tmp_path / "album"
+    shrinking.mkdir()
+    for name in NAMES:
+        (shrinking / f"{name}.png").write_bytes((album / f"{name}.png").read_bytes())
+
+    def launch(paths, task, out, words):
+        (shrinking / "b.png").unlink()
+        for path in paths:
+            task(SimpleNamespace(run=str(path)))
+
+    monkeypatch.setattr("mvdiff.launch.launch", launch)
+    out = tmp_path / "out"
+    assert generate(shrinking, out, weights, "jobs=3") == 1
+    assert {p.parts[-3] for p in out.rglob("run.json")} == {"a", "c"}
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mvdiff: ")]
+    assert len(told) == 1
+    assert "b.png' (No such file or directory): check the file" in told[0]
+
+
+def test_two_commands_may_share_a_folder(album, weights, tmp_path, monkeypatch):
+    """The second one comes to its end while the first one's jobs wait for their turn."""
+    codes = []
+
+    def launch(paths, task, out, words):
+        if not codes:
+            codes.append(None)
+            codes.append(generate(album, tmp_path / "out", weights, "jobs=2", "seed=1"))
+        for path in paths:
+            task(SimpleNamespace(run=str(path)))
+
+    monkeypatch.setattr("mvdiff.launch.launch", launch)
+    assert generate(album, tmp_path / "out", weights, "jobs=2") == 0
+    assert codes == [None, 0]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES)
+
+
+def test_jobs_whose_files_are_gone_are_told_of(album, weights, tmp_path, capsys, monkeypatch):
+    def launch(paths, task, out, words):
+        paths[0].write_text("{")
+        paths[1].unlink()
+        for path in paths:
+            task(SimpleNamespace(run=str(path)))
+
+    monkeypatch.setattr("mvdiff.launch.launch", launch)
+    assert generate(album, tmp_path, weights, "jobs=3") == 1
+    error = capsys.readouterr().err
+    for number in range(2):
+        assert f"job {number}-of-3: '{tmp_path}" in error
+        assert f"job {number}-of-3 left no result; the same command goes on" in error
+
+
 def test_an_error_of_a_job_is_its_own(album, weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(generate_jobs, "make", _refuse)
     assert generate(album, tmp_path, weights, "jobs=2") == 2
@@ -175,4 +229,4 @@ def test_words_that_make_no_sense_are_told_once(album, weights, tmp_path, capsys
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
-    assert not list(tmp_path.rglob("*.json"))
+    assert not [*tmp_path.rglob("*.json"), *tmp_path.rglob(".jobs*")]

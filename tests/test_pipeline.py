@@ -138,6 +138,23 @@ def test_elevations_out_of_range_are_refused(model, elevation):
         model.generate(picture(), elevation=elevation)
 
 
+@pytest.mark.parametrize(
+    "elevation",
+    [torch.tensor(20.0), torch.tensor([20]), np.float32(20), np.array(20), np.array([20.0]), (20,)],
+)
+def test_elevations_may_be_tensors_and_arrays(model, elevation):
+    reference = model.generate(picture(), elevation=20)
+    assert same(model.generate(picture(), elevation=elevation), reference)
+
+
+@pytest.mark.parametrize(
+    "elevation", [torch.tensor(True), torch.tensor(math.nan), torch.ones(1, 2), [np.ones(2)]]
+)
+def test_tensors_that_are_no_elevation_are_refused(model, elevation):
+    with pytest.raises(MvdiffError, match=r"elevation must be a number of degrees in \[-90, 90\]"):
+        model.generate(picture(), elevation=elevation)
+
+
 @pytest.mark.parametrize("elevation", ["abc", None, True, [1]])
 def test_elevations_that_are_no_number_are_refused(elevation):
     with pytest.raises(MvdiffError, match=r"elevation must be a number of degrees in \[-90, 90\]"):

@@ -6,6 +6,7 @@ without the reference data. Weights are set by a rule from the published names.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from mvdiff.inputs.latents import LATENTS, VAE
 
 #: between the two memory layouts of a picture, see `test_vae_posterior`
 LAYOUT_TOLERANCE = 3e-4
+#: as the golden file was made with, see `test_vae_posterior`
+GOLDEN_THREADS = 2
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +58,22 @@ def clip() -> ClipEmbedder:
     return fill_by_rule(part, "embedder.").eval().requires_grad_(False)
 
 
+@pytest.fixture
+def golden_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(GOLDEN_THREADS)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("golden_threads")
 def test_vae_posterior(vae: VAE, golden: dict[str, Tensor], rgba: Tensor) -> None:
     """The original's picture came from a (height, width, channel) array, so its channels lie last.
 
-    torch sums GroupNorm's moments less exactly in that layout: the posterior moves by 1e-4 away
-    from its float64 value, with our code as with the original. The layout is the input's.
+    torch sums GroupNorm's moments less exactly in that layout, and by the thread: the posterior's
+    mean is 1.2e-4 away from its float64 value with two threads, with our code as with the
+    original, and 2.5e-4 with one. The layout is the input's.
     """
     mean, logvar = vae.posterior(rgba.contiguous(memory_format=torch.channels_last))
     assert_agrees("VAE mean", mean, golden["vae_mean"])

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mvdiff.cameras import look_at, ring, spherical
 from mvdiff.cameras.formats import write_transforms
+from mvdiff.commands.reading import read_views
 from mvdiff.errors import MvdiffError
 from mvdiff.views import Views
 
@@ -156,12 +157,107 @@ def test_broken_pictures_are_named(tmp_path):
     with pytest.raises(MvdiffError, match=r"cannot read the view '.*001\.png'"):
         Views.load(tmp_path)
     Image.new("RGBA", (9, 8)).save(tmp_path / "001.png")
-    with pytest.raises(MvdiffError, match="share one size and mode"):
+    odd = r"'000\.png' is 8×8 and '001\.png' is 9×8 pixels, 2 of 3 are 8×8: make '001\.png' anew"
+    with pytest.raises(MvdiffError, match=odd):
         Views.load(tmp_path)
     for i in range(3):
         Image.new("RGBA", (9, 9)).save(tmp_path / f"{i:03d}.png")
     with pytest.raises(MvdiffError, match="9×9 need as many cameras of that size"):
         Views.load(tmp_path)
+
+
+def test_the_odd_size_is_named_though_it_comes_first(tmp_path):
+    some_views().save(tmp_path)
+    Image.new("RGB", (8, 7)).save(tmp_path / "000.png")
+    for read in (Views.load, lambda folder: read_views(folder, 512)):
+        with pytest.raises(MvdiffError, match=r"'001\.png' is 8×8 and '000\.png' is 8×7 pixels"):
+            read(tmp_path)
+
+
+def listed(folder, *pictures: Image.Image, suffix: str = "png") -> None:
+    """Write pictures of 32×32 and their cameras."""
+    names = [f"{i}.{suffix}" for i in range(len(pictures))]
+    for name, picture in zip(names, pictures, strict=True):
+        picture.save(folder / name)
+    write_transforms(folder / "transforms.json", ring(len(pictures), size=32), names)
+
+
+READERS = {
+    "whole": Views.load,
+    "scaled down": lambda folder: read_views(folder, 16)[0],
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_pictures_opaque_all_over_have_no_alpha(tmp_path, read):
+    red, green = (Image.new("RGBA", (32, 32), c) for c in ((200, 0, 0, 250), (0, 200, 0, 255)))
+    listed(tmp_path, red, green)
+    views = read(tmp_path)
+    assert views.alpha is None
+    colours = torch.tensor([[200, 0, 0], [0, 200, 0]])
+    assert (views.images[:, :, 0, 0] - colours).abs().max() <= 1
+    red.paste((9, 9, 9, 100), (0, 0, 4, 4))
+    listed(tmp_path, red, green)
+    assert read(tmp_path).alpha[:, 0, 0, 0].tolist() == [100, 255]
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_pictures_with_and_without_alpha_may_be_mixed(tmp_path, read):
+    clear = Image.new("RGBA", (32, 32), (10, 20, 30, 60))
+    plain, grey = Image.new("RGB", (32, 32), (1, 2, 3)), Image.new("L", (32, 32), 7)
+    listed(tmp_path, plain, clear, grey)
+    views = read(tmp_path)
+    assert views.alpha[:, 0, 5, 5].tolist() == [255, 60, 255]
+    colours = torch.tensor([[1, 2, 3], [10, 20, 30], [7, 7, 7]])
+    assert (views.images[:, :, 5, 5] - colours).abs().max() <= 2  # scaled multiplied by alpha
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "int", "float"])
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_grey_of_16_bits_and_of_floats_is_rescaled(tmp_path, read, kind):
+    levels = np.arange(256).repeat(4).reshape(32, 32)
+    deep = {"int": (levels * 257).astype(np.int32), "float": (levels / 255).astype(np.float32)}
+    deep = Image.fromarray(deep.get(kind, (levels * 257).astype(np.uint16)))
+    listed(tmp_path, deep, deep, suffix="png" if kind == "png" else "tif")
+    found = read(tmp_path)
+    assert found.alpha is None
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    shallow = Image.fromarray(levels.astype(np.uint8))
+    listed(flat, shallow, shallow)
+    assert torch.equal(found.images, read(flat).images)
+
+
+def test_the_clear_value_of_a_16_bit_png_is_transparent(tmp_path):
+    deep = np.full((32, 32), 40000, np.uint16)
+    deep[:16] = 0
+    Image.fromarray(deep).save(tmp_path / "deep.png", transparency=0)
+    write_transforms(tmp_path / "transforms.json", ring(1, size=32), ["deep.png"])
+    views = Views.load(tmp_path)
+    assert views.alpha[0, 0, ::31, 0].tolist() == [0, 255]
+    assert views.images[0, :, 31, 0].tolist() == [156, 156, 156]
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (np.float32(np.nan), "holds NaN or infinite numbers"),
+        (np.float32(-np.inf), "holds NaN or infinite numbers"),
+        (np.float32(1.5), "holds numbers from 0.5 to 1.5, expected 0 to 1: scale them"),
+        (np.float32(-0.25), "holds numbers from -0.25 to 0.5, expected 0 to 1: scale them"),
+        (np.int32(70000), "holds numbers from 0 to 70000, expected 0 to 65535: scale them"),
+        (np.int32(-300), "holds numbers from -300 to 0, expected 0 to 65535: scale them"),
+    ],
+)
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_numbers_that_are_no_pixels_are_refused(tmp_path, read, value, sentence):
+    good = np.full((32, 32), 0.5).astype(value.dtype)
+    bad = good.copy()
+    bad[3, 4] = value
+    listed(tmp_path, Image.fromarray(good), Image.fromarray(bad), suffix="tif")
+    with pytest.raises(MvdiffError, match=rf"the view '.*1\.tif' {sentence}") as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "strip.png", "file.txt"])

@@ -259,6 +259,11 @@ def pipeline(config: Any) -> Model:
     check_precision(config.precision)
     check_mode(config.compile)
     target = device(config.device)
+    if config.precision == "fp16" and target.type == "cpu":
+        warnings.warn(
+            "precision=fp16 crawls on a CPU, which has no fast float16: use bf16 or fp32 here",
+            stacklevel=2,
+        )
     frame = framing(config)
     denoiser = open_model(
         lambda: lower(model(config), config.precision),

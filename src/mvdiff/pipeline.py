@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any
+from numbers import Integral
+from typing import Any, SupportsFloat
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .denoiser.guidance import Condition, join
 from .denoiser.joint import MultiViewDenoiser
+from .denoiser.precision import PRECISIONS
 from .errors import MvdiffError
 from .inputs.azimuth import check_azimuths
 from .inputs.elevation import check_elevation, read_elevation
@@ -127,7 +129,7 @@ class Model:
     sampler: how noise becomes views.
     foreground: finds the object in a photo.
     framing: frames the cut-out photo: (RGBA photo, side in pixels) → Photo.
-    precision: "fp32", or "bf16" for autocast.
+    precision: "fp32", or "bf16" or "fp16" for autocast.
     config: the resolved config it was built from.
     """
 
@@ -147,7 +149,7 @@ class Model:
         self,
         image: Any,
         *,
-        elevation: float | str | Sequence[float | str] | None = None,
+        elevation: SupportsFloat | str | Sequence[SupportsFloat | str] | None = None,
         azimuth: Sequence[float] | None = None,
         seed: int = 0,
         batch_views: int | None = None,
@@ -158,7 +160,8 @@ class Model:
         image: path, PIL image, array (height, width, 3 or 4) or tensor; with `azimuth` a list of
             them, pictures of one object.
         elevation: degrees the picture's camera stood above the object, in [-90, 90]; None (or
-            "auto") estimates it from the picture. Of several pictures one each, or one for all.
+            "auto") estimates it from the picture. Of several pictures one each, or one for all;
+            arrays and tensors will do.
         azimuth: degrees each of several pictures' cameras stood around the object, rising
             counter-clockwise seen from above; the first picture's is the front.
         seed: the same seed gives the same views.
@@ -167,8 +170,9 @@ class Model:
         images = list(image) if azimuth is not None and isinstance(image, list | tuple) else [image]
         if azimuth is not None:
             check_azimuths(azimuth, len(images))
-        one = elevation is None or isinstance(elevation, str | Real)
-        values = [elevation] * len(images) if one else list(elevation)
+        elevation = _plain(elevation)
+        several = isinstance(elevation, Iterable) and not isinstance(elevation, str)
+        values = [_plain(e) for e in elevation] if several else [elevation] * len(images)
         if len(values) != len(images):
             raise MvdiffError(
                 f"give one elevation for all pictures or one each: got {len(values)} for "
@@ -257,7 +261,14 @@ class Model:
 
     def _autocast(self) -> torch.autocast:
         device = self.denoiser.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
+        lower = self.precision != "fp32"
+        dtype = PRECISIONS[self.precision] if lower else None
+        return torch.autocast(device, dtype, enabled=lower)
+
+
+def _plain(number: Any) -> Any:
+    """Python's own numbers, or lists of them, of an array's or tensor's."""
+    return number.tolist() if isinstance(number, Tensor | np.ndarray | np.generic) else number
 
 
 def _is_whole(number: Any) -> bool:

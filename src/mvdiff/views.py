@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from .cameras.camera import Cameras
 from .cameras.formats import read_transforms, write_transforms
 from .errors import MvdiffError
 from .files import atomic
+
+#: Alpha from here on is opaque: lossy pictures and rounding miss 255 by a little.
+OPAQUE = 250
 
 
 @dataclass(frozen=True)
@@ -164,26 +168,83 @@ def _to_bytes(x: Tensor) -> Tensor:
 
 
 def read_images(paths: list[Path], cameras: Cameras) -> Views:
-    """Pictures of one size, RGB or RGBA, with their cameras.
+    """Pictures of one size with their cameras.
 
-    Raises MvdiffError for pictures that are missing, damaged or of different sizes.
+    Views have alpha where any picture is transparent anywhere; those without are opaque then.
+    Raises MvdiffError for pictures that are missing, damaged, of different sizes, or of numbers
+    `as_8_bit` refuses.
     """
     arrays = []
     for path in paths:
         try:
             with Image.open(path) as image:
-                mode = "RGBA" if image.has_transparency_data else "RGB"
-                arrays.append(torch.from_numpy(np.array(image.convert(mode))))
+                arrays.append(np.array(as_8_bit(image, path)))
         except FileNotFoundError as error:
             raise MvdiffError(f"the view '{path}' is listed but missing") from error
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise MvdiffError(f"cannot read the view '{path}': {error}") from error
-    sizes = {tuple(a.shape) for a in arrays}
-    if len(sizes) != 1:
-        raise MvdiffError(f"views must share one size and mode, got {sorted(sizes)} in {path}")
-    pixels = torch.stack(arrays).permute(0, 3, 1, 2)
-    alpha = pixels[:, 3:].contiguous() if pixels.shape[1] == 4 else None
-    return Views(pixels[:, :3].contiguous(), alpha, cameras)
+    check_one_size(paths, [(a.shape[1], a.shape[0]) for a in arrays])
+    return from_arrays(arrays, cameras)
+
+
+def as_8_bit(image: Image.Image, path: Path) -> Image.Image:
+    """An opened picture as RGB, or as RGBA where it has transparency.
+
+    16-bit grey is scaled from [0, 65535], float grey from [0, 1].
+    Raises MvdiffError, naming `path`, for NaN, infinite numbers, and those outside that range.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _grey_8_bit(image, path)
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def check_one_size(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
+    """Raise MvdiffError, naming the first odd picture, unless all (width, height) are the same."""
+    usual, count = Counter(sizes).most_common(1)[0] if sizes else ((0, 0), 0)
+    if count == len(sizes):
+        return
+    odd = next(i for i, size in enumerate(sizes) if size != usual)
+    shown, got = (f"{width}×{height}" for width, height in (usual, sizes[odd]))
+    name = paths[odd].name
+    raise MvdiffError(
+        f"views must share one size: '{paths[sizes.index(usual)].name}' is {shown} and '{name}' is "
+        f"{got} pixels, {count} of {len(sizes)} are {shown}: make '{name}' anew in that size, or "
+        "leave it out"
+    )
+
+
+def from_arrays(arrays: list[UInt8[np.ndarray, "height width _"]], cameras: Cameras) -> Views:
+    """Views of 8-bit RGB and RGBA pictures of one size, which may be mixed.
+
+    Without alpha where all pixels of all pictures are opaque, for then it tells no object from
+    its background.
+    """
+    shape = len(arrays), *arrays[0].shape[:2]
+    images = torch.empty(shape[0], 3, *shape[1:], dtype=torch.uint8)
+    alpha = torch.full((shape[0], 1, *shape[1:]), 255, dtype=torch.uint8)
+    for i, array in enumerate(arrays):
+        pixels = torch.from_numpy(array).movedim(-1, 0)
+        images[i] = pixels[:3]
+        alpha[i] = pixels[3:] if len(pixels) == 4 else 255
+    return Views(images, None if (alpha >= OPAQUE).all() else alpha, cameras)
+
+
+def _grey_8_bit(image: Image.Image, path: Path) -> Image.Image:
+    pixels, clear = np.array(image), image.info.get("transparency")
+    if not np.isfinite(pixels).all():
+        raise MvdiffError(f"the view '{path}' holds NaN or infinite numbers: make it anew")
+    most = 1 if image.mode == "F" else 65535
+    low, high = pixels.min(), pixels.max()
+    slack = most / 255 / 2  # what rounds to 0 or 255 anyway
+    if low < -slack or high > most + slack:
+        raise MvdiffError(
+            f"the view '{path}' holds numbers from {low:g} to {high:g}, expected 0 to {most}: "
+            "scale them, or save it with 8 bits"
+        )
+    grey = Image.fromarray((pixels * (255.0 / most)).round().clip(0, 255).astype(np.uint8))
+    if isinstance(clear, int):  # the one value that a PNG calls transparent
+        grey = Image.merge("LA", [grey, Image.fromarray((pixels != clear).astype(np.uint8) * 255)])
+    return grey
 
 
 def _load_strip(path: Path, rig: Cameras | None) -> Views:
@@ -191,7 +252,7 @@ def _load_strip(path: Path, rig: Cameras | None) -> Views:
 
     try:
         with Image.open(path) as image:
-            pixels = torch.from_numpy(np.array(image.convert("RGB")))
+            pixels = torch.from_numpy(np.array(as_8_bit(image, path).convert("RGB")))
     except (OSError, SyntaxError) as error:
         raise MvdiffError(f"cannot read the strip '{path}': {error}") from error
     size = pixels.shape[0]

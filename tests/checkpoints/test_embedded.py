@@ -94,6 +94,18 @@ def test_other_shapes_inside_a_swappable_part_are_refused_too(weights):
     assert "has shape" in refused(fresh("sizes.volume_dims=[8,24]"), weights)
 
 
+@pytest.mark.parametrize("volume", ["meanvar", "concat"])
+def test_photos_that_one_side_alone_lifts_are_told_by_their_setting(tmp_path, volume):
+    lifting, without = f"volume={volume}", "sizes.photo_features=0"
+    path = toy_weights(tmp_path / "lifting.safetensors", lifting)
+    message = refused(fresh(lifting, without), path)
+    assert "trained with sizes.photo_features above 0, and this model has 0" in message
+    path = toy_weights(tmp_path / "without.safetensors", lifting, without)
+    message = refused(fresh(lifting), path)
+    assert "trained with sizes.photo_features=0, and this model has 8" in message
+    assert "another volume" not in message
+
+
 def test_missing_and_unknown_tensors_are_refused(tmp_path):
     state = toy_model().state_dict()
     lacking = {n: t for n, t in state.items() if n != "project.bias"}

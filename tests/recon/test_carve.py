@@ -10,8 +10,9 @@ import torch
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError
 from mvdiff.recon.carve import agreement, carve
+from mvdiff.recon.keying import object_mask
 from mvdiff.recon.place import looked_at, searched_cube, stand_back
-from mvdiff.recon.silhouettes import CUTOFF, edge_distance, object_mask, overlap
+from mvdiff.recon.silhouettes import CUTOFF, edge_distance, overlap
 from mvdiff.views import Views
 
 

@@ -10,7 +10,8 @@ import torch
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.recon.checks import check_cameras_outside, checked_views
-from mvdiff.recon.silhouettes import background, cut_out, edge_distance, object_mask, reduced
+from mvdiff.recon.keying import background, cut_out, object_mask
+from mvdiff.recon.silhouettes import edge_distance, reduced
 from mvdiff.views import Views
 
 

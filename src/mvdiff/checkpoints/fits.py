@@ -58,7 +58,8 @@ def check_fit(
     missing = [n for n in own if n not in tensors and not n.startswith(may_differ)]
     unknown = [n for n in tensors if n not in own and not n.startswith(may_differ)]
     if found := fault(clash, missing, unknown):
-        raise MvdiffError(f"{refusal}: {other_volume(model, clash) or f'{found}; {advice}'}")
+        told = _other_photos(model, tensors, clash) or other_volume(model, clash)
+        raise MvdiffError(f"{refusal}: {told or f'{found}; {advice}'}")
 
 
 def fault(clash: Sequence[Clash], missing: Sequence[str], unknown: Sequence[str]) -> str | None:
@@ -83,7 +84,7 @@ def other_volume(model: nn.Module, clash: Sequence[Clash]) -> str | None:
     clash: under our names.
     """
     volume = getattr(model, "volume", None)
-    if [name for name, *_ in clash] != ["volume.net.stem.weight"]:
+    if not _is_the_stem(clash):
         return None
     if not hasattr(volume, "views_of"):
         return None
@@ -98,6 +99,35 @@ def other_volume(model: nn.Module, clash: Sequence[Clash]) -> str | None:
         f"has {volume.views}: use a rig of {views} cameras, or weights trained with "
         "volume=meanvar, which takes any number"
     )
+
+
+def _other_photos(
+    model: nn.Module, tensors: Mapping[str, Tensor], clash: Sequence[Clash]
+) -> str | None:
+    """What is wrong where the volume's first layer has another shape since only the model or only
+    the file lifts the input pictures; None where it is something else.
+
+    tensors: the file's, under our names.
+    """
+    ours, theirs = (
+        any(name.startswith("volume.photo_encoder.") for name in names)
+        for names in (model.state_dict(), tensors)
+    )
+    if ours == theirs or not _is_the_stem(clash):
+        return None
+    if theirs:
+        return (
+            "they were trained with sizes.photo_features above 0, and this model has 0: give the "
+            "number they were trained with"
+        )
+    return (
+        "they were trained with sizes.photo_features=0, and this model has "
+        f"{model.volume.photo_features}: set it to 0, or train with it"
+    )
+
+
+def _is_the_stem(clash: Sequence[Clash]) -> bool:
+    return [name for name, *_ in clash] == ["volume.net.stem.weight"]
 
 
 def check_floating(tensors: Mapping[str, Tensor], path: str | Path | None = None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,9 @@ from typing import Any
 from ..config import compose
 from ..errors import MvdiffError
 from ..files import read_json, write_json
-from .generate import exit_code, find_pictures, make, plan
+from .generate import exit_code, make, plan
+from .one_picture import Shot, Wanted
 from .sharing import Share
-
-FOLDER = ".jobs"
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,28 @@ def run(jobs: Jobs) -> int:
     from ..launch import launch
 
     count = _count(jobs)
-    plan(jobs.config)  # wrong settings are told here, once
-    images = [str(path) for path in find_pictures(jobs.config.image)]
-    pictures = len(images) if jobs.config.azimuth is None else 1
-    count = min(count, pictures)
+    wanted = plan(jobs.config)  # wrong settings are told here, once
+    count = min(count, len(wanted))
     out = Path(str(jobs.config.out)).expanduser().resolve()
-    paths = [out / FOLDER / f"{number}-of-{count}.json" for number in range(count)]
-    out.joinpath(FOLDER).mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(paths):
-        words = [*jobs.words, f"shard={number}/{count}", "jobs=null"]
-        mine = len(range(number, pictures, count))
-        # the folder may have other pictures by the time that a job starts
-        write_json(path, {"words": words, "images": images, "pictures": mine})
+    # a folder of its own: another command may be working on the same `out`
+    folder = Path(tempfile.mkdtemp(prefix=".jobs-", dir=out))
+    shares = {folder / f"{i}-of-{count}.json": len(wanted[i::count]) for i in range(count)}
+    remove = False
     try:
-        launch(paths, carry_out, out / FOLDER, jobs.hydra)
-        code = _collect(paths)
-    except MvdiffError:  # Hydra's words; nothing was started
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        for number, (path, pictures) in enumerate(shares.items()):
+            words = [*jobs.words, f"shard={number}/{count}", "jobs=null"]
+            # pictures may come and go until a job starts: it does not look for them again
+            job = {"words": words, "pictures": pictures, "wanted": _as_json(wanted)}
+            write_json(path, job)
+        launch([*shares], carry_out, folder, jobs.hydra)
+        code = _collect(shares)
+        remove = code == 0  # else a launcher's logs may tell why
+    except MvdiffError:  # Hydra's words, or a full disk; nothing was started
+        remove = True
         raise
-    if code == 0:  # else a launcher's logs may tell why
-        shutil.rmtree(out / FOLDER)
+    finally:
+        if remove:
+            shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
@@ -74,10 +76,13 @@ def carry_out(job: Any) -> None:
     """
     path = Path(job.run)
     asked = read_json(path)
+    if asked is None:
+        print(f"mvdiff: job {path.stem}: '{path}' is missing or damaged", file=sys.stderr)
+        return
     try:
-        config = compose("generate", asked["words"])
-        config.image = asked["images"]
-        wanted, share = plan(config), Share.read(config.shard)
+        config, wanted = compose("generate", asked["words"]), _from_json(asked["wanted"])
+        config.image = [str(shot.path) for each in wanted for shot in each.shots]
+        share = Share.read(config.shard)
         tally = make(config, wanted[share.index :: share.count], alone=False)
         counts = [len(tally.errors), tally.meshless, tally.pictures]
     except Exception as error:
@@ -88,17 +93,39 @@ def carry_out(job: Any) -> None:
         write_json(path, {**asked, "counts": counts})
 
 
-def _collect(paths: Sequence[Path]) -> int:
-    """The jobs' pictures together; a job that left nothing failed with all of its own."""
+def _as_json(wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+    return [
+        {
+            "shots": [[str(shot.path), shot.elevation, shot.azimuth] for shot in each.shots],
+            "folder": str(each.folder),
+        }
+        for each in wanted
+    ]
+
+
+def _from_json(wanted: Sequence[dict[str, Any]]) -> list[Wanted]:
+    return [
+        Wanted(
+            tuple(Shot(Path(path), *where) for path, *where in each["shots"]),
+            Path(each["folder"]),
+        )
+        for each in wanted
+    ]
+
+
+def _collect(shares: Mapping[Path, int]) -> int:
+    """The jobs' pictures together; a job that left nothing failed with all of its own.
+
+    shares: a job's file → how many pictures are its own.
+    """
     total = [0, 0, 0]
-    for path in paths:
-        asked = read_json(path)
-        counts = asked.get("counts")
+    for path, pictures in shares.items():
+        counts = (read_json(path) or {}).get("counts")
         if counts is None:
             print(
                 f"mvdiff: job {path.stem} left no result; the same command goes on",
                 file=sys.stderr,
             )
-            counts = [asked["pictures"], 0, asked["pictures"]]
+            counts = [pictures, 0, pictures]
         total = [a + b for a, b in zip(total, counts, strict=True)]
     return exit_code(*total)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..cameras.camera import Cameras
 from ..cameras.formats import read_meta_pickle, read_transforms
 from ..errors import MvdiffError
-from ..views import Views
+from ..views import Views, as_8_bit, check_one_size, from_arrays
 
 #: Pixels of the largest picture that is opened at all: 12,000 × 12,000 take 0.6 GB.
 _MOST = 144_000_000
@@ -22,7 +21,8 @@ def read_views(source: Path, longest: int) -> tuple[Views, list[str]]:
 
     Returns a note when they were scaled. Larger pictures are read one at a time, so memory
     holds one of them and the small ones. Raises MvdiffError for a longest side below 16, for
-    views of different sizes, and for pictures of more than 144 million pixels.
+    views of different sizes, for pictures of more than 144 million pixels, and for numbers that
+    `views.as_8_bit` refuses.
     """
     if longest < 16:
         raise MvdiffError(f"max_size must be at least 16 pixels, got {longest}")
@@ -34,8 +34,10 @@ def read_views(source: Path, longest: int) -> tuple[Views, list[str]]:
     sizes = _sizes(paths)
     if len(sizes) < len(paths):  # a picture is missing or broken: the loader says which
         return Views.load(source), []
-    _check_sizes(paths, sizes)
+    check_one_size(paths, sizes)
     width, height = sizes[0]
+    if width * height > _MOST:
+        raise MvdiffError(_too_large(paths[0]))
     if max(width, height) <= longest:
         return Views.load(source), []
     scale = longest / max(width, height)
@@ -74,17 +76,6 @@ def _sizes(paths: list[Path]) -> list[tuple[int, int]]:
     return sizes
 
 
-def _check_sizes(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
-    for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
-            raise MvdiffError(
-                f"views must share one size: '{paths[0].name}' is {_shown(sizes[0])} and "
-                f"'{path.name}' is {_shown(size)} pixels"
-            )
-    if sizes and sizes[0][0] * sizes[0][1] > _MOST:
-        raise MvdiffError(_too_large(paths[0]))
-
-
 def _check_strip(source: Path, longest: int) -> None:
     """A strip's views are as high as it is: refused above `longest` before they are loaded."""
     if source.suffix.lower() != ".png" or not source.is_file():
@@ -110,25 +101,16 @@ def _too_large(path: Path) -> str:
     )
 
 
-def _shown(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
-
-
 def _read_small(paths: list[Path], cameras: Cameras, size: tuple[int, int]) -> Views:
     """All pictures at this (width, height), one in memory at a time."""
     arrays = []
     for path in paths:
         try:
             with Image.open(path) as image:
-                mode = "RGBA" if image.has_transparency_data else "RGB"
                 image.draft("RGB", size)  # JPEG decodes at a fraction of the size
                 # Pillow resizes RGBA multiplied by alpha, so clear pixels do not leak.
-                small = image.convert(mode).resize(size, Image.Resampling.BOX)
+                small = as_8_bit(image, path).resize(size, Image.Resampling.BOX)
         except (OSError, SyntaxError) as error:
             raise MvdiffError(f"cannot read the view '{path}': {error}") from error
-        arrays.append(torch.from_numpy(np.array(small)))
-    if len({a.shape for a in arrays}) != 1:
-        raise MvdiffError("some views have transparency and some have none: expected one kind")
-    pixels = torch.stack(arrays).permute(0, 3, 1, 2)
-    alpha = pixels[:, 3:].contiguous() if pixels.shape[1] == 4 else None
-    return Views(pixels[:, :3].contiguous(), alpha, cameras.resize(size[1], size[0]))
+        arrays.append(np.array(small))
+    return from_arrays(arrays, cameras.resize(size[1], size[0]))

@@ -7,13 +7,13 @@ from torch import nn
 
 from ..errors import MvdiffError
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_precision(precision: str) -> torch.dtype:
     """The type of a precision; MvdiffError for a name that is none."""
     if precision not in PRECISIONS:
-        raise MvdiffError(f"precision must be {' or '.join(PRECISIONS)}, got '{precision}'")
+        raise MvdiffError(f"precision must be one of {', '.join(PRECISIONS)}, got '{precision}'")
     return PRECISIONS[precision]
 
 

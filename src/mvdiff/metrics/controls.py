@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MvdiffError
-from ..recon.silhouettes import object_mask
+from ..recon.keying import object_mask
 from ..views import Views
 
 #: Shift as a share of the picture's side: 4 pixels at 256².

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MvdiffError
-from ..recon.silhouettes import cut_out, reduced
+from ..recon.keying import cut_out
+from ..recon.silhouettes import reduced
 from ..rendering import Raycaster
 from ..views import Views
 from .geometry import depth_points, point_chamfer

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..cameras.epipolar import near_views
 from ..errors import MvdiffError
-from ..recon.silhouettes import cut_out, reduced
+from ..recon.keying import cut_out
+from ..recon.silhouettes import reduced
 from ..rendering import Raycaster
 from ..views import Views
 from .hull import hull_mesh

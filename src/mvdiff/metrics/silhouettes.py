@@ -6,7 +6,8 @@ import torch
 
 from ..errors import MvdiffError
 from ..recon.carve import carve, seen_silhouettes
-from ..recon.silhouettes import edge_distance, object_mask, overlap
+from ..recon.keying import object_mask
+from ..recon.silhouettes import edge_distance, overlap
 from ..views import Views
 
 

@@ -13,9 +13,10 @@ import trimesh
 from ..errors import MvdiffError
 from ..rendering import Raycaster
 from ..views import Views
+from .keying import object_mask
 from .mesh import Mesh
 from .place import stand_back
-from .silhouettes import object_mask, overlap
+from .silhouettes import overlap
 
 if TYPE_CHECKING:
     from rich.table import Table

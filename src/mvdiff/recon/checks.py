@@ -13,8 +13,8 @@ from ..cameras.camera import Cameras
 from ..errors import MvdiffError
 from ..views import Views
 from .carve import agreement
+from .keying import cut_out
 from .place import searched_cube, stand_back
-from .silhouettes import cut_out
 
 #: Cameras closer than this in direction and place, relative to their distance, are the same.
 _SAME = 1e-3

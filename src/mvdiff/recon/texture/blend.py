@@ -16,7 +16,7 @@ from torch import Tensor
 from ...rendering import Raycaster
 from ...rendering.tracers import build_tracer
 from ...views import Views
-from ..silhouettes import object_mask
+from ..keying import object_mask
 
 #: Points times views taken at once; bounds the memory.
 _CHUNK = 1 << 21
