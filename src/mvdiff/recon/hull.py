@@ -21,7 +21,8 @@ class Hull:
     power: how strongly a vertex prefers the colours of views that face it.
     polish: steps of Taubin's smoothing, which evens ripples and keeps the volume.
     The rest as in `shape.Carving`. Cameras on a ring leave a cone under every flat bottom and
-    on every flat top, which `trim` cuts off.
+    on every flat top, which `trim` cuts off; from above, a round bottom looks the same, so it is
+    cut flat, too: `trim=False` for balls.
     """
 
     def __init__(
