@@ -6,9 +6,9 @@
 Weights are numbers by rule, so that no file is needed. The volume is built from all 16 views;
 frusta and UNet run for `views` of them, and a whole step is reckoned from that: volume + 16 / views
 of the rest. Variants: the plain path in float32; each exact shortcut alone; all of them ("fast");
-"autocast": bfloat16 by autocast over float32 weights; "bf16": bfloat16 weights, as precision=bf16
-loads them; "_nhwc": convolutions with their weights' channels last. They run in turn, `repeat`
-rounds, so that what else the machine does meets all alike; on a CPU the seconds are CPU seconds,
+"autocast": bfloat16 by autocast over float32 weights; "bf16": bfloat16 weights, channels last, as
+precision=bf16 loads them; "_nhwc", "_nchw": with the channels of the convolutions' weights last, or
+first. They run in turn, `repeat` rounds, so that what else the machine does meets all alike; on a CPU the seconds are CPU seconds,
 which others disturb less than the clock's (in the JSON, too). The machine's rate is that of a 2048²
 matrix product, measured in every round. Errors are ‖x − ref‖ / ‖ref‖ of the conditional prediction:
 against the plain path, and against the original implementation's (`unet_full.npz`) where the golden
@@ -46,7 +46,7 @@ from mvdiff.files import write_text
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("volume", "frusta", "conditional", "unconditional")
 SHORTCUTS = tuple(field.name for field in fields(Shortcuts))
-VARIANTS = ("plain", *SHORTCUTS, "fast", "fast_nhwc", "autocast", "bf16", "bf16_nhwc")
+VARIANTS = ("plain", *SHORTCUTS, "fast", "fast_nhwc", "autocast", "bf16", "bf16_nchw")
 #: a step has nothing to do with the encoders, so they may be small
 ENCODERS = [
     "latents.widths=[32,32,32,32]",
@@ -108,7 +108,7 @@ def make_models(args: dict[str, str], variants: list[str]) -> dict[str, Any]:
 def ready(models: dict[str, Any], variant: str) -> Any:
     """The variant's model, with its shortcuts set."""
     model = models["bf16" if variant.startswith("bf16") else "fp32"]
-    last = variant.endswith("_nhwc")
+    last = variant in ("fast_nhwc", "bf16")
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.to(memory_format=torch.channels_last if last else torch.contiguous_format)
@@ -235,7 +235,7 @@ def report(
     """The table on the terminal and as Markdown, and the record."""
     scale = 16 / len(step["index"])
     rate = {precision: median(values) for precision, values in rates.items()}
-    plain = rows.get("plain", {}).get("answer")
+    plain = rows["plain"]["answer"][0] if "plain" in rows else None
     reference = step["reference"]
     lines, base = [], None
     for variant, row in rows.items():
@@ -248,7 +248,7 @@ def report(
         row["step_tflop"] = total / 1e12
         used = rate["fp32" if _is_float32(variant) else "bf16"]
         row["share_of_matrix_rate"] = total / row["step_s"]["median"] / 1e9 / used
-        row["error_to_plain"] = _error(answer, plain[0] if variant != "plain" else answer)
+        row["error_to_plain"] = _error(answer, plain)
         known = None if reference is None else answer[: len(reference)]
         row["error_to_golden"] = _error(known, reference)
         base = base or row["step_s"]["median"]

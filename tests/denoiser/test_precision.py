@@ -12,6 +12,7 @@ from tiny_recipe import picture
 
 from mvdiff import build
 from mvdiff.checkpoints.open import open_model
+from mvdiff.denoiser.layout import channels_last
 from mvdiff.denoiser.precision import check_precision, lower
 from mvdiff.errors import MvdiffError
 
@@ -57,3 +58,14 @@ def test_half_precision_is_near_float32():
     assert 1e-5 < apart["bf16"] < 0.05
     assert 1e-6 < apart["fp16"] < apart["bf16"] / 4  # three more bits
     assert {x.dtype for x in latents.values()} == {torch.float32}
+
+
+def test_channels_last_keeps_every_number():
+    model = small_model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    channels_last(model.volume, model.unet, None)
+    for module in model.unet.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            assert module.weight.is_contiguous(memory_format=torch.channels_last)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

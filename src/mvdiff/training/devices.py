@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import MvdiffError
 
@@ -85,10 +84,3 @@ def _on_cpu(device: str) -> bool:
     """Told apart here: asked for whatever is there, accelerate joins CPU processes to nothing."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return device == "cpu" or (device == "auto" and several and not torch.cuda.is_available())
-
-
-def channels_last(model: nn.Module) -> None:
-    """Only weights of 2D convolutions: 3D ones would need another format."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.to(memory_format=torch.channels_last)

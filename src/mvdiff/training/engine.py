@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..denoiser.layout import channels_last as use_channels_last
 from ..errors import MvdiffError
 from .devices import PRECISIONS, make_accelerator
-from .devices import channels_last as use_channels_last
 from .ema import Ema
 from .groups import rest_frozen_parts
 from .meter import Meter
