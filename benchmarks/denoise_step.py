@@ -8,11 +8,11 @@ frusta and UNet run for `views` of them, and a whole step is reckoned from that:
 of the rest. Variants: the plain path in float32; each exact shortcut alone; all of them ("fast");
 "autocast": bfloat16 by autocast over float32 weights; "bf16": bfloat16 weights, channels last, as
 precision=bf16 loads them; "_nhwc", "_nchw": with the channels of the convolutions' weights last, or
-first. They run in turn, `repeat` rounds, so that what else the machine does meets all alike; on a CPU the seconds are CPU seconds,
-which others disturb less than the clock's (in the JSON, too). The machine's rate is that of a 2048²
-matrix product, measured in every round. Errors are ‖x − ref‖ / ‖ref‖ of the conditional prediction:
-against the plain path, and against the original implementation's (`unet_full.npz`) where the golden
-files lie at `golden`.
+first. They run in turn, `repeat` rounds, so that what else the machine does meets all alike; on a
+CPU the seconds are CPU seconds, which others disturb less than the clock's (in the JSON, too). The
+machine's rate is that of a 2048² matrix product, measured in every round. Errors are
+‖x − ref‖ / ‖ref‖ of the conditional prediction: against the plain path, and against the original
+implementation's (`unet_full.npz`) where the golden files lie at `golden`.
 """
 
 from __future__ import annotations
