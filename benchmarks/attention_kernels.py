@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +29,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from origin import origin
 
 from mvdiff import build
 from mvdiff.attention import ATTENTION, Scene, SlotSpec
@@ -282,16 +281,11 @@ def report(rows: list[dict[str, Any]], name: str, device: str) -> None:
     text = "\n".join(f"| {' | '.join(line)} |" for line in table)
     print(text)
     write_text(RESULTS / f"attention_kernels_{name}.md", text + "\n")
-    git = ["git", "describe", "--always", "--dirty"]
     installed = {d.name for d in metadata.distributions()}
     record = {
         "rows": rows,
-        "versions": {p: metadata.version(p) for p in PACKAGES if p in installed},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        **origin(device),
+        "packages": {p: metadata.version(p) for p in PACKAGES if p in installed},
     }
     write_text(RESULTS / f"attention_kernels_{name}.json", json.dumps(record, indent=1))
 

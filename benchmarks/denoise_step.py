@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from origin import origin
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -37,7 +37,6 @@ from mvdiff import build
 from mvdiff.attention.base import Scene
 from mvdiff.checkpoints.open import empty
 from mvdiff.checkpoints.rule import fill_by_rule
-from mvdiff.commands.writing import versions
 from mvdiff.config import compose
 from mvdiff.denoiser.precision import lower
 from mvdiff.denoiser.shortcuts import PLAIN, Shortcuts
@@ -267,15 +266,12 @@ def report(
     text = "\n".join(f"| {' | '.join(line)} |" for line in table)
     print(text)
     print(f"2048² matrix product: {', '.join(f'{k} {v:.0f} GFLOP/s' for k, v in rate.items())}")
-    git = ["git", "describe", "--always", "--dirty"]
     record = {
         "rows": dict(lines),
         "matrix_gflops": rates,
         "settings": args,
         "wanted": step["index"].tolist(),
-        "versions": versions(),
-        "device": torch.cuda.get_device_name() if args["device"] != "cpu" else "cpu",
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        **origin(args["device"]),
     }
     RESULTS.mkdir(exist_ok=True)
     name = f"denoise_step_{args.get('name', args['device'])}"

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 
 from mvdiff import build, build_training
-from mvdiff.commands.writing import versions
 from mvdiff.config import compose
 from mvdiff.data.batches import Batches
 from mvdiff.data.dataset import MultiViewSet
@@ -166,7 +166,7 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
         "parameters": sum(p.numel() for p in model.parameters()),
         "loss": float(np.mean(losses[-50:])), "objects": args.objects, "init": args.init,
         "seed": args.seed,
-        "versions": versions(),
+        **origin(),
     }  # fmt: skip
     rows = []
     for scale, interval in GUIDED.get(name, ((1.0, None),)):

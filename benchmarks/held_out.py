@@ -15,7 +15,6 @@ units (the object's box has a diagonal of 1), by the published protocol's points
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -24,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
+from origin import origin
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import mvdiff
 from mvdiff.cameras.rigs import spherical
-from mvdiff.commands.writing import versions
 from mvdiff.data.augment import Augment
 from mvdiff.data.dataset import Batch, MultiViewSet
 from mvdiff.data.meshes import find_meshes, load_mesh, normalise
@@ -181,14 +180,11 @@ def main() -> None:
         ]
         table.add_row(method, *cells)
     Console().print(table)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     record = {
         "objects": len(index),
         "rows": rows,
         "overrides": args,
-        "versions": versions(),
-        "device": str(model.denoiser.device),
-        "commit": commit.stdout.strip(),
+        **origin(model.denoiser.device.type),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"held_out_{name}.json").write_text(json.dumps(record, indent=1))

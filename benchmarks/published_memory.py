@@ -122,10 +122,9 @@ def main() -> None:
 
 def report(rows: dict[int, dict[str, float]], size: float, args: dict[str, str]) -> None:
     """The table on the terminal, and the record."""
+    from origin import origin
     from rich.console import Console
     from rich.table import Table
-
-    from mvdiff.commands.writing import versions
 
     table = Table("batch_views", "load / file", "encoded GB", "step GB", "decoded GB", "step s")
     for views, row in rows.items():
@@ -134,9 +133,7 @@ def report(rows: dict[int, dict[str, float]], size: float, args: dict[str, str])
         table.add_row(str(views), f"{ratio:.3f}", *cells)
     Console().print(f"file {size:.2f} GB; before the model {rows[min(rows)]['before']:.2f} GB")
     Console().print(table)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    record = {"file_gb": size, "rows": rows, "settings": args, "versions": versions()}
-    record |= {"device": "cpu", "commit": commit.stdout.strip()}
+    record = {"file_gb": size, "rows": rows, "settings": args, **origin()}
     RESULTS.mkdir(exist_ok=True)
     name = f"published_memory_{args['precision']}.json"
     (RESULTS / name).write_text(json.dumps(record, indent=1))

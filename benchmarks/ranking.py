@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from origin import origin
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import mvdiff
-from mvdiff.commands.writing import versions
 from mvdiff.data.dataset import MultiViewSet
 from mvdiff.files import write_text
 from mvdiff.inputs.photo import Photo
@@ -74,7 +74,7 @@ def main() -> None:
     for weight, gain in found["gain_by_distance"].items():
         print(f"  {weight} × score − distance: {gain:+.3f} dB")
     record = {"settings": {"split": split, "samples": samples, "steps": steps, "colour": COLOUR},
-              "summary": found, "rows": rows, "versions": versions()}  # fmt: skip
+              "summary": found, "rows": rows, **origin()}  # fmt: skip
     write_text(RESULTS / f"ranking_{name}.json", json.dumps(record, indent=1))
 
 

@@ -17,9 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import platform
 import re
-import subprocess
 import sys
 import time
 from importlib import metadata
@@ -27,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from origin import origin
 from reconstruct_cases import (
     DEFECTS,
     Object,
@@ -222,17 +221,9 @@ def _sentence(row: dict) -> str:
 
 
 def _record() -> dict:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-    )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "commit": commit.stdout.strip(),
+        **origin("cuda" if torch.cuda.is_available() else "cpu"),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
     }
 
 

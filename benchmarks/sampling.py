@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -29,12 +28,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 
 import mvdiff
 from mvdiff import build
-from mvdiff.commands.writing import versions
 from mvdiff.config import compose
 from mvdiff.data.dataset import MultiViewSet
 from mvdiff.files import write_text
@@ -217,9 +216,7 @@ def report(rows: list[dict[str, Any]], args: dict[str, str]) -> None:
                 figures = [f"{r[k]:.3f}" for k in ("psnr", "ssim", "hull_iou", "cpu_seconds")]
                 table.add_row(r["sampler"], str(r["steps"]), scale, *figures)
             console.print(table)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    record = {"rows": rows, "samplers": args["samplers"], "threads": torch.get_num_threads()}
-    record |= {"versions": versions(), "device": "cpu", "commit": commit.stdout.strip()}
+    record = {"rows": rows, "samplers": args["samplers"], **origin()}
     path = RESULTS / f"sampling_{args['name']}.json"
     write_text(path, json.dumps(record, indent=1))
     print(f"wrote results/{path.name}")

@@ -18,7 +18,6 @@ are two. Seconds are CPU time on one thread, the median after one warm-up; repea
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,13 +27,13 @@ from statistics import median
 from typing import Any
 
 import torch
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 
 from mvdiff import build, build_training
 from mvdiff.ablation.cost import count_flops
 from mvdiff.checkpoints.start import start_model
-from mvdiff.commands.writing import versions
 from mvdiff.config import compose
 from mvdiff.data.dataset import Batch
 from mvdiff.data.encoded import EncodedBatch, Posterior
@@ -136,7 +135,6 @@ def report(flops: dict[str, int], seconds: dict[str, list[float]], args: dict[st
     ratios = [a / b for a, b in zip(rows["encode every step"], rows["kept"], strict=True)]
     table.add_row("encode every step / kept", *(f"{ratio:.2f}" for ratio in ratios))
     Console().print(table)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     record = {
         "flops": flops,
         "cpu_seconds": seconds,
@@ -145,10 +143,7 @@ def report(flops: dict[str, int], seconds: dict[str, list[float]], args: dict[st
             for name, ratio in zip(("flops", "cpu_seconds"), ratios, strict=True)
         },
         "settings": args,
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "device": "cpu",
-        "commit": commit.stdout.strip(),
+        **origin(),
     }
     path = RESULTS / f"training_step_{args['name']}.json"
     write_text(path, json.dumps(record, indent=1))

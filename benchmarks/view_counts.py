@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from origin import origin
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import mvdiff
 from mvdiff.cameras import Cameras, look_at, ring
-from mvdiff.commands.writing import versions
 from mvdiff.data.dataset import Batch, MultiViewSet
 from mvdiff.files import write_text
 from mvdiff.inputs.elevation import check_elevation
@@ -67,7 +67,7 @@ def main() -> None:
     rows["white"] = {"psnr": float(np.mean(white))}
     show(rows, len(index))
     settings = {"objects": len(index), **args, "weights": Path(args.get("weights", "")).name}
-    record = {"settings": settings, "rows": rows, "versions": versions()}
+    record = {"settings": settings, "rows": rows, **origin()}
     write_text(RESULTS / f"view_counts_{name}.json", json.dumps(record, indent=1))
 
 
