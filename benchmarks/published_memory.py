@@ -63,7 +63,6 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
 
     from mvdiff import build
     from mvdiff.checkpoints.open import open_model
-    from mvdiff.denoiser.layout import channels_last
     from mvdiff.denoiser.precision import lower
 
     config = recipe(width)
@@ -71,8 +70,6 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
     before, start = peak(), time.perf_counter()
     model = open_model(lambda: lower(build.model(config), precision), str(path), "syncdreamer")
     model.eval().requires_grad_(False)
-    if precision != "fp32":
-        channels_last(model.volume, model.unet)
     if not views:
         touched = sum(float(p.sum()) for p in model.parameters())  # mapped pages count once read
         assert touched == touched

@@ -61,7 +61,17 @@ def test_numbers_in_memory_of_their_own_and_changed_ones_stay(mapped):
 def test_a_cast_keeps_no_page_of_the_file(mapped):
     tensor, numbers = mapped
     before = resident()
-    half = cast(tensor, torch.bfloat16)
+    like = torch.empty(len(tensor), dtype=torch.bfloat16, device="meta")
+    half = cast(tensor, like)
     assert resident() - before < 45  # the result's 32 MB and not the file's 64
     assert torch.equal(half, numbers.to(torch.bfloat16))
-    assert cast(half, torch.bfloat16) is half
+    assert cast(half, like) is half
+
+
+def test_a_cast_takes_the_layout_too():
+    tensor = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    like = torch.empty(tensor.shape, device="meta").to(memory_format=torch.channels_last)
+    last = cast(tensor, like)
+    assert last.stride() == like.stride()
+    assert torch.equal(last, tensor)
+    assert cast(tensor, torch.empty(tensor.shape, device="meta")) is tensor

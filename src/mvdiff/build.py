@@ -253,7 +253,6 @@ def pipeline(config: Any) -> Model:
     from .cameras.rigs import is_ring
     from .checkpoints.open import open_model
     from .denoiser.compiled import check_mode, compile_unet
-    from .denoiser.layout import channels_last
     from .denoiser.precision import check_precision, lower
     from .pipeline import Model
 
@@ -289,8 +288,6 @@ def pipeline(config: Any) -> Model:
             stacklevel=2,
         )
     denoiser = denoiser.to(target).eval().requires_grad_(False)
-    if config.precision != "fp32":
-        channels_last(denoiser.volume, denoiser.unet)
     compile_unet(denoiser, config.compile)
     return Model(
         denoiser=denoiser,

@@ -34,10 +34,14 @@ def give_back(*parts: nn.Module | Tensor) -> None:
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _PAGEOUT)
 
 
-def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tensor of a mapped file in another type, without keeping the file's pages."""
-    if tensor.dtype == dtype:
+def cast(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor of a mapped file in the type and layout of another one, also of one without numbers.
+
+    It is the file's own where it fits; else the file's pages are given back.
+    """
+    fits = like.is_contiguous() or tensor.stride() == like.stride()
+    if tensor.dtype == like.dtype and fits:
         return tensor
-    converted = tensor.to(dtype)
+    converted = torch.empty_like(like, device=tensor.device).copy_(tensor)
     give_back(tensor)
     return converted

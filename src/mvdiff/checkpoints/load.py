@@ -140,7 +140,7 @@ def assign(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def _taken(origin: Source, state_dict: Mapping[str, Tensor], parameter: Tensor) -> Tensor:
     check_floating({origin.name: state_dict[origin.name]})
-    return cast(origin.take(state_dict[origin.name], tuple(parameter.shape)), parameter.dtype)
+    return cast(origin.take(state_dict[origin.name], tuple(parameter.shape)), parameter)
 
 
 def _differences(

@@ -95,7 +95,7 @@ def _from_file(
     own = model.state_dict()
     same = own.keys() == tensors.keys() and all(tensors[n].shape == own[n].shape for n in own)
     if same and all(t.is_floating_point() for t in tensors.values()):
-        assign(model, {n: cast(tensors[n], own[n].dtype) for n in own} | tower)
+        assign(model, {n: cast(tensors[n], own[n]) for n in own} | tower)
         return model
     model = _fresh(make)
     load_tensors(model, tensors, path, metadata)  # swapped parts, or a sentence on what is wrong

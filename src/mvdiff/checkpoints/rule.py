@@ -36,6 +36,6 @@ def fill_by_rule(model: nn.Module, prefix: str = "") -> nn.Module:
         except MvdiffError:
             origin = Source(prefix + name)
         made = origin.take(rule_weight(origin.name, origin.shape(own)), own)
-        weights[name] = made.to(parameter.dtype)
+        weights[name] = torch.empty_like(parameter.detach(), device=made.device).copy_(made)
     model.load_state_dict(weights, strict=False, assign=True)
     return model
