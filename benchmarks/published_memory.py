@@ -63,7 +63,7 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
 
     from mvdiff import build
     from mvdiff.checkpoints.open import open_model
-    from mvdiff.denoiser.precision import lower
+    from mvdiff.denoiser.precision import PRECISIONS, lower
 
     config = recipe(width)
     sampler = build.sampler(config)
@@ -77,9 +77,10 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
     if not views:
         return row
     generator = torch.Generator().manual_seed(0)
+    half = None if precision == "fp32" else PRECISIONS[precision]
     photo = torch.rand(1, 4, 256, 256, generator=generator)
     x = torch.randn(model.latent_shape(1), generator=generator)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with torch.no_grad(), torch.autocast("cpu", half, enabled=half is not None):
         start = time.perf_counter()
         condition = model.condition(photo, torch.tensor([30.0]))
         row |= {"encode": peak(), "encode_seconds": time.perf_counter() - start}

@@ -1,4 +1,4 @@
-"""The only reader of configs: config → wired parts, one explicit function a part."""
+"""Config → wired parts, one explicit function a part; `build_training.py` is its other half."""
 
 from __future__ import annotations
 

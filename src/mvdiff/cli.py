@@ -242,7 +242,8 @@ def _help(command: str, rest: list[str]) -> str:
         recipe = file.read_text() if file.is_file() else ""  # a plugin's is shown by --cfg
         _, more, inner = _read_yaml_comments(recipe)
         slots = {**slots, **inner}
-        shown = ("weights:", "checkpoint:", "clip:", "fill:", "crop_size:", "sampler_steps:")
+        shown = ("weights:", "checkpoint:", "clip:", "framing:", "fill:", "crop_size:")
+        shown = (*shown, "sampler_steps:")
         shown = shown if command == "generate" else ("sampler_",) if command != "ablate" else ()
         lines += [f"  {line}" for line in more if line.startswith(shown)]
         if command == "train":

@@ -17,8 +17,8 @@ _PAGEOUT = 21
 def give_back(*parts: nn.Module | Tensor) -> None:
     """Take the pages of tensors and parts out of memory; their numbers stay as they are.
 
-    Nothing happens to tensors on a GPU, on other systems than Linux, or where the kernel does
-    not want to.
+    Nothing happens to tensors that are on a GPU or not contiguous, on other systems than Linux, or
+    where the kernel does not want to.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -156,6 +156,20 @@ def test_copies_are_stretched_trained_on_and_added_to_what_is_there(tmp_path, me
     assert all((a != b).any() for i, a in enumerate(seen) for b in seen[:i])
 
 
+def test_copies_of_what_is_held_out_later_are_not_trained_on(tmp_path, meshes):
+    out = tmp_path / "out"
+    render_objects(out, meshes=meshes, held_out=[], copies=1, **SMALL)
+    index = render_objects(out, meshes=meshes, held_out=["cup-a"], **SMALL)
+    assert names(index, "val") == ["cup-a"]
+    assert names(index, "train") == ["cup-b", "cup-b~1", "post", "post~1"]
+
+
+def test_a_mesh_named_as_a_copy_is_refused(tmp_path, meshes):
+    (meshes / "post~1.obj").write_text("v 0 0 0\n")
+    with pytest.raises(MvdiffError, match="a copy of 'post' would be named 'post~1'"):
+        render_objects(tmp_path / "out", meshes=meshes, copies=1, **SMALL)
+
+
 def test_stretching_keeps_normals_upright():
     ball = trimesh.creation.icosphere(3)
     ball.vertex_attributes["normal"] = np.array(ball.vertices)

@@ -11,6 +11,9 @@ from torch import Tensor
 from .. import __version__, build
 from ..errors import MvdiffError
 
+#: Settings that say where things lay on this machine: nobody else's business.
+PLACES = ("data", "val_data", "out", "weights", "cache", "resume")
+
 
 def run(config: Any) -> int:
     """Write the newest readable checkpoint's EMA weights with what made them in the header.
@@ -30,7 +33,7 @@ def run(config: Any) -> int:
     metadata = {
         "mvdiff": __version__,
         "step": str(state["step"]),
-        "config": json.dumps(state.get("config", {})),
+        "config": json.dumps({k: v for k, v in state.get("config", {}).items() if k not in PLACES}),
     }
     if state.get("base"):
         weights |= _frozen(state, weights, config.weights or state["base"]["weights"])

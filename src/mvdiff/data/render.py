@@ -102,7 +102,9 @@ def render_objects(
         print(note)
     reasons = dict(_run(out, todo, settings, workers, progress))
 
-    done = {o["name"]: o for o in kept}
+    held = {job.name for job in jobs if job.split == "val"}
+    # copies that an earlier call made of what is held out now
+    done = {o["name"]: o for o in kept if o["name"].rpartition("~")[0] not in held}
     failed = {s["name"]: s["reason"] for s in skipped}
     for job in jobs:
         done.pop(job.name, None)

@@ -37,7 +37,13 @@ def mesh_jobs(
     paths = find_meshes(folder)
     names = _names(folder, paths)
     patterns = None if held_out is None else read_patterns(held_out)
-    jobs = []
+    jobs, clash = [], [name for name in names if copies and name.rpartition("~")[2].isdecimal()]
+    clash = [name for name in clash if name.rpartition("~")[0] in names]
+    if clash:
+        raise MvdiffError(
+            f"a copy of '{clash[0].rpartition('~')[0]}' would be named '{clash[0]}', as a mesh in "
+            f"'{folder}' is: rename that file, or leave copies=0"
+        )
     for name, path in zip(names, paths, strict=True):
         if patterns is None:
             val = _fraction(name) < val_fraction

@@ -21,8 +21,8 @@ from .place import searched_cube
 from .silhouettes import CUTOFF
 
 _CHUNK = 1 << 18
-#: A hull that reaches the end of the searched cube is looked for in one so much larger, at most
-#: so many times.
+#: A hull that reaches the end of the searched cube is looked for in one so much larger; so many
+#: cubes are searched at most.
 _GROWTH, _TRIES = 1.5, 4
 
 

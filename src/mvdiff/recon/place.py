@@ -19,8 +19,9 @@ _AT_ORIGIN = 1e-3
 def searched_cube(cameras: Cameras, bound: float | None = None) -> tuple[Float[Tensor, "3"], float]:
     """Centre and half side, in world units, of the cube that is searched for the object.
 
-    bound: half side of a cube around the origin. None: around the point that the cameras look at,
-    as wide as the pictures show it there: along their wider side, in the narrowest camera.
+    bound: half side of a cube around the origin. None: around the point that the cameras look at
+    (the origin, where a camera has that point behind it), as wide as the pictures show it there:
+    along their wider side, in the narrowest camera.
     Raises MvdiffError when the cameras look at no common point.
     """
     if bound is not None:
