@@ -51,18 +51,23 @@ ALONE := unet=none attention=none
 FINE := 'mix={mesh: 0.8, shape: 0.2}'
 FINER := train.views=3 train.lr=3e-3 train.warmup=30 train.ema=0.995 train.augment.colour=0.4 \
 	train.augment.spoil=0.15
+# … and once more, slower.
+LAST := train.views=3 train.steps=800 train.lr=2e-3 train.warmup=30 train.ema=0.99 \
+	train.augment.colour=0.4 train.augment.spoil=0.15
 # On top of the finished rendering, the UNet and what it alone looks at.
 UNET := 'train.groups=[{match: [unet., embedder., project., radiance_stem., volume.frustum_net.]}]' \
 	train.views=3 train.steps=1000 train.lr=3e-3 train.ema=0.995 train.warmup=50 \
 	train.augment.colour=0.4 train.augment.spoil=0.15 train.scheduled_sampling=0.5
 TRAIN := $(BIN)/mvdiff train recipe=tiny data=$(DATA)
 weights: $(STAMP)
-	$(BIN)/mvdiff render shapes=5000 $(if $(wildcard $(MESHES)),meshes=$(MESHES),) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
+	$(BIN)/mvdiff render shapes=5000 $(if $(wildcard $(MESHES)),meshes=$(MESHES) copies=2,) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)
 	$(TRAIN) out=$(RUN)-coarse $(ALONE) radiance.coarser=2 train.steps=3000 $(if $(wildcard $(MESHES)),$(MIX),)
 	$(BIN)/mvdiff export run=$(RUN)-coarse out=$(RUN)-coarse/weights.safetensors
 	$(TRAIN) out=$(RUN)-fine $(ALONE) weights=$(RUN)-coarse/weights.safetensors train.steps=1500 $(FINER) $(if $(wildcard $(MESHES)),$(FINE),)
 	$(BIN)/mvdiff export run=$(RUN)-fine out=$(RUN)-fine/weights.safetensors
-	$(TRAIN) out=$(RUN) weights=$(RUN)-fine/weights.safetensors $(UNET) $(if $(wildcard $(MESHES)),$(FINE),)
+	$(TRAIN) out=$(RUN)-last $(ALONE) weights=$(RUN)-fine/weights.safetensors $(LAST) $(if $(wildcard $(MESHES)),$(FINE),)
+	$(BIN)/mvdiff export run=$(RUN)-last out=$(RUN)-last/weights.safetensors
+	$(TRAIN) out=$(RUN) weights=$(RUN)-last/weights.safetensors $(UNET) $(if $(wildcard $(MESHES)),$(FINE),)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
 	$(BIN)/python -m mvdiff.training.elevation data=$(DATA) out=$(RUN)-elevation steps=2500 weights=src/mvdiff/assets/elevation.safetensors
 
