@@ -183,8 +183,10 @@ def arrange(model: Model, work: Work) -> list[tuple[Path, str | None]]:
         apart = distances(views) if len(samples) > 2 else [None] * len(samples)
         for sample, its, distance in zip(samples, views, apart, strict=True):
             scores = _scored(sample, its, distance, model, work)
-            score = scores.get("score")
-            keys[sample] = distance if distance is not None else None if score is None else -score
+            if distance is not None:
+                keys[sample] = distance
+            elif scores.get("score") is not None:
+                keys[sample] = -scores["score"]
     seeds = {sample: read_record(sample)["seed"] for sample in samples}
     best_first = sorted(samples, key=lambda s: (math.inf if keys[s] is None else keys[s], seeds[s]))
     arranged = work.samples.arrange(best_first)
