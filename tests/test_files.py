@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mvdiff.errors import MvdiffError
-from mvdiff.files import alone, atomic, write_text
+from mvdiff.files import alone, atomic, load_json, read_json, write_text
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -69,10 +70,10 @@ def test_an_unwritable_folder_is_named(tmp_path):
 
 
 def test_a_read_only_file_system_is_named(tmp_path, monkeypatch):
-    def refuse(**_):
+    def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr(Path, "touch", refuse)
     with pytest.raises(MvdiffError, match="Read-only file system"):
         write_text(tmp_path / "x.txt", "")
 
@@ -191,3 +192,67 @@ def test_a_folder_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
     with alone(tmp_path):
         write_text(tmp_path / "x.txt", "text")
     assert (tmp_path / "x.txt").read_text() == "text"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links as on Unix")
+def test_a_lock_that_is_a_link_is_rejected_and_its_target_kept(tmp_path):
+    target = tmp_path / "precious.txt"
+    target.write_text("keep me")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(target)
+    with pytest.raises(MvdiffError, match=r"cannot lock .*\.lock"), alone(tmp_path / "run"):
+        pytest.fail("a linked lock was opened")
+    assert target.read_text() == "keep me"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
+@pytest.mark.parametrize("mask", [0o077, 0o002])
+def test_new_files_follow_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "x.txt", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes as on Unix")
+def test_temporary_files_of_killed_processes_are_removed_and_others_kept(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom mvdiff.files import atomic\n"
+        "with atomic(sys.argv[1]) as part:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.txt")], check=False)
+    (left_behind,) = tmp_path.iterdir()
+    mine = left_behind.with_name(
+        re.sub(r"-\d+-(\w+\.txt)$", rf"-{os.getpid()}-\1", str(left_behind))
+    )
+    other_host = tmp_path / ".part-elsewhere-1-aa.txt"
+    mine.touch()
+    other_host.touch()
+    write_text(tmp_path / "y.txt", "")
+    assert sorted(tmp_path.iterdir()) == sorted([mine, other_host, tmp_path / "y.txt"])
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"\xff\xfe{}", "UTF-8"),
+        (b"[1]", "object"),
+        (b"[" * 200_000, "nested"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "JSON"),
+        (b"{", "JSON"),
+    ],
+)
+def test_unusable_json_is_one_error(tmp_path, content, fact):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(MvdiffError, match=fact):
+        load_json(path, dict)
+    assert read_json(path, dict) is None
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"a": 1}')
+    assert load_json(path, dict) == {"a": 1}

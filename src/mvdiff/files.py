@@ -6,34 +6,44 @@ import contextlib
 import json
 import math
 import os
-import tempfile
+import platform
+import re
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import MvdiffError
+
+T = TypeVar("T")
+
+#: Temporary files are named .part-HOST-PID-RANDOM, so that the writer is known.
+_PREFIX = ".part-"
+_HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "localhost"
+_checked_folders: set[str] = set()
 
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it, on failure remove it.
 
-    The temporary name keeps the suffix, since exporters choose the format by it.
+    The temporary name keeps the suffix, since exporters choose the format by it. Temporary files
+    of processes that were killed are removed from the folder when it is first written to.
     Raises MvdiffError with one sentence when the folder cannot be written to.
     """
     path = Path(path)
+    part = path.parent / f"{_PREFIX}{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
+        _remove_abandoned(path.parent)
+        part.touch(exist_ok=False)  # with the permissions that the umask gives
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise MvdiffError(
-            f"cannot write to '{path.parent}' ({error.strerror}): choose another output folder"
+            f"cannot write to '{path.parent}' ({reason}): choose another output folder"
         ) from error
-    os.close(handle)
-    part = Path(name)
     try:
         yield part
-        part.chmod(0o644)
         os.replace(part, path)
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error)) from error
@@ -44,6 +54,31 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder."""
+    key = os.path.abspath(folder)
+    if key in _checked_folders:
+        return
+    _checked_folders.add(key)
+    for part in folder.glob(f"{_PREFIX}{_HOST}-*"):
+        pid = part.name.removeprefix(f"{_PREFIX}{_HOST}-").partition("-")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # os.kill would end the process there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _unwritable(path: Path, why: str) -> MvdiffError:
@@ -58,12 +93,48 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """What a file holds; None when it is missing or damaged."""
+#: Larger JSON files are not read: ours hold kilobytes, camera lists a few megabytes.
+MAX_JSON_BYTES = 256 * 2**20
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """What a JSON file of ours holds; None when it is missing, damaged or of another kind.
+
+    kind: `dict` or `list`, the type of the outermost value.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return load_json(path, kind)
+    except MvdiffError:
         return None
+
+
+def load_json(path: Path, kind: type[T]) -> T:
+    """What a JSON file holds. A byte order mark is skipped.
+
+    kind: `dict` or `list`, the type that the outermost value must have.
+    Raises MvdiffError for a missing or unreadable file, for text that is not UTF-8 or not JSON,
+    for a value of another type, and for files above `MAX_JSON_BYTES`.
+    """
+    try:
+        if not path.is_file():
+            raise MvdiffError(f"no file at '{path}': check the path")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise MvdiffError(f"'{path}' is larger than {MAX_JSON_BYTES // 2**20} MiB: not read")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise MvdiffError(f"'{path}' is not UTF-8 text: save it as UTF-8 JSON") from error
+    except RecursionError as error:
+        raise MvdiffError(f"'{path}' is not usable JSON: it is nested too deeply") from error
+    except ValueError as error:  # bad JSON; also integers of thousands of digits
+        raise MvdiffError(f"'{path}' is not valid JSON ({error})") from error
+    if not isinstance(content, kind):
+        expected = {dict: "an object {…}", list: "a list […]"}.get(kind, kind.__name__)
+        raise MvdiffError(
+            f"'{path}' must hold {expected}, got {type(content).__name__}: not a file of this kind"
+        )
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -99,7 +170,15 @@ def alone(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(folder / ".lock", flags, 0o666)
+    except OSError as error:
+        raise MvdiffError(
+            f"cannot lock '{folder}' ({error.strerror}): remove '{folder / '.lock'}' or choose "
+            "another out="
+        ) from error
+    with os.fdopen(descriptor, "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:  # the latter from Windows' shares

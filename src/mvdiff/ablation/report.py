@@ -96,7 +96,7 @@ def collect(out: Path, plan: Mapping[str, Any]) -> list[Row]:
 def read_controls(out: Path, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Floor and controls by name, of all held-out sets that the runs were scored on."""
     names = dict.fromkeys(r["controls"] for row in rows for r in row.results.values())
-    found = {name: read_json(out / "controls" / name / "result.json") for name in names}
+    found = {name: read_json(out / "controls" / name / "result.json", dict) for name in names}
     return {name: content for name, content in found.items() if content is not None}
 
 

@@ -56,7 +56,7 @@ class Run:
     @staticmethod
     def read(folder: str | Path) -> Run:
         """The run of a folder; MvdiffError when there is none."""
-        content = read_json(Path(folder) / "run.json")
+        content = read_json(Path(folder) / "run.json", dict)
         if content is None:
             raise MvdiffError(f"no run in '{folder}': its run.json is missing or damaged")
         return Run(Path(folder), **{**content, "overrides": tuple(content["overrides"])})
@@ -64,14 +64,14 @@ class Run:
     @property
     def result(self) -> dict[str, Any] | None:
         """What it found, once it was trained and scored as wanted."""
-        result = read_json(self.folder / "result.json")
+        result = read_json(self.folder / "result.json", dict)
         fits = result is not None and result.get("evaluation") == dict(self.evaluation)
         return result if fits else None
 
     @property
     def failure(self) -> str | None:
         """Why it failed, in one sentence."""
-        failed = read_json(self.folder / "failed.json")
+        failed = read_json(self.folder / "failed.json", dict)
         return None if failed is None else str(failed["error"])
 
 

@@ -19,7 +19,7 @@ class Told:
     """
 
     def __init__(self, run: Run) -> None:
-        plan: dict[str, Any] = read_json(run.folder.parent.parent / "sweep.json") or {}
+        plan: dict[str, Any] = read_json(run.folder.parent.parent / "sweep.json", dict) or {}
         names = plan.get("runs", [run.folder.name])
         number = names.index(run.folder.name) + 1 if run.folder.name in names else 0
         self._run, self._plan = run, [run.folder.parent / name for name in names]
@@ -63,7 +63,7 @@ class Told:
 
     def _left(self) -> str:
         """How long the runs without result will take, by those that have one."""
-        took = [read_json(Path(f) / "took.json") for f in self._plan]
+        took = [read_json(Path(f) / "took.json", float) for f in self._plan]
         known = [float(t) for t in took if t is not None]
         missing = sum(
             not (f / "result.json").is_file() and not (f / "failed.json").is_file()

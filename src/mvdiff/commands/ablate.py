@@ -100,7 +100,7 @@ def _report(out: Path) -> int:
     from ..ablation.report import collect, write_results, write_table
     from ..ablation.sheet import write_sheets
 
-    plan = read_json(out / "sweep.json")
+    plan = read_json(out / "sweep.json", dict)
     if plan is None:
         raise MvdiffError(f"no sweep in '{out}': expected a folder written by mvdiff ablate")
     rows: list[Row] = collect(out, plan)

@@ -92,7 +92,7 @@ def _carry_out(run: Run, told: Told) -> None:
 def _costs(run: Run, config: Any, told: Told) -> dict[str, Any]:
     """What a step costs, and how many the budget buys; measured once and kept."""
     path = run.folder / "costs.json"
-    kept = read_json(path)
+    kept = read_json(path, dict)
     if kept is not None:
         return kept
     from ..training.engine import Settings
@@ -128,7 +128,7 @@ def _train(run: Run, config: Any, told: Told) -> Any:
             "cpu_seconds": time.process_time() - cpu,
         }
         path = run.folder / "spent.json"
-        write_json(path, [*(read_json(path) or []), stretch])
+        write_json(path, [*(read_json(path, list) or []), stretch])
     if not result.finished:
         raise KeyboardInterrupt
     return result.ema.eval()
@@ -152,7 +152,7 @@ def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: Told) -> str
     content += run.evaluation.get("lpips", [])
     name = digest(content)
     folder = run.folder.parent.parent / "controls" / name
-    if read_json(folder / "result.json") is None:
+    if read_json(folder / "result.json", dict) is None:
         truth = scoring.true_views(held_out, rig)
         scores = scoring.controls(held_out, rig, told.stage, _lpips(run))
         scoring.save_views(folder / "truth.npz", truth, held_out.names)
@@ -175,7 +175,7 @@ def _lpips(run: Run) -> Lpips | None:
 
 def _spent(run: Run) -> dict[str, float]:
     """Seconds of training, of the stretches that ended in order (a kill leaves none)."""
-    stretches = read_json(run.folder / "spent.json") or []
+    stretches = read_json(run.folder / "spent.json", list) or []
     return {
         "recorded_steps": sum(s["to"] - s["from"] for s in stretches),
         "seconds": sum(s["seconds"] for s in stretches),

@@ -75,7 +75,7 @@ def carry_out(job: Any) -> None:
     A failure is told in one sentence and kept in that file: the other jobs go on.
     """
     path = Path(job.run)
-    asked = read_json(path)
+    asked = read_json(path, dict)
     if asked is None:
         print(f"mvdiff: job {path.stem}: '{path}' is missing or damaged", file=sys.stderr)
         return
@@ -120,7 +120,7 @@ def _collect(shares: Mapping[Path, int]) -> int:
     """
     total = [0, 0, 0]
     for path, pictures in shares.items():
-        counts = (read_json(path) or {}).get("counts")
+        counts = (read_json(path, dict) or {}).get("counts")
         if counts is None:
             print(
                 f"mvdiff: job {path.stem} left no result; the same command goes on",
