@@ -224,9 +224,8 @@ def test_temporary_files_of_killed_processes_are_removed_and_others_kept(tmp_pat
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.txt")], check=False)
     (left_behind,) = tmp_path.iterdir()
-    mine = left_behind.with_name(
-        re.sub(r"-\d+-(\w+\.txt)$", rf"-{os.getpid()}-\1", str(left_behind))
-    )
+    own_name = re.sub(r"-\d+-(\w+\.txt)$", rf"-{os.getpid()}-\1", left_behind.name)
+    mine = left_behind.with_name(own_name)
     other_host = tmp_path / ".part-elsewhere-1-aa.txt"
     mine.touch()
     other_host.touch()
