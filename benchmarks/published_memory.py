@@ -63,7 +63,8 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
 
     from mvdiff import build
     from mvdiff.checkpoints.open import open_model
-    from mvdiff.denoiser.precision import PRECISIONS, lower
+    from mvdiff.denoiser.precision import lower
+    from mvdiff.utils.precision import DTYPES
 
     config = recipe(width)
     sampler = build.sampler(config)
@@ -77,7 +78,7 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
     if not views:
         return row
     generator = torch.Generator().manual_seed(0)
-    half = None if precision == "fp32" else PRECISIONS[precision]
+    half = None if precision == "fp32" else DTYPES[precision]
     photo = torch.rand(1, 4, 256, 256, generator=generator)
     x = torch.randn(model.latent_shape(1), generator=generator)
     with torch.no_grad(), torch.autocast("cpu", half, enabled=half is not None):

@@ -220,7 +220,7 @@ def test_elevations_that_make_no_sense(refused, photo, elevation):
         ("fill=0.0", "fill must lie in (0, 1], got 0.0"),
         ("fill=1.5", "fill must lie in (0, 1], got 1.5"),
         ("sampler.steps=0", "sampler.steps must lie in [1, 1000], got 0"),
-        ("precision=fp8", "precision must be one of fp32, bf16, fp16, got 'fp8'"),
+        ("precision=fp8", "unknown precision 'fp8'; choose from auto, fp32, bf16, fp16"),
         ("device=tpu", "device 'tpu' is not available here"),
         ("elevaton=3", "unknown setting 'elevaton' of mvdiff generate; choose from"),
         ("attention=foo", "unknown attention 'foo'; choose from crossview, depthwise, epipolar"),

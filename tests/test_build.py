@@ -193,5 +193,7 @@ def test_embedded_weights_of_a_recipe_without_any():
 
 
 def test_an_unknown_precision_is_refused_before_anything_is_loaded():
-    with pytest.raises(MvdiffError, match="precision must be one of fp32, bf16, fp16, got 'fp8'"):
+    with pytest.raises(
+        MvdiffError, match="unknown precision 'fp8'; choose from auto, fp32, bf16, fp16"
+    ):
         build.pipeline(toy_config("precision=fp8"))

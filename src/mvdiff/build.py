@@ -253,20 +253,29 @@ def pipeline(config: Any) -> Model:
     from .cameras.rigs import is_ring
     from .checkpoints.open import open_model
     from .denoiser.compiled import check_mode, compile_unet
-    from .denoiser.precision import check_precision, lower
+    from .denoiser.precision import lower
     from .pipeline import Model
+    from .utils.precision import describe_precision, has_native_bfloat16, resolve_precision
 
-    check_precision(config.precision)
     check_mode(config.compile)
     target = device(config.device)
-    if config.precision == "fp16" and target.type == "cpu":
+    precision = resolve_precision(config.precision, target)
+    if config.precision == "auto":
+        chosen = describe_precision(precision, target)
+        warnings.warn(f"precision=auto: {chosen}", stacklevel=2)
+    elif precision != "fp32" and target.type == "cpu" and not has_native_bfloat16(target):
         warnings.warn(
-            "precision=fp16 crawls on a CPU, which has no fast float16: use bf16 or fp32 here",
+            f"precision={precision} is very slow on this CPU, which has no native bfloat16 or "
+            "float16: use precision=fp32, or auto",
             stacklevel=2,
+        )
+    elif precision == "fp16" and target.type == "cpu":
+        warnings.warn(
+            "precision=fp16 is very slow on a CPU: use bf16 or fp32 here, or auto", stacklevel=2
         )
     frame = framing(config)
     denoiser = open_model(
-        lambda: lower(model(config), config.precision),
+        lambda: lower(model(config), precision),
         config.weights,
         config.recipe_name,
         betas=training_scheduler(config).betas,
@@ -294,6 +303,6 @@ def pipeline(config: Any) -> Model:
         sampler=sampler(config),
         foreground=foreground(config),
         framing=frame,
-        precision=config.precision,
+        precision=precision,
         config=config,
     )

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from .denoiser.guidance import Condition, join
 from .denoiser.joint import MultiViewDenoiser
-from .denoiser.precision import PRECISIONS
 from .errors import MvdiffError
 from .inputs.azimuth import check_azimuths
 from .inputs.elevation import check_elevation, read_elevation
@@ -23,6 +22,7 @@ from .inputs.latents import check_finite
 from .inputs.photo import Photo, load_photo
 from .memory import ViewsAtOnce
 from .sampling import sample, start_noise
+from .utils.precision import DTYPES
 from .views import Views
 
 
@@ -262,7 +262,7 @@ class Model:
     def _autocast(self) -> torch.autocast:
         device = self.denoiser.device.type
         lower = self.precision != "fp32"
-        dtype = PRECISIONS[self.precision] if lower else None
+        dtype = DTYPES[self.precision] if lower else None
         return torch.autocast(device, dtype, enabled=lower)
 
 

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ def run(sweep: Sweep) -> int:
     if config.report is not None:
         return _report(Path(str(config.report)).expanduser())
     out = Path(str(config.out)).expanduser()
+    sweep = _fix_precision(sweep, out)
     seeds, budget = _seeds(config), _budget(config)
     evaluation = _evaluation(config)
     composed = [compose("ablate", combine(sweep.fixed, v.overrides)) for v in sweep.variants]
@@ -66,6 +68,24 @@ def run(sweep: Sweep) -> int:
     return _report(out)
 
 
+def _fix_precision(sweep: Sweep, out: Path) -> Sweep:
+    """One precision for all runs: train.precision=auto is decided once and kept in sweep.json.
+
+    Later runs of the sweep, on whatever machine, use the same, or they could not be compared.
+    """
+    if sweep.config.train.precision != "auto":
+        return sweep
+    from ..commands.train import precision
+
+    plan = read_json(out / "sweep.json", dict) or {}
+    chosen = plan.get("precision") or precision(sweep.config)
+    print(f"precision=auto: {chosen} for all runs", flush=True)
+    config = sweep.config.copy()
+    config.train.precision = chosen
+    fixed = (*sweep.fixed, f"train.precision={chosen}")
+    return replace(sweep, config=config, fixed=fixed)
+
+
 def _launch(folders: Sequence[Path], out: Path, words: Sequence[str]) -> None:
     from ..launch import launch
     from .ablate_run import run as task
@@ -89,6 +109,7 @@ def _announce(out: Path, sweep: Sweep, runs: Sequence[Run], seeds: Sequence[int]
         "data": plain(sweep.config.data),
         "words": [*sweep.fixed, *sweep.hydra],
         "variants": {variant.name: list(variant.overrides) for variant in sweep.variants},
+        "precision": sweep.config.train.precision,
         "parallel": launcher[-1:] not in ([], ["basic"]),
     }
     write_json(out / "sweep.json", plan)

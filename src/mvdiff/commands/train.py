@@ -38,10 +38,14 @@ def run(config: Any) -> int:
     """Train as the config says; goes on from a checkpoint in `out`."""
     from ..training.devices import place
     from ..training.state import candidates
+    from ..utils.precision import describe_precision
 
     main = place(config.device)[0] == 0
     with alone(Path(config.out)) if main else nullcontext():
         candidates(config.out, config.resume)  # a wrong word is told before the long work
+        if main and config.train.precision == "auto":
+            chosen = precision(config)
+            print(f"precision=auto: {describe_precision(chosen, place(config.device)[2])}")
         return 130 if train_parts(config, parts(config)).interrupted else 0
 
 
@@ -100,10 +104,18 @@ def numbers(config: Any) -> dict[str, Any]:
         "grad_clip": settings.grad_clip,
         "ema_decay": settings.ema,
         "optimizer": settings.optimizer,
-        "precision": settings.precision,
+        "precision": precision(config),
         "seed": config.seed,
         "accumulate": config.accumulate,
     }
+
+
+def precision(config: Any) -> str:
+    """The precision of autocast; train.precision=auto is decided by the device."""
+    from ..training.devices import place
+    from ..utils.precision import resolve_precision
+
+    return resolve_precision(config.train.precision, place(config.device)[2])
 
 
 def train_parts(config: Any, parts: Parts, **how: Any) -> Result:

@@ -5,17 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..errors import MvdiffError
+from ..utils.precision import check_precision
 from .layout import channels_last
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def check_precision(precision: str) -> torch.dtype:
-    """The type of a precision; MvdiffError for a name that is none."""
-    if precision not in PRECISIONS:
-        raise MvdiffError(f"precision must be one of {', '.join(PRECISIONS)}, got '{precision}'")
-    return PRECISIONS[precision]
 
 
 def lower(model: nn.Module, precision: str) -> nn.Module:
@@ -26,7 +17,7 @@ def lower(model: nn.Module, precision: str) -> nn.Module:
     called under autocast, which takes activations to the weights' type; with float32 weights it
     would convert the weights at every call. Float32 stay the sampler's latents, cameras and what
     is sampled by them, and what PyTorch keeps so inside (norms' sums, autocast's list).
-    Raises MvdiffError for a precision that there is none of.
+    Raises MvdiffError for an unknown precision.
     """
     dtype = check_precision(precision)
     for parameter in model.parameters():

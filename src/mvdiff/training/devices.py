@@ -12,8 +12,6 @@ import torch
 
 from ..errors import MvdiffError
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-
 
 def make_accelerator(precision: str, device: str) -> Any:
     """An `accelerate.Accelerator`; MvdiffError when device or precision are not to be had."""
@@ -29,7 +27,9 @@ def make_accelerator(precision: str, device: str) -> Any:
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
     try:
         accelerator = Accelerator(
-            cpu=_on_cpu(device), mixed_precision=PRECISIONS[precision], kwargs_handlers=[ddp]
+            cpu=_on_cpu(device),
+            mixed_precision="no" if precision == "fp32" else precision,
+            kwargs_handlers=[ddp],
         )
     except ValueError as error:
         raise MvdiffError(f"precision={precision} does not work here: {error}") from error

@@ -27,6 +27,7 @@ from ..data.order import Order
 from ..errors import MvdiffError
 from ..files import atomic
 from ..inputs.elevation import ElevationNet, crop
+from ..utils.precision import resolve_precision
 
 #: Pictures of one object in a batch: they are recoloured together.
 EACH = 8
@@ -186,7 +187,7 @@ def main(args: list[str]) -> None:
         lr=2e-3,
         warmup=100,
         ema_decay=0.998,
-        precision="bf16",
+        precision=resolve_precision("auto", "cpu"),
         validate=lambda model, _: (errors(model, held_out), {}),
         validate_every=500,
         log_every=50,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..denoiser.layout import channels_last as use_channels_last
 from ..errors import MvdiffError
-from .devices import PRECISIONS, make_accelerator
+from ..utils.precision import DTYPES
+from .devices import make_accelerator
 from .ema import Ema
 from .groups import rest_frozen_parts
 from .meter import Meter
@@ -49,7 +50,7 @@ class Settings:
         for name, least in (("steps", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise MvdiffError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        kinds = {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+        kinds = {"schedule": SCHEDULES, "precision": DTYPES, "optimizer": OPTIMIZERS}
         for name, choices in kinds.items():
             if getattr(self, name) not in choices:
                 raise MvdiffError(

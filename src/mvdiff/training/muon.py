@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..utils.precision import has_native_bfloat16
+
 #: Of the quintic iteration that drives singular values towards 1 (Jordan et al. 2024, "Muon").
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -79,12 +81,14 @@ def orthogonal(matrix: Float[Tensor, "row column"], steps: int = 5) -> Float[Ten
     """About U Vᵀ of the matrix' singular value decomposition, by Newton-Schulz iterations.
 
     Singular values end near 1 (within about 0.3), which is all the optimizer needs; bfloat16 is
-    exact enough for that. Rows or columns of a rank-deficient matrix stay in its span.
+    exact enough for that, and used where it is native. Rows or columns of a rank-deficient matrix
+    stay in its span.
     """
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    dtype = torch.bfloat16 if has_native_bfloat16(matrix.device) else torch.float32
+    x = (x / (x.norm() + 1e-7)).to(dtype)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from ..errors import MvdiffError
 from ..files import atomic, write_text
+from ..utils.precision import check_precision
 
 T = TypeVar("T")
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def save_weights(
@@ -40,13 +40,12 @@ def save_weights(
     metadata: strings stored in the file's header.
     precision: "fp32", "bf16" or "fp16" casts floating-point tensors; None keeps them.
     """
-    if precision is not None and precision not in _TYPES:
-        raise MvdiffError(f"precision must be one of {', '.join(_TYPES)}, got '{precision}'")
+    dtype = None if precision is None else check_precision(precision)
     kept = {}
     for name, tensor in weights.items():
         tensor = tensor.detach().to("cpu")
-        if precision is not None and tensor.is_floating_point():
-            tensor = tensor.to(_TYPES[precision])
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
         # A copy of its own: safetensors refuses tensors that share memory.
         kept[name] = tensor.clone(memory_format=torch.contiguous_format)
     with atomic(path) as part:
