@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mvdiff.utils.precision import has_native_bfloat16
+
 TOY = ["width=32", "views=1", "repeat=1", "golden=none", "name=toy"]
 
 
@@ -32,18 +34,25 @@ def bench(tmp_path, monkeypatch):
 
 
 def test_every_variant_has_its_figures_and_the_plain_ones_answer(bench, capsys):
-    record = bench("variants=plain,fast,autocast")
-    plain, fast, half = record["rows"].values()
+    record = bench("variants=plain,fast")
+    plain, fast = record["rows"].values()
     for row in record["rows"].values():
         assert set(row["parts_s"]) == {"volume", "frusta", "conditional", "unconditional"}
         assert 0 < row["step_s"]["least"] <= row["step_s"]["median"]
         assert row["error_to_golden"] is None
-    # what the shortcuts leave out is counted; the type of the numbers changes nothing
-    assert fast["step_tflop"] < plain["step_tflop"]
-    assert half["step_tflop"] == pytest.approx(fast["step_tflop"], rel=1e-3)
-    assert 0 < fast["error_to_plain"] < 1e-5 < half["error_to_plain"] < 0.1
+    assert fast["step_tflop"] < plain["step_tflop"]  # what the shortcuts leave out is counted
+    assert 0 < fast["error_to_plain"] < 1e-5
     assert {"versions", "commit", "device", "matrix_gflops", "wanted"} <= set(record)
     assert "| fast |" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    not has_native_bfloat16("cpu"), reason="emulated bfloat16 takes minutes on this CPU"
+)
+def test_autocast_does_the_same_operations_less_exactly(bench):
+    fast, half = bench("variants=fast,autocast")["rows"].values()
+    assert half["step_tflop"] == pytest.approx(fast["step_tflop"], rel=1e-3)
+    assert 1e-5 < half["error_to_plain"] < 0.1
 
 
 def test_unknown_arguments_are_refused(bench):

@@ -52,17 +52,26 @@ def scheduler(config: Any) -> Any:
     if name not in SCHEDULERS:
         raise MvdiffError(f"unknown sampler '{name}'; choose from {', '.join(sorted(SCHEDULERS))}")
     variant = getattr(diffusers, SCHEDULERS[name], None) or getattr(schedulers, SCHEDULERS[name])
-    settings = {**plain(config.noise), **plain(config.sampler.get("options") or {})}
+    options = plain(config.sampler.get("options") or {})
+    parameters = inspect.signature(variant.__init__).parameters
+    unknown = [key for key in options if key not in parameters or key in ("self", "kwargs")]
+    if unknown:
+        choices = ", ".join(sorted(set(parameters) - {"self", "kwargs"}))
+        raise MvdiffError(
+            f"unknown sampler.options.{unknown[0]} for '{name}'; choose from {choices}"
+        )
+    settings = {**plain(config.noise), **options}
     kinds = ("epsilon", "sample", "v_prediction")
     kind = settings.setdefault("prediction_type", "epsilon")
     if kind not in kinds:
         raise MvdiffError(f"unknown noise.prediction_type '{kind}'; choose from {', '.join(kinds)}")
-    if "clip_sample" in inspect.signature(variant.__init__).parameters:
+    if "clip_sample" in parameters:
         # where latents are bounded, the predicted clean picture is kept in range
         bound = registered(LATENTS, config.latents.name).clip
         settings |= {"clip_sample": bound is not None, "clip_sample_range": bound or 1.0}
     try:
-        return variant.from_config(settings)
+        # not `from_config`, which imports every scheduler of diffusers to look for compatible ones
+        return variant(**{k: v for k, v in settings.items() if k in parameters})
     except (TypeError, ValueError, NotImplementedError) as error:
         raise MvdiffError(f"sampler '{name}' cannot be set up like this: {error}") from error
 
@@ -95,7 +104,8 @@ def training_scheduler(config: Any) -> Any:
     """The noise schedule alone, for adding noise in training."""
     from diffusers import DDPMScheduler
 
-    return DDPMScheduler.from_config(plain(config.noise))
+    parameters = inspect.signature(DDPMScheduler.__init__).parameters
+    return DDPMScheduler(**{k: v for k, v in plain(config.noise).items() if k in parameters})
 
 
 def model(config: Any) -> MultiViewDenoiser:

@@ -102,4 +102,4 @@ def test_transformer_blocks_where_they_are_asked_for(levels):
     x, context, scene = call(net)
     assert torch.isfinite(net(x, torch.tensor([5.0, 9.0]), context, scene)).all()
     kinds = [type(layer).__name__ for block in net.down for layer in block]
-    assert kinds.count("Transformer2DModel") == len(levels)
+    assert kinds.count("SpatialTransformer") == len(levels)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -43,21 +43,41 @@ class Attend:
         return layer.to_out[0](rearrange(mixed, "b k n c -> b n (k c)"))
 
 
-def transformer(
-    channels: int, heads: int, context_dim: int, groups: int, kernel: str
-) -> Transformer2DModel:
-    """One block of Stable Diffusion 1.x; its residual branch ends in zeros, as published."""
-    block = Transformer2DModel(
-        num_attention_heads=heads,
-        attention_head_dim=channels // heads,
-        in_channels=channels,
-        num_layers=1,
-        cross_attention_dim=context_dim,
-        norm_num_groups=groups,
-    )
-    for module in block.modules():
-        if hasattr(module, "set_processor"):
-            module.set_processor(Attend(kernel))
-    nn.init.zeros_(block.proj_out.weight)
-    nn.init.zeros_(block.proj_out.bias)
-    return block
+class SpatialTransformer(nn.Module):
+    """Self- and cross-attention over the pixels of a feature map (Stable Diffusion 1.x).
+
+    The layers have the names of diffusers' `Transformer2DModel`, so weights are interchangeable;
+    that class is not used because its package imports every transformer of diffusers (1.5 s).
+    The residual branch ends in zeros, as published: the block starts as the identity.
+
+    channels: of the feature map, a multiple of `heads`. context_dim: of the context tokens.
+    groups: of the group normalization. kernel: see `attention.core.attend`.
+    """
+
+    def __init__(
+        self, channels: int, heads: int, context_dim: int, groups: int, kernel: str
+    ) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        block = BasicTransformerBlock(
+            channels, heads, channels // heads, cross_attention_dim=context_dim
+        )
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+        for module in block.modules():
+            if isinstance(module, Attention):
+                module.set_processor(Attend(kernel))
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        context: Float[Tensor, "batch token context"],
+    ) -> Float[Tensor, "batch channel height width"]:
+        height = x.shape[-2]
+        tokens = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
+        for block in self.transformer_blocks:
+            tokens = block(tokens, encoder_hidden_states=context)
+        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b c h w", h=height).contiguous())

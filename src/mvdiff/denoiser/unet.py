@@ -9,7 +9,6 @@ import torch
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from einops import rearrange, repeat
 from jaxtyping import Float
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import Scene, ViewAttention
-from .transformer import transformer
+from .transformer import SpatialTransformer
 
 
 class SlotUNet(nn.Module):
@@ -63,7 +62,7 @@ class SlotUNet(nn.Module):
             return _residual(i, o, time_dim, groups)
 
         def mixer(channels: int) -> nn.Module:
-            return transformer(channels, heads, context_dim, groups, kernel)
+            return SpatialTransformer(channels, heads, context_dim, groups, kernel)
 
         self.stem = nn.Conv2d(inputs, width, 3, padding=1)
         self.down = nn.ModuleList()
@@ -165,8 +164,8 @@ def _run(block: nn.ModuleList, x: Tensor, time: Tensor, context: Tensor) -> Tens
     for layer in block:
         if isinstance(layer, ResnetBlock2D):
             x = layer(x, time)
-        elif isinstance(layer, Transformer2DModel):
-            x = layer(x, encoder_hidden_states=context, return_dict=False)[0]
+        elif isinstance(layer, SpatialTransformer):
+            x = layer(x, context)
         else:
             x = layer(x)
     return x
