@@ -451,14 +451,14 @@ def test_reconstruct_refuses_in_a_sentence(tmp_path, capsys):
         ([f"views={tmp_path / 'mixed'}"], "views must share one size: '000.png' is 48×48 and '001"),
         ([f"views={tmp_path / 'one'}"], "needs at least 2 views"),
         ([f"views={tmp_path / 'strip.png'}", "max_size=32"], "1024×64 pixels: scale it down to"),
-        ([f"views={tmp_path}", "max_size=4"], "max_size must be at least 16"),
+        ([f"views={tmp_path}", "max_size=4"], "max_size must be a whole number in [16"),
         (
             [f"views={tmp_path}", "format=fbx"],
             "unknown format 'fbx'; choose from glb, obj, ply, stl",
         ),
         ([f"views={tmp_path}", "video=avi"], "unknown video 'avi'; choose from gif, mp4"),
-        ([f"views={tmp_path}", "texture=7"], "texture must be a side in texels"),
-        ([f"views={tmp_path}", "faces=2"], "faces must be a whole number from 4, got 2"),
+        ([f"views={tmp_path}", "texture=7"], "texture must be a whole number in [16"),
+        ([f"views={tmp_path}", "faces=2"], "faces must be a whole number in [4"),
         ([f"views={tmp_path}", "reconstructor=none"], "reconstructor=none makes no mesh"),
     ):
         assert main(["reconstruct", *args]) == 2

@@ -133,7 +133,6 @@ AWKWARD = [
     "end\\",
     "a\\'b.png",
     " lead.png",
-    "~/x.png",
     "x:y?z*&;|<>!.png",
     "%20.png",
     "123",
@@ -149,6 +148,83 @@ def test_paths_are_taken_literally(command, key, name):
     others = [o for o in NEEDED[command] if not o.startswith(f"{key}=")]
     config = compose(command, [f"{key}={name}", *others])
     assert config[key] == name
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_paths_in_lists_are_taken_literally(name):
+    protected = f"'{name}'" if "," in name or name != name.strip() else name
+    if "," in name and "'" in name:
+        protected = f'"{name}"'
+    config = compose("generate", [f"image=[{protected},other.png]"])
+    assert list(config.image) == [name, "other.png"]
+
+
+def test_the_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert compose("generate", ["image=~/x.png"]).image == "/somewhere/x.png"
+    assert list(compose("generate", ["image=[~/x.png]"]).image) == ["/somewhere/x.png"]
+    assert compose("generate", ["image=~x.png"]).image == "~x.png"
+
+
+def test_null_is_no_path_where_one_is_needed(tmp_path, monkeypatch):
+    for command, key in (("generate", "image"), ("generate", "out"), ("train", "data")):
+        others = [o for o in NEEDED[command] if not o.startswith(f"{key}=")]
+        with pytest.raises(MvdiffError, match=f"{key} needs a path, got null"):
+            compose(command, [*others, f"{key}=null"])
+    assert compose("reconstruct", ["views=x", "out=null"]).out is None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "null").touch()
+    assert compose("generate", ["image=null"]).image == "null"
+
+
+def test_an_unmatched_quote_in_a_list_is_named():
+    with pytest.raises(MvdiffError, match="quote"):
+        compose("generate", ["image=['a, b.png]"])
+
+
+@pytest.mark.parametrize("word", ["+foo=1", "+train.stepz=3", "+sizes.depht=2"])
+def test_additions_that_nothing_reads_are_rejected(word):
+    with pytest.raises(MvdiffError, match="unknown setting"):
+        compose("train", ["data=x", word])
+
+
+def test_additions_that_a_recipe_reads_are_accepted():
+    assert compose("generate", ["image=x", "+framing=published"]).framing == "published"
+
+
+def test_removing_a_part_is_one_sentence():
+    with pytest.raises(MvdiffError, match=r"~recipe.*removes"):
+        compose("generate", ["image=x", "~recipe"])
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "train.lr=nan",
+        "train.lr=-1e-3",
+        "train.lr=.inf",
+        "train.betas=[0.9,1.0]",
+        "train.drop.token=1.5",
+        "train.time_power=0",
+        "train.ema=1.0",
+        "train.batch=100000000",
+        "train.grad_clip=nan",
+        "train.augment.hue=nan",
+        "rig.count=1000000000",
+        "sizes.unet_heads=0",
+        "sizes.unet_groups=-1",
+        "time_budget=nan",
+        "seed=100000000000000000000",
+        "reconstructor.resolution=100000",
+    ],
+)
+def test_numbers_out_of_range_are_rejected_by_name(word):
+    command = "reconstruct" if word.startswith("reconstructor") else "train"
+    key = word.partition("=")[0]
+    given = ["views=x"] if command == "reconstruct" else ["data=x"]
+    with pytest.raises(MvdiffError, match=rf"{key.split('.')[-1].removeprefix('unet_')}") as caught:
+        compose(command, [*given, word])
+    assert "number" in str(caught.value)
 
 
 def test_quotes_and_lists_of_hydra_still_work(tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ from typing import Any
 
 from . import __version__
 from .errors import MvdiffError
-from .interrupt import orderly_interrupts
 from .memory import is_out_of_memory
+from .utils.signals import Terminated, signals_as_exceptions
 
 COMMANDS = {
     "generate": "one picture → views from all around → a mesh",
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 partly, 2 bad input, 130 interrupted)."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        with orderly_interrupts(), warnings.catch_warnings():
+        with signals_as_exceptions(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             code = _dispatch(args)
         sys.stdout.flush()  # a closed pipe is noticed here, not after the return
@@ -118,8 +118,11 @@ def main(argv: list[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         return _fail("not enough memory: use batch_views=4, a smaller size or another device")
+    except Terminated as signal:
+        reason = f"ended by {signal.signal_name}; no partial files were left behind"
+        return _fail(reason, signal.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; files that have their final name are whole", 130)
+        return _fail("interrupted; no partial files were left behind", 130)
 
 
 def _dispatch(args: list[str]) -> int:

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from .config_limits import check_limits
 from .errors import MvdiffError
 
 #: settings whose values are paths: taken literally, whatever characters they hold
@@ -33,6 +34,7 @@ _PATHS = (
     "clip",
     "lpips",
     "report",
+    "images",
 )
 
 
@@ -97,6 +99,7 @@ def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
         config = _compose(command, settings)
         OmegaConf.resolve(config)
         _check_types(command, settings, config, groups(plugins))
+        _check_additions(command, given, groups(plugins))
     except (HydraException, OmegaConfBaseException) as error:
         raise MvdiffError(_explain(command, given, error, groups(plugins))) from error
     missing = [str(key) for key in config if OmegaConf.is_missing(config, str(key))]
@@ -105,6 +108,7 @@ def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
             f"mvdiff {command} needs {' and '.join(f'{key}=…' for key in missing)}: see "
             f"mvdiff {command} --help"
         )
+    check_limits(config)
     return config
 
 
@@ -157,8 +161,15 @@ def _check_form(command: str, override: str) -> str:
         )
     if not re.match(r"(\+\+?|~)?[A-Za-z_]", key):
         raise MvdiffError(f"'{override}' has no setting's name before the '=': write key=value")
+    if key.startswith("~"):
+        raise MvdiffError(
+            f"'{override}' removes a setting, and mvdiff {command} needs all of them: choose "
+            "another value, such as none or null"
+        )
     if key == "image" and not value:
         raise MvdiffError("image= is empty: name a picture, a list of pictures or a folder")
+    if key in _PATHS and "\0" in value:
+        raise MvdiffError(f"{key} holds a null character, which no path has")
     return override
 
 
@@ -178,10 +189,65 @@ def quoted(command: str, override: str) -> str:
     key, separator, value = _check_form(command, override).partition("=")
     if key in ("plugins", "format", "seeds") and not value.startswith("["):
         return f"{key}=[{value}]"
-    if key not in _PATHS or not separator or value in ("", "null", "???"):
+    if key not in _PATHS or not separator or value in ("", "???"):
         return override
-    enclosed = len(value) > 1 and value[0] + value[-1] in ("[]", "''", '""')
-    return override if enclosed and not Path(value).exists() else f"{key}={literal(value)}"
+    if exists(value):
+        return f"{key}={literal(value)}"
+    if value == "null":
+        _check_null(command, key)
+        return override
+    if value[:1] + value[-1:] == "[]" and len(value) > 1:
+        items = ",".join(literal(item) for item in split_list(value[1:-1]))
+        return f"{key}=[{items}]"
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return override
+    return f"{key}={literal(expand_home(value))}"
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder; False for what cannot be a path at all."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
+
+
+def expand_home(path: str) -> str:
+    """`~/x` with the home folder, which shells leave alone behind `key=`."""
+    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
+
+
+def split_list(text: str) -> list[str]:
+    """The items of `a.png, 'b, c.png'`: commas separate, quotes around an item protect them.
+
+    Everything else is taken literally. Raises MvdiffError for a quote that is not closed.
+    """
+    items = []
+    for match in _LIST_ITEM.finditer(text):
+        if match["quoted"] is not None:
+            items.append(match["quoted"][1:-1])
+            continue
+        item = match["plain"].strip()
+        if item[:1] in ("'", '"'):
+            raise MvdiffError(f"the list [{text}] has an unmatched quote: quote the whole name")
+        items.append(item)
+    if items and items[-1] == "":  # a trailing comma, or an empty list
+        items.pop()
+    return [expand_home(item) for item in items]
+
+
+_LIST_ITEM = re.compile(
+    r"""\s*(?:(?P<quoted>'[^']*'|"[^"]*")\s*|(?P<plain>[^,]*))(?:,|$)""", re.VERBOSE
+)
+
+
+def _check_null(command: str, key: str) -> None:
+    """Raise MvdiffError where a path is required, so that null cannot stand for it."""
+    from omegaconf import OmegaConf
+
+    defaults = _defaults(command, ())
+    if key in list(defaults) and (OmegaConf.is_missing(defaults, key) or defaults[key] is not None):
+        raise MvdiffError(f"{key} needs a path, got null: see mvdiff {command} --help")
 
 
 def literal(value: str) -> str:
@@ -210,6 +276,28 @@ def _check_types(
         if not _fits(value, default):
             usual = "" if _kind(default) == "a mapping" else f": the default is {_shown(default)}"
             raise MvdiffError(f"{key} must be {_kind(default)}, got {_shown(value)}{usual}")
+
+
+#: settings that only some recipes list; `+key=value` adds them to the others
+_OPTIONAL = ("framing", "crop_size", "clip", "checkpoint")
+#: sections whose settings are looked up by name, so that an unknown one would go unnoticed
+_CLOSED_SECTIONS = ("", "train", "sizes", "sampler", "guidance", "budget")
+
+
+def _check_additions(command: str, overrides: Sequence[str], known: dict[str, list[str]]) -> None:
+    """Raise MvdiffError for `+key=value` where nothing would ever read the key."""
+    parts = [o for o in overrides if o.lstrip("+~").partition("=")[0] in known]
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        section, _, name = key.rpartition(".")
+        if not override.startswith("+") or section not in _CLOSED_SECTIONS or key in known:
+            continue
+        choices = _keys(command, key, [quoted(command, part) for part in parts])
+        if name not in (*choices, *_OPTIONAL) and not name.startswith("hydra"):
+            raise MvdiffError(
+                f"unknown setting '{key}' of mvdiff {command}; choose from "
+                f"{', '.join(choices)}{_hint(name, choices)}"
+            )
 
 
 def _fits(value: Any, default: Any) -> bool:

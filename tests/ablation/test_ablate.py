@@ -293,12 +293,12 @@ def test_the_report_alone_can_be_made_again(swept: Path, tmp_path, capsys, monke
         (["attention=none,deepwise"], "unknown attention 'deepwise'; choose from"),
         (["depth=1,2"], "unknown setting 'depth'"),
         (["seeds=0,one"], "seeds must be whole numbers from 0, as in seeds=0,1; got 'one'"),
-        (["seeds=-1"], "seeds must be whole numbers"),
+        (["seeds=-1"], "seeds must be a whole number in [0"),
         (["seed=3"], "write seeds=0,1"),
         (["train.steps=10,20"], "write budget.steps=N"),
         (["objects=2,4"], "'objects' cannot be changed by a sweep"),
         (["lpips=nowhere.pth"], "no LPIPS weights at 'nowhere.pth'"),
-        (["objects=0"], "objects must be at least 1, got 0"),
+        (["objects=0"], "objects must be a whole number in [1"),
         (["train.lr=interval(0,1)"], "is no list of values: write train.lr=a,b"),
         (["attention=glob(x*)"], "no value fits"),
         (["variants=nowhere.yaml"], "no file of variants at 'nowhere.yaml'"),
@@ -324,7 +324,10 @@ def test_missing_words_are_told_in_one_sentence(balls: Path, tmp_path, capsys) -
         (["budget.steps=2", out, "data=nowhere"], "no index.json in 'nowhere'"),
         ([f"data={balls}", out, *WORDS], "budget.cpu_seconds=N; got none"),
         ([f"data={balls}", out, *WORDS, "budget.steps=0.5"], "budget.steps must be a whole number"),
-        ([f"data={balls}", out, *WORDS, "budget.seconds=-1"], "must be a number above 0"),
+        (
+            [f"data={balls}", out, *WORDS, "budget.seconds=-1"],
+            "seconds must be a number above 0",
+        ),
         ([f"report={tmp_path}/none"], "no sweep in"),
     ):
         assert main(["ablate", *words]) == 2, words

@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 
+#: A closed terminal sends SIGHUP, which Windows does not have.
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
+
 
 class Stop:
-    """Context that turns the first Ctrl-C or SIGTERM into a wish, and a second into an end.
+    """Context in which the first Ctrl-C, SIGTERM or SIGHUP requests a stop; a second one aborts.
 
     time_budget: minutes from now; None has no end.
     """
@@ -26,8 +29,9 @@ class Stop:
     def __enter__(self) -> Stop:
         # Only the main thread may set handlers; elsewhere the caller's stay in force.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP under nohup
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
