@@ -7,59 +7,22 @@ nonsense. Constructors check what only they know, such as how two numbers fit to
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from .errors import MvdiffError
+from .utils.limits import (
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    SHARE_BELOW_1,
+    Range,
+    whole_numbers,
+)
 
-
-@dataclass(frozen=True)
-class Range:
-    """The numbers a setting may have.
-
-    low, high: the ends; None where there is none. above_low, below_high: whether an end itself
-        is excluded. whole: integers only.
-    """
-
-    low: float | None = None
-    high: float | None = None
-    above_low: bool = False
-    below_high: bool = False
-    whole: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value) or (self.whole and value != int(value)):
-            return False
-        if self.low is not None and (value < self.low or (self.above_low and value == self.low)):
-            return False
-        return (
-            self.high is None or value < self.high or (not self.below_high and value == self.high)
-        )
-
-    def __str__(self) -> str:
-        unlimited = self.low is None and self.high is None
-        kind = "a whole number" if self.whole else "a finite number" if unlimited else "a number"
-        if self.low is None or self.high is None:
-            if self.low is None:
-                return kind
-            return f"{kind} {'above' if self.above_low else 'of at least'} {self.low}"
-        left, right = "(" if self.above_low else "[", ")" if self.below_high else "]"
-        return f"{kind} in {left}{self.low}, {self.high}{right}"
-
-
-def _whole(low: int, high: int) -> Range:
-    return Range(low, high, whole=True)
-
-
-FINITE = Range()
-SHARE = Range(0, 1)
-SHARE_BELOW_1 = Range(0, 1, below_high=True)
-POSITIVE = Range(0, above_low=True)
-NOT_NEGATIVE = Range(0)
 SEED = Range(0, 2**62, below_high=True, whole=True)
-STEPS = _whole(1, 10**9)
+STEPS = whole_numbers(1, 10**9)
 DEGREES_UP = Range(-90, 90)
 
 #: setting (with wildcards) → range, for numbers and for every number in a list; the first that
@@ -69,44 +32,44 @@ LIMITS: dict[str, Range] = {
     "seed": SEED,
     "seeds": Range(0, 2**31, below_high=True, whole=True),
     "shapes_seed": SEED,
-    "samples": _whole(1, 10**6),
-    "objects": _whole(1, 10**6),
-    "batch": _whole(1, 4096),
-    "batch_views": _whole(1, 4096),
-    "jobs": _whole(1, 10**5),
-    "workers": _whole(1, 1024),
-    "shapes": _whole(0, 10**7),
-    "copies": _whole(0, 1000),
-    "inputs": _whole(0, 4096),
-    "supersample": _whole(1, 16),
-    "size": _whole(8, 4096),
-    "max_size": _whole(16, 16384),
+    "samples": whole_numbers(1, 10**6),
+    "objects": whole_numbers(1, 10**6),
+    "batch": whole_numbers(1, 4096),
+    "batch_views": whole_numbers(1, 4096),
+    "jobs": whole_numbers(1, 10**5),
+    "workers": whole_numbers(1, 1024),
+    "shapes": whole_numbers(0, 10**7),
+    "copies": whole_numbers(0, 1000),
+    "inputs": whole_numbers(0, 4096),
+    "supersample": whole_numbers(1, 16),
+    "size": whole_numbers(8, 4096),
+    "max_size": whole_numbers(16, 16384),
     "fill": Range(0, 1, above_low=True),
-    "crop_size": _whole(-1, 4096),
-    "texture": _whole(16, 16384),
-    "faces": _whole(4, 10**8),
+    "crop_size": whole_numbers(-1, 4096),
+    "texture": whole_numbers(16, 16384),
+    "faces": whole_numbers(4, 10**8),
     "val_fraction": SHARE,
     "input_elevation": DEGREES_UP,
     # training
-    "accumulate": _whole(1, 10**6),
+    "accumulate": whole_numbers(1, 10**6),
     "log_every": STEPS,
     "checkpoint_every": STEPS,
-    "validate_every": _whole(0, 10**9),
-    "validate_objects": _whole(1, 10**6),
+    "validate_every": whole_numbers(0, 10**9),
+    "validate_objects": whole_numbers(1, 10**6),
     "time_budget": POSITIVE,
     "timing": NOT_NEGATIVE,
     "budget.steps": STEPS,
     "budget.*": POSITIVE,
     "mix.*": NOT_NEGATIVE,
     "train.steps": STEPS,
-    "train.batch": _whole(1, 65536),
-    "train.views": _whole(1, 4096),
-    "train.volume_views": _whole(1, 4096),
-    "train.photos": _whole(1, 64),
-    "train.lr": POSITIVE,
-    "train.groups.*.lr": POSITIVE,
+    "train.batch": whole_numbers(1, 65536),
+    "train.views": whole_numbers(1, 4096),
+    "train.volume_views": whole_numbers(1, 4096),
+    "train.photos": whole_numbers(1, 64),
+    "train.lr": Range(0, 10**10, above_low=True),
+    "train.groups.*.lr": Range(0, 10**10, above_low=True),
     "train.groups.*.weight_decay": NOT_NEGATIVE,
-    "train.warmup": _whole(0, 10**9),
+    "train.warmup": whole_numbers(0, 10**9),
     "train.weight_decay": NOT_NEGATIVE,
     "train.betas": SHARE_BELOW_1,
     "train.grad_clip": POSITIVE,
@@ -127,68 +90,68 @@ LIMITS: dict[str, Range] = {
     "train.augment.scale": SHARE_BELOW_1,
     "train.augment.edge": NOT_NEGATIVE,
     "train.augment.blur": NOT_NEGATIVE,
-    "train.augment.jpeg": _whole(1, 100),
+    "train.augment.jpeg": whole_numbers(1, 100),
     # sampling
-    "sampler.steps": _whole(1, 10**5),
+    "sampler.steps": whole_numbers(1, 10**5),
     "sampler.eta": Range(0, 10),
     "guidance.scale": Range(-1000, 1000),
     "guidance.interval": SHARE,
-    "noise.num_train_timesteps": _whole(1, 10**5),
+    "noise.num_train_timesteps": whole_numbers(1, 10**5),
     "noise.beta_*": Range(0, 1, above_low=True, below_high=True),
     # cameras
-    "rig.count": _whole(1, 4096),
+    "rig.count": whole_numbers(1, 4096),
     "rig.elevation": DEGREES_UP,
     "rig.fov": Range(0, 180, above_low=True, below_high=True),
     "rig.distance": Range(0, 10**6, above_low=True),
     # parts of the network
-    "*.heads": _whole(1, 4096),
-    "*_heads": _whole(1, 4096),
-    "*.groups": _whole(1, 4096),
-    "*_groups": _whole(1, 4096),
-    "*.stride": _whole(1, 64),
-    "*.kernel_size": _whole(1, 64),
-    "*.neighbours": _whole(1, 4096),
-    "*.frequencies": _whole(0, 64),
+    "*.heads": whole_numbers(1, 4096),
+    "*_heads": whole_numbers(1, 4096),
+    "*.groups": whole_numbers(1, 4096),
+    "*_groups": whole_numbers(1, 4096),
+    "*.stride": whole_numbers(1, 64),
+    "*.kernel_size": whole_numbers(1, 64),
+    "*.neighbours": whole_numbers(1, 4096),
+    "*.frequencies": whole_numbers(0, 64),
     "*.head_ratio": Range(0, 64, above_low=True),
     "attention.width": POSITIVE,
-    "attention.samples": _whole(1, 4096),
-    "*.patch": _whole(1, 256),
+    "attention.samples": whole_numbers(1, 4096),
+    "*.patch": whole_numbers(1, 256),
     "*.bound": Range(0, 10**6, above_low=True),
     "*.radius": Range(0, 10**6, above_low=True),
-    "*.planes": _whole(2, 4096),
-    "*.side": _whole(1, 1024),
-    "sizes.volume_side": _whole(1, 1024),
-    "sizes.photo_features": _whole(0, 65536),
-    "volume.photo_features": _whole(0, 65536),
-    "sizes.lifted_finer": _whole(1, 64),
+    "*.planes": whole_numbers(2, 4096),
+    "*.side": whole_numbers(1, 1024),
+    "sizes.volume_side": whole_numbers(1, 1024),
+    "sizes.photo_features": whole_numbers(0, 65536),
+    "volume.photo_features": whole_numbers(0, 65536),
+    "sizes.lifted_finer": whole_numbers(1, 64),
     "sizes.pixel_offset": FINITE,
-    "sizes.unet_attention_levels": _whole(0, 64),
-    "sizes.*": _whole(1, 65536),
-    "volume.finer": _whole(1, 64),
-    "volume.*dims": _whole(1, 65536),
-    "volume.*features": _whole(1, 65536),
-    "volume.*_blocks": _whole(0, 256),
-    "unet.attention_levels": _whole(0, 64),
-    "unet.mults": _whole(1, 1024),
-    "unet.blocks": _whole(1, 64),
-    "*.width": _whole(1, 65536),
-    "*.dim": _whole(1, 65536),
-    "*.channels": _whole(1, 65536),
+    "sizes.unet_attention_levels": whole_numbers(0, 64),
+    "sizes.*": whole_numbers(1, 65536),
+    "volume.finer": whole_numbers(1, 64),
+    "volume.*dims": whole_numbers(1, 65536),
+    "volume.*features": whole_numbers(1, 65536),
+    "volume.*_blocks": whole_numbers(0, 256),
+    "unet.attention_levels": whole_numbers(0, 64),
+    "unet.mults": whole_numbers(1, 1024),
+    "unet.blocks": whole_numbers(1, 64),
+    "*.width": whole_numbers(1, 65536),
+    "*.dim": whole_numbers(1, 65536),
+    "*.channels": whole_numbers(1, 65536),
     "latents.scale": POSITIVE,
-    "radiance.photo_head": _whole(0, 65536),
-    "radiance.split": _whole(1, 16),
-    "radiance.coarser": _whole(1, 64),
+    "radiance.photo_head": whole_numbers(0, 65536),
+    "radiance.split": whole_numbers(1, 16),
+    "radiance.coarser": whole_numbers(1, 64),
     # meshes
-    "reconstructor.resolution": _whole(8, 1024),
-    "reconstructor.steps": _whole(1, 10**7),
-    "reconstructor.rays": _whole(1, 10**6),
-    "reconstructor.samples": _whole(1, 4096),
-    "reconstructor.coarse": _whole(1, 4096),
+    "reconstructor.resolution": whole_numbers(8, 1024),
+    "reconstructor.steps": whole_numbers(1, 10**7),
+    "reconstructor.rays": whole_numbers(1, 10**6),
+    "reconstructor.samples": whole_numbers(1, 4096),
+    "reconstructor.coarse": whole_numbers(1, 4096),
     "reconstructor.rate": POSITIVE,
-    "reconstructor.polish": _whole(0, 10**4),
-    "reconstructor.tolerance": _whole(0, 4096),
+    "reconstructor.polish": whole_numbers(0, 10**4),
+    "reconstructor.tolerance": whole_numbers(0, 4096),
     "reconstructor.pieces": SHARE,
-    "reconstructor.faces": _whole(4, 10**8),
+    "reconstructor.faces": whole_numbers(4, 10**8),
     "reconstructor.seed": SEED,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -15,6 +16,7 @@ from short_runs import log, run, same_weights
 from toy import Noise, Toy, copy_photo, denoise, toy
 
 from mvdiff.errors import MvdiffError
+from mvdiff.training.engine import Engine
 from mvdiff.training.stop import Stop
 
 
@@ -188,6 +190,43 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
     assert run(tmp_path).finished
 
 
+@pytest.mark.parametrize("what", ["weight", "average", "moment"])
+def test_weights_that_diverged_never_become_a_checkpoint(tmp_path: Path, what: str) -> None:
+    """The loss of the last step was fine; what the step made of the weights is not."""
+
+    def objective(model: Toy, batch: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        return denoise(model, batch, generator)
+
+    update = Engine.update
+
+    def poisoned(engine: Engine, batches: Any) -> float | None:
+        loss = update(engine, batches)
+        if engine.step == 8:
+            parameter = next(engine.model.parameters())
+            moments = engine.optimizer.state[parameter]
+            moment = next(m for m in moments.values() if m.ndim)
+            average = next(engine.ema.module.parameters())
+            broken = {"weight": parameter.data, "average": average.data, "moment": moment}[what]
+            broken.view(-1)[0] = math.nan
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "update", poisoned)
+        with pytest.raises(MvdiffError, match=r"diverged by step 8.*step-00000004'"):
+            run(tmp_path, toy(), objective)
+    (kept,) = (tmp_path / "checkpoints").glob("step-*")
+    assert kept.name == "step-00000004"
+    assert run(tmp_path).finished
+
+
+def test_resuming_on_other_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run(tmp_path, steps=4, data_fingerprint="a", progress=True)
+    run(tmp_path, steps=6, data_fingerprint="a", progress=True)
+    assert "training data" not in capsys.readouterr().out
+    run(tmp_path, steps=8, data_fingerprint="b", progress=True)
+    assert "the training data are not those" in capsys.readouterr().out
+
+
 # Validation
 
 
@@ -225,7 +264,7 @@ def test_validation_uses_the_average_and_disturbs_nothing(tmp_path: Path) -> Non
         ({"log_every": 0}, "log_every must be at least 1"),
         ({"schedule": "linear"}, "unknown schedule 'linear'; choose from cosine, constant"),
         ({"precision": "int8"}, "unknown precision 'int8'; choose from fp32, bf16, fp16"),
-        ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\)"),
+        ({"ema_decay": 1.0}, r"ema_decay must be a number in \[0, 1\)"),
         ({"batch_size": 5, "accumulate": 2}, "batch_size=5 cannot be split.*multiple of 2"),
         ({"device": "tpu"}, "auto, cpu or cuda, got 'tpu'"),
     ],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Parts:
     """What a training run is made of.
 
-    groups, base: as `training.loop.train` takes them.
+    groups, base, data_fingerprint: as `training.loop.train` takes them.
     """
 
     model: Any
@@ -32,6 +32,7 @@ class Parts:
     groups: list[dict[str, Any]] | None
     base: dict[str, str] | None
     validate: Any
+    data_fingerprint: str | None = None
 
 
 def run(config: Any) -> int:
@@ -87,7 +88,7 @@ def parts(config: Any) -> Parts:
         photos=build_training.photos(config),
     )
     base = {"weights": str(weights), "sha256": digest(fixed)} if fixed else None
-    return Parts(model, objective, batches, groups, base, validate)
+    return Parts(model, objective, batches, groups, base, validate, data.fingerprint)
 
 
 def numbers(config: Any) -> dict[str, Any]:
@@ -139,6 +140,7 @@ def train_parts(config: Any, parts: Parts, **how: Any) -> Result:
         device=config.device,
         config=build.plain(config),
         base=parts.base,
+        data_fingerprint=parts.data_fingerprint,
         **how,
     )
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from ..denoiser.layout import channels_last as use_channels_last
 from ..errors import MvdiffError
+from ..utils.limits import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_1, Range
 from ..utils.precision import DTYPES
 from .devices import make_accelerator
 from .ema import Ema
 from .groups import rest_frozen_parts
 from .meter import Meter
 from .optim import OPTIMIZERS, SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
-from .state import Checkpoints, candidates, first_readable, read_checkpoint
+from .state import Checkpoints, candidates, first_readable, read_checkpoint, trained_state
 
 #: What a `Source` makes and an `Objective` takes; the loop hands it on unseen.
 AnyBatch = Any
@@ -56,8 +57,20 @@ class Settings:
                 raise MvdiffError(
                     f"unknown {name} '{getattr(self, name)}'; choose from {', '.join(choices)}"
                 )
-        if not 0 <= self.ema_decay < 1:
-            raise MvdiffError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        ranges = {
+            "ema_decay": SHARE_BELOW_1,
+            "lr": POSITIVE,
+            "warmup": Range(0, whole=True),
+            "final_lr": SHARE,
+            "weight_decay": NOT_NEGATIVE,
+            "grad_clip": POSITIVE,
+        }
+        for name, allowed in ranges.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise MvdiffError(f"{name} must be {allowed}, got {value}")
+        if len(self.betas) != 2 or any(beta not in SHARE_BELOW_1 for beta in self.betas):
+            raise MvdiffError(f"betas must be two numbers in [0, 1), got {list(self.betas)}")
 
     def rate(self, step: int) -> float:
         """What learning rates are multiplied with at a step (from 0)."""
@@ -71,7 +84,8 @@ class Engine:
 
     model: moved to the device and trained in place.
     out, keep: where checkpoints go and how many stay. param_groups: as in `loop.train`.
-    config: kept in the checkpoints. base: as in `loop.train`. say: prints one line for people.
+    config: kept in the checkpoints. base, data_fingerprint: as in `loop.train`.
+    say: prints one line for people.
     """
 
     def __init__(
@@ -86,10 +100,12 @@ class Engine:
         param_groups: list[dict[str, Any]] | None,
         config: Mapping[str, Any],
         base: Mapping[str, str] | None,
+        data_fingerprint: str | None = None,
         say: Callable[[str], None],
     ) -> None:
         self.settings, self.config, self.out, self.say = settings, dict(config), out, say
         self.base = dict(base) if base else None
+        self.data_fingerprint = data_fingerprint
         self.accelerator = accelerator = make_accelerator(settings.precision, device)
         self.shards = accelerator.num_processes * settings.accumulate
         if settings.batch_size % self.shards:
@@ -133,6 +149,12 @@ class Engine:
         self.meter.load(state["meter"])
         self.step, self.checkpoint = int(state["step"]), path
         self.say(f"resuming from '{path}' at step {self.step}")
+        previous_data = state.get("data_fingerprint")
+        if previous_data and self.data_fingerprint and previous_data != self.data_fingerprint:
+            self.say(
+                "note: the training data are not those of the steps before (other objects, or "
+                "pictures that were rendered again): this run goes on with the data as they are now"
+            )
         for name, now in asdict(self.settings).items():
             before = state["settings"].get(name)
             if before != now:
@@ -204,17 +226,44 @@ class Engine:
         overflow = self.settings.precision != "fp16" and not math.isfinite(norm)
         # The gradient's norm is the same everywhere, so processes that judge by it stop together.
         if overflow or (shared and not math.isfinite(loss)):
-            kept = "no checkpoint had been written"
-            if self.checkpoint is not None:
-                kept = f"the last good checkpoint is '{self.checkpoint}'"
             raise MvdiffError(
                 f"the loss diverged near step {self.step + 1} (loss {loss:.4g}, gradient "
-                f"{norm:.4g}): lower lr or raise warmup; {kept}"
+                f"{norm:.4g}): lower lr or raise warmup; {self._last_checkpoint()}"
             )
 
+    def _check_weights(self) -> None:
+        """Raise MvdiffError for weights, averages or moments that are not finite."""
+        moments = self.optimizer.state_dict()["state"]
+        named = {
+            "weight": trained_state(self.model),
+            "averaged weight": trained_state(self.ema.module, of=self.model),
+            "moment of parameter": {
+                f"{number} ({name})": tensor
+                for number, state in moments.items()
+                for name, tensor in state.items()
+                if isinstance(tensor, Tensor)
+            },
+        }
+        for kind, tensors in named.items():
+            for name, tensor in tensors.items():
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    raise MvdiffError(
+                        f"training diverged by step {self.step}: the {kind} {name} holds NaN or "
+                        f"infinite numbers; lower lr or raise warmup; {self._last_checkpoint()}"
+                    )
+
+    def _last_checkpoint(self) -> str:
+        if self.checkpoint is None:
+            return "no checkpoint had been written"
+        return f"the last good checkpoint is '{self.checkpoint}'"
+
     def save(self) -> None:
-        """Write a checkpoint; a diverged model never becomes one."""
+        """Write a checkpoint; a diverged model never becomes one.
+
+        Raises MvdiffError when the loss, a weight, an average or a moment is not finite.
+        """
         self.means()
+        self._check_weights()
         if self.main:
             scaler = self.accelerator.scaler
             optimizer = {
@@ -225,6 +274,7 @@ class Engine:
                 "settings": asdict(self.settings),
                 "config": self.config,
                 **({"base": self.base} if self.base else {}),
+                "data_fingerprint": self.data_fingerprint,
                 "meter": self.meter.state(),
                 "torch": torch.__version__,
             }

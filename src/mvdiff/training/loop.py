@@ -41,7 +41,7 @@ class Source(Protocol):
 class Result:
     """How a run ended.
 
-    start, step, steps: gone on from, done, and wanted. interrupted: by Ctrl-C or SIGTERM.
+    start, step, steps: gone on from, done, and wanted. interrupted: by Ctrl-C, SIGTERM or SIGHUP.
     ema: the averaged model, on the CPU or GPU it was trained on.
     checkpoint: the newest one. message: one sentence for people.
     """
@@ -93,6 +93,7 @@ def train(
     progress_every: float = 15.0,
     config: Mapping[str, Any] | None = None,
     base: Mapping[str, str] | None = None,
+    data_fingerprint: str | None = None,
     device: str = "auto",
     channels_last: bool = False,
 ) -> Result:
@@ -120,9 +121,11 @@ def train(
     config: anything JSON can hold; kept in the checkpoints.
     base: where the frozen weights come from: {"weights": file, "sha256": their digest}; kept in
         the checkpoints, and a checkpoint with another digest is refused.
+    data_fingerprint: stands for the content of the data; kept in the checkpoints, and a note says
+        when a run is resumed on other data.
     device: "auto", "cpu" or "cuda".
     Raises MvdiffError on settings that cannot work, a diverged loss or a checkpoint of another
-    model. Ctrl-C and SIGTERM end the run after the step, with a checkpoint.
+    model. Ctrl-C, SIGTERM and SIGHUP end the run after the step, with a checkpoint.
     """
     if log_every < 1:
         raise MvdiffError(f"log_every must be at least 1, got {log_every}")
@@ -137,6 +140,7 @@ def train(
     engine = Engine(
         model, settings, out=out, keep=keep, device=device, channels_last=channels_last,
         param_groups=param_groups, config=config or {}, base=base,
+        data_fingerprint=data_fingerprint,
         say=bar.say,
     )  # fmt: skip
     bar.show = progress and engine.main

@@ -70,12 +70,12 @@ def _finite(value: Any) -> bool:
 
 def _lines_up_to(path: Path, step: int) -> list[str]:
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut by a kill
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # a line cut by a kill, or damaged
     return kept
 
 

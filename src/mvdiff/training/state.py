@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from ..files import atomic, write_text
+from ..files import atomic, load_json, write_text
 from ..utils.precision import check_precision
 
 T = TypeVar("T")
@@ -223,10 +223,20 @@ def first_readable(
 def read_average(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The averaged weights that were trained, and the run's state; `Damaged` when unreadable."""
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = _read_state(path)
         return load_file(path / "ema.safetensors"), state
     except Exception as error:  # each library has its own kind of error for a cut file
         raise Damaged(_damage(path, error)) from error
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint's `state.json`; MvdiffError unless its entries have the right types."""
+    file = path / "state.json"
+    state = {"settings": {}, "meter": {}, "config": {}, **load_json(file, dict)}
+    for key, kind in (("step", int), ("settings", dict), ("meter", dict), ("config", dict)):
+        if type(state.get(key)) is not kind:
+            raise MvdiffError(f"'{file}' has no usable '{key}'")
+    return state
 
 
 def _damage(path: Path, error: Exception) -> str:
@@ -250,7 +260,7 @@ def read_checkpoint(
             f"no checkpoint at '{path}': expected a folder such as checkpoints/step-00001000"
         )
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = _read_state(path)
         weights = load_file(path / "model.safetensors")
         average = load_file(path / "ema.safetensors")
         optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
