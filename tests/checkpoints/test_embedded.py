@@ -117,11 +117,15 @@ def test_missing_and_unknown_tensors_are_refused(tmp_path):
 
 def test_files_that_are_none(tmp_path):
     assert "no weights at" in refused(fresh(), tmp_path / "missing.safetensors")
-    assert "no weights at" in refused(fresh(), tmp_path)
-    for content in (b"", b"nonsense", b"\xff" * 64):
+    assert "is a folder" in refused(fresh(), tmp_path)
+    for content, fact in (
+        (b"", "empty"),
+        (b"nonsense", "not a readable safetensors file"),
+        (b"\xff" * 64, "not a readable safetensors file"),
+    ):
         path = tmp_path / "broken.safetensors"
         path.write_bytes(content)
-        assert "not a readable safetensors file" in refused(fresh(), path)
+        assert fact in refused(fresh(), path)
 
 
 def test_a_cut_file_is_refused(tmp_path, weights):

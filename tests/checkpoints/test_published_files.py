@@ -154,9 +154,12 @@ def test_bad_files_get_one_sentence_each(tmp_path, state):
         read_weights(tmp_path / "nothing.ckpt")
     whole = lightning(tmp_path / "whole.ckpt", state).read_bytes()
     for name, content, said in (
-        ("cut.ckpt", whole[: len(whole) // 2], "not a readable checkpoint: it may be cut short"),
-        ("text.ckpt", b"<html>not found</html>", "not a readable checkpoint"),
-        ("empty.ckpt", b"", "not a readable checkpoint"),
+        ("cut.ckpt", whole[: len(whole) // 2], "truncated"),
+        ("page.ckpt", b"<html>not found</html>", "web page"),
+        ("empty.ckpt", b"", "empty"),
+        ("lfs.ckpt", b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
+        ("lfs.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
+        ("x.index.json", b'{"weight_map": {}}', "several parts"),
         ("cut.safetensors", b"\x10\0\0\0\0\0\0\0{", "not a readable safetensors file"),
     ):
         path = tmp_path / name

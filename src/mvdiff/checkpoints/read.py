@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import MvdiffError
+from ..utils.sniff import describe_impostor
 from .torchscript import is_torchscript, read_torchscript
 
 #: what torch, pickle and zipfile raise on a file that is not whole
@@ -25,6 +27,8 @@ _DAMAGED = (
     zlib.error,
     struct.error,
     RuntimeError,
+    RecursionError,
+    OverflowError,
     ValueError,
     KeyError,
     IndexError,
@@ -65,21 +69,65 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises MvdiffError for files that are missing, damaged or hold no tensors.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise MvdiffError(f"expected a weight file, but '{path}' is a folder: name a file in it")
     if not path.is_file():
         raise MvdiffError(f"no weights at '{path}': check the path")
+    if impostor := describe_impostor(path):
+        raise MvdiffError(f"'{path}' holds no weights: {impostor}")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    found = _read_pickle(path)
+        tensors, metadata = _read_safetensors(path)
+    else:
+        tensors, metadata = _state_dict(path, _read_pickle(path)), {}
+    return _without_wrappers(path, tensors), metadata
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    """The tensors of a pickle's content, alone or under one of the usual keys."""
     for key in ("state_dict", "model", "module"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
             break
-    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if found else {}
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor) and isinstance(k, str)}
     if not tensors:
         raise MvdiffError(
             f"'{path}' holds no weights: expected a state dict, alone or under 'state_dict'"
         )
-    return tensors, {}
+    _check_memory(path, tensors)
+    return tensors
+
+
+def _check_memory(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise MvdiffError where tensors would take far more memory than the file has bytes.
+
+    A few bytes can describe a tensor of any size: with a stride of 0, or by one storage that
+    many tensors share.
+    """
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    limit = 4 * path.stat().st_size + 2**26
+    if total > limit:
+        raise MvdiffError(
+            f"'{path}' describes tensors of {total / 1e9:.1f} GB in a file of "
+            f"{path.stat().st_size / 1e6:.1f} MB: it is damaged or made to exhaust the memory"
+        )
+
+
+#: what DistributedDataParallel and torch.compile put before every name
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefixes that wrapped models are saved with; a warning says so."""
+    removed = ""
+    while prefix := next((p for p in _WRAPPERS if all(n.startswith(p) for n in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        removed += prefix
+    if removed:
+        warnings.warn(
+            f"'{path}': the prefix '{removed}' of a wrapped model was taken off all names",
+            stacklevel=3,
+        )
+    return tensors
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -95,6 +143,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> Any:
+    _check_archive(path)
     try:
         if is_torchscript(path):
             return read_torchscript(path)
@@ -103,6 +152,23 @@ def _read_pickle(path: Path) -> Any:
     except _DAMAGED as error:
         raise MvdiffError(_why(path, str(error))) from error
     return found if isinstance(found, Mapping) else {}
+
+
+def _check_archive(path: Path) -> None:
+    """Raise MvdiffError for an archive whose members unpack to far more than its size.
+
+    torch.save does not compress, so an honest checkpoint never does that.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (*_DAMAGED, NotImplementedError):
+        return  # no archive: torch says what is wrong
+    if unpacked > 4 * path.stat().st_size + 2**26:
+        raise MvdiffError(
+            f"'{path}' unpacks to {unpacked / 1e9:.1f} GB, far more than the file's size: it was "
+            "compressed; save it again with torch.save, or as .safetensors"
+        )
 
 
 @contextlib.contextmanager
@@ -125,7 +191,15 @@ def _why(path: Path, text: str) -> str:
             f"'{path}' asks for code to be run while it is read, which mvdiff never does: get the "
             "weights from their authors, or as .safetensors"
         )
-    return (
-        f"'{path}' is not a readable checkpoint: it may be cut short, or older than torch 1.6's "
-        "format; fetch it again or save it anew"
-    )
+    if not zipfile.is_zipfile(path) and _is_legacy(path):
+        return (
+            f"'{path}' has torch's format from before version 1.6, which cannot be read without "
+            "risk: load it with torch where it was made, and save it again"
+        )
+    return f"'{path}' is not a readable checkpoint: it may be truncated; fetch it again"
+
+
+def _is_legacy(path: Path) -> bool:
+    """Whether a file begins as torch.save's files did before version 1.6."""
+    with path.open("rb") as file:
+        return file.read(13)[2:].startswith(b"\x8a\nl\xfc\x9cF\xf9 j\xa8P")

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..utils.pickles import check_pickle
+
 _DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -49,7 +51,9 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         top = next(n for n in archive.namelist() if n.endswith("/constants.pkl"))
         root = top.removesuffix("constants.pkl")
         mapped = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
-        reader = _Reader(io.BytesIO(archive.read(f"{root}data.pkl")), archive, mapped, root)
+        description = archive.read(f"{root}data.pkl")
+        check_pickle(description)
+        reader = _Reader(io.BytesIO(description), archive, mapped, root)
         tree = reader.load()
     return dict(_tensors(tree, ""))
 
