@@ -532,7 +532,7 @@ def test_evaluate_compares_meshes(tmp_path, capsys):
 
 def test_evaluate_refuses_in_a_sentence(tmp_path, capsys):
     assert main(["evaluate", f"pred={tmp_path / 'no'}", f"truth={tmp_path}"]) == 2
-    assert capsys.readouterr().err == f"mvdiff: nothing at '{tmp_path / 'no'}': check the path\n"
+    assert f"no views or mesh at '{tmp_path / 'no'}'" in capsys.readouterr().err
     assert main(["evaluate", f"pred={tmp_path}", f"truth={tmp_path}"]) == 2
     assert "nothing to compare" in capsys.readouterr().err
 
@@ -686,3 +686,58 @@ def test_a_closed_pipe_is_no_error():
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reconstruct", "views=nowhere"],
+        ["train", "data=nowhere"],
+        ["export", "run=nowhere", "out=x"],
+        ["convert", "in=nowhere", "out=x"],
+        ["evaluate", "pred=nowhere", "truth=nowhere"],
+        ["ablate", "data=nowhere", "budget.steps=1"],
+        ["generate", "image=x", "weights=nowhere"],
+    ],
+)
+def test_missing_inputs_are_named_before_torch_is_imported(words, tmp_path):
+    code = (
+        "import sys\nfrom mvdiff.cli import main\n"
+        f"code = main({words!r})\n"
+        "print(code, 'torch' in sys.modules, 'diffusers' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.split() == ["2", "False", "False"]
+    assert "'nowhere'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="shells as on Unix")
+@pytest.mark.parametrize("redirect", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(redirect):
+    done = subprocess.run(
+        f"exec {sys.executable} -m mvdiff --version {redirect}", shell=True, capture_output=True
+    )
+    assert done.returncode == 0
+
+
+def test_a_terminal_without_arrows_gets_them_escaped():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mvdiff", "--help"], capture_output=True, env=environment
+    )
+    assert done.returncode == 0
+    assert b"\\u2192" in done.stdout
+    assert b"Traceback" not in done.stderr
+
+
+def test_public_names_are_listed_and_sub_packages_need_no_import():
+    code = (
+        "import mvdiff\n"
+        "assert {'load', 'reconstruct', 'Views', 'Cameras', 'metrics'} <= set(dir(mvdiff))\n"
+        "print(mvdiff.metrics.__name__, mvdiff.cameras.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["mvdiff.metrics", "mvdiff.cameras"], done.stderr

@@ -387,7 +387,7 @@ def test_command_takes_an_angle_an_object_and_tells_what_failed(box, tmp_path, c
         ("rotate_z=left", "rotate_z must be a number of degrees, or {object: degrees, …}"),
         ("rotate_z={cup: .nan}", "got '.nan' for 'cup'"),
         ("out=figures.xlsx", "out=figures.xlsx is not .json, .csv or a folder"),
-        ("lpips=none.pth", "no LPIPS weights at 'none.pth': expected the state dict of"),
+        ("lpips=none.pth", "no LPIPS weights at 'none.pth'"),
         ("normalise_truth=7", "normalise_truth must be true or false"),
     ],
 )

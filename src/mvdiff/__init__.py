@@ -26,12 +26,21 @@ _LAZY = {
     "reconstruct": "mvdiff.api",
 }
 
+#: sub-packages that `import mvdiff` alone makes available
+_SUBPACKAGES = ("attention", "cameras", "metrics", "radiance", "recon", "rendering", "volumes")
+
 __all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"mvdiff.{name}")
     raise AttributeError(f"module 'mvdiff' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, *_SUBPACKAGES})

@@ -97,11 +97,13 @@ SWEEPING = [
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 1 partly, 2 bad input, 130 interrupted)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
     try:
         with signals_as_exceptions(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             code = _dispatch(args)
-        sys.stdout.flush()  # a closed pipe is noticed here, not after the return
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a closed pipe is noticed here, not after the return
         return code
     except BrokenPipeError:  # `mvdiff list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(str(error))
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
-        return _fail(f"the system refused{where}: {error.strerror or error}")
+        return _fail(f"I/O error{where}: {error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             told = str(error).strip().splitlines() or ["no reason given"]
@@ -123,6 +125,19 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(reason, signal.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted; no partial files were left behind", 130)
+
+
+def _prepare_streams() -> None:
+    """Make printing safe: on terminals that lack a character, and where a stream is closed.
+
+    File names that are not UTF-8, and arrows on an ASCII terminal, are written escaped.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell, as in `mvdiff … >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(args: list[str]) -> int:
@@ -153,6 +168,7 @@ def _fail(message: str, code: int = 2) -> int:
 
 def _run(command: str, rest: list[str]) -> int:
     from .config import compose, load_plugins
+    from .input_paths import check_input_paths
 
     where = f"mvdiff.commands.{command}"
     if command == "list":
@@ -184,6 +200,7 @@ def _run(command: str, rest: list[str]) -> int:
     if "--cfg" in rest:
         print(OmegaConf.to_yaml(config), end="")
         return 0
+    check_input_paths(command, OmegaConf.to_container(config, throw_on_missing=False))
     try:
         return importlib.import_module(where).run(asked)
     except OmegaConfBaseException as error:  # a setting was deleted, or is no longer what it was

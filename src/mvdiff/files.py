@@ -121,6 +121,8 @@ def load_json(path: Path, kind: type[T]) -> T:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise MvdiffError(f"'{path}' is larger than {MAX_JSON_BYTES // 2**20} MiB: not read")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except MvdiffError:
+        raise
     except OSError as error:
         raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
     except UnicodeDecodeError as error:

@@ -164,6 +164,7 @@ def test_weights_bring_a_column_of_lpips_without_training_again(
     shutil.copytree(swept, out)
     changed = one(out, "runs/attention=none-seed0-*/result.json")
     spent = changed.with_name("spent.json").read_text()
+    (tmp_path / "vgg.pth").touch()
     words = ["attention=none", "seeds=0", "budget.steps=4", f"lpips={tmp_path / 'vgg.pth'}"]
     assert ablate(out, *words) == 0
     rows = table(out, "Quality")
@@ -321,7 +322,7 @@ def test_missing_words_are_told_in_one_sentence(balls: Path, tmp_path, capsys) -
     out = f"out={tmp_path}"
     for words, sentence in (
         (["budget.steps=2", out], "mvdiff ablate needs data=…"),
-        (["budget.steps=2", out, "data=nowhere"], "no index.json in 'nowhere'"),
+        (["budget.steps=2", out, "data=nowhere"], "no data at 'nowhere'"),
         ([f"data={balls}", out, *WORDS], "budget.cpu_seconds=N; got none"),
         ([f"data={balls}", out, *WORDS, "budget.steps=0.5"], "budget.steps must be a whole number"),
         (

@@ -19,7 +19,9 @@ from mvdiff.training.state import Checkpoints
 
 def words(out: Path, *more: str) -> list[str]:
     """A run that is refused by its data, if by nothing before that."""
-    return ["train", f"data={out}-no-data", f"out={out}", "device=cpu", *more]
+    data = Path(f"{out}-no-data")
+    data.mkdir(exist_ok=True)
+    return ["train", f"data={data}", f"out={out}", "device=cpu", *more]
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:
