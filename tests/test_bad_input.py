@@ -391,7 +391,7 @@ def test_an_error_that_is_a_bug_is_not_hidden(photo, weights, tmp_path, monkeypa
     def bug(*_):
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr("mvdiff.commands.generate.find_pictures", bug)
+    monkeypatch.setattr("mvdiff.commands.planning.find_pictures", bug)
     with pytest.raises(RuntimeError, match="a bug of ours"):
         main(["generate", f"image={photo}", *toy_args(weights)])
 

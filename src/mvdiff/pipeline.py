@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, SupportsFloat
 
@@ -142,8 +142,9 @@ class Model:
 
     def prepare(self, image: Any) -> Photo:
         """Read, cut out and frame a picture (path, PIL image, array or tensor)."""
-        size = self.denoiser.rig.height
-        return self.framing(self.foreground(load_photo(image)), size)
+        cut = self.foreground(load_photo(image))
+        photo = self.framing(cut, self.denoiser.rig.height)
+        return replace(photo, foreground=cut.info.get("foreground"))
 
     def generate(
         self,

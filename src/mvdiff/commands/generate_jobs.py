@@ -14,8 +14,9 @@ from typing import Any
 from ..config import compose
 from ..errors import MvdiffError
 from ..files import read_json, write_json
+from ..inputs.load import user_path
 from .generate import exit_code, make, plan
-from .one_picture import Shot, Wanted
+from .planning import Shot, Wanted
 from .sharing import Share
 
 
@@ -35,7 +36,7 @@ def run(jobs: Jobs) -> int:
     count = _count(jobs)
     wanted = plan(jobs.config)  # wrong settings are told here, once
     count = min(count, len(wanted))
-    out = Path(str(jobs.config.out)).expanduser().resolve()
+    out = user_path(str(jobs.config.out)).resolve()
     # a folder of its own: another command may be working on the same `out`
     folder = Path(tempfile.mkdtemp(prefix=".jobs-", dir=out))
     shares = {folder / f"{i}-of-{count}.json": len(wanted[i::count]) for i in range(count)}

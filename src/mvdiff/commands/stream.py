@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -14,17 +14,11 @@ from ..memory import ViewsAtOnce, is_out_of_memory
 from ..pipeline import Model
 from ..training.prefetch import prefetch
 from .behind import Behind
-from .one_picture import Wanted, Work, arrange, read, remarks, write
+from .notes import NoteBook
+from .one_picture import Work, arrange, read, remark, write
+from .planning import Wanted
 from .progress import Stages
-
-
-@dataclass
-class Tally:
-    """How the pictures fared: how many there were, how many samples have no mesh, what failed."""
-
-    pictures: int = 0
-    meshless: int = 0
-    errors: list[MvdiffError] = field(default_factory=list)
+from .tally import Tally
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,8 @@ class Stream:
     on the order nor on what shares its batch, up to rounding (other batch sizes sum in another
     order: 1e-5 of a latent's unit variance); with batch=1 not at all.
 
-    setup: seconds that loading took. tell: say at once why a picture failed.
+    tally: counts what comes of the pictures. book: what is noted about them, to be told at the
+    end. setup: seconds that loading took. tell: say at once why a picture failed.
     """
 
     def __init__(
@@ -52,6 +47,8 @@ class Stream:
         model: Model,
         reconstructor: Any,
         stages: Stages,
+        tally: Tally,
+        book: NoteBook,
         *,
         setup: float,
         tell: bool,
@@ -60,14 +57,15 @@ class Stream:
         self.stages, self.setup, self.tell = stages, setup, tell
         self.batch = config.batch or default_batch(model)
         self.at_once: ViewsAtOnce = model.views_at_once(config.batch_views)
-        self.tally = Tally()
+        self.tally, self.book = tally, book
         self.ended = 0  # pictures that are finished or failed
 
-    def run(self, wanted: Sequence[Wanted]) -> Tally:
+    def run(self, wanted: Sequence[Wanted]) -> None:
         """All pictures. Raises what is not one picture's fault."""
-        self.tally.pictures = len(wanted)
-        if len(wanted) > 1:
-            self.stages.count(0, len(wanted))
+        self.tally.pictures += len(wanted)
+        self.ended = self.tally.pictures - len(wanted)
+        if self.tally.pictures > 1:
+            self.stages.count(self.ended, self.tally.pictures)
         self.stages.start(f"{wanted[0].path.name}: reading", None)
         reader = prefetch(lambda i: self._read(wanted[i]), range(len(wanted)), self.batch)
         with Behind(self.stages, depth=self.batch) as writer:
@@ -81,7 +79,6 @@ class Stream:
                 self._denoise(batch, writer)
             finally:
                 reader.close()
-        return self.tally
 
     def _read(self, wanted: Wanted) -> Work | MvdiffError:
         try:
@@ -95,8 +92,10 @@ class Stream:
         """A picture that was read: its missing samples join the batch."""
         if isinstance(work, MvdiffError):
             return self._fail(wanted, work)
-        for line in remarks(work):
-            self.stages.say(line)
+        remark(work, self.book)
+        if not self.tell:  # the only picture: before it takes its time
+            for line in self.book.take():
+                self.stages.say(f"note: {line}")
         if work.missing:
             batch += [Part(work, seed) for seed in work.missing]
         else:
@@ -158,6 +157,7 @@ class Stream:
                 )
             except MvdiffError as error:
                 work.failed = True
+                work.release()
                 return self._fail(work.wanted, error)
             if work.finished:
                 self._finish(work, stages)
@@ -171,12 +171,10 @@ class Stream:
             results = arrange(self.model, work)
         except MvdiffError as error:
             return self._fail(work.wanted, error)
+        finally:
+            work.release()
         for path, trouble in results:
-            stages.say(f"{work.wanted.path} → {path}")
-            if trouble:
-                self.tally.meshless += 1
-                said = f"the views are written, but {trouble}"
-                stages.say(f"mvdiff: {work.wanted.path}: {said}")
+            self.tally.tell_result(stages, work.wanted, path, trouble)
         self._count()
 
     def _fail(self, wanted: Wanted, error: MvdiffError) -> None:
