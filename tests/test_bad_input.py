@@ -108,7 +108,7 @@ def test_a_truncated_picture(refused, tmp_path, kept, suffix):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     path = save(Image.fromarray(noise), tmp_path / f"x.{suffix}")
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    assert "broken or cut off" in (err := refused(f"image={path}")) or "cannot read" in err
+    assert "broken or truncated" in (err := refused(f"image={path}")) or "cannot read" in err
 
 
 def test_a_fully_transparent_picture(refused, tmp_path):

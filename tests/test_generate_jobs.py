@@ -62,7 +62,7 @@ def test_each_job_has_its_share_and_no_more_jobs_than_pictures(
     asked = []
     monkeypatch.setattr(
         "mvdiff.launch.launch",
-        lambda paths, task, out, words: asked.extend([read_json(p) for p in paths]),
+        lambda paths, task, out, words: asked.extend([read_json(p, dict) for p in paths]),
     )
     assert generate(album, tmp_path, weights, "jobs=8") == 2, "none of them ran"
     assert [job["pictures"] for job in asked] == [1, 1, 1]

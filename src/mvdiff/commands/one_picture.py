@@ -15,12 +15,13 @@ from torch import Tensor
 from ..construct import plain
 from ..denoiser.guidance import Condition
 from ..errors import MvdiffError
-from ..files import alone, write_text
+from ..files import write_text
 from ..inputs.elevation import Elevation, check_elevation, read_elevation
 from ..inputs.photo import Photo
 from ..pipeline import Model
 from ..ranking import distances, score_sample
 from ..views import Views
+from .locking import hold_folder
 from .notes import NoteBook, collect
 from .planning import FINISHED, Wanted, samples_of
 from .progress import Stages
@@ -72,7 +73,7 @@ class Work:
 
         What another process has finished meanwhile is not made again.
         """
-        self.held.enter_context(alone(self.wanted.folder))
+        self.held.enter_context(hold_folder(self.wanted.folder))
         if self.missing:
             self.done |= {k: p for k, p in self.samples.finished().items() if k in self.missing}
             self.missing = [seed for seed in self.missing if seed not in self.done]
@@ -110,7 +111,7 @@ def read(config: Any, model: Model, wanted: Wanted, setup: float) -> Work:
     if config.resume:
         work.hold()
     else:
-        work.held.enter_context(alone(wanted.folder))
+        work.held.enter_context(hold_folder(wanted.folder))
     return work
 
 
@@ -123,15 +124,9 @@ def remark(work: Work, book: NoteBook) -> None:
         book.add(name, f"{folder.name} is made again, since its {trouble}")
     if not work.missing:
         book.add(name, FINISHED)
-    if work.known is None:
-        return
-    for shot, photo, found in zip(
-        work.wanted.shots, work.known.photos, work.known.elevations, strict=True
+    for shot, found in zip(
+        work.wanted.shots, work.known.elevations if work.known else (), strict=False
     ):
-        method = photo.foreground
-        if method and not any(f"foreground={method}" in line for line in work.notes):
-            how = FOUND_BY.get(method, "the object was found")
-            book.add(str(shot.path), f"{how} (foreground={method})")
         if found.estimated:
             book.add(
                 str(shot.path),
@@ -139,6 +134,16 @@ def remark(work: Work, book: NoteBook) -> None:
                 "better",
                 f"{found.degrees:.0f}° ± {found.spread:.0f}°",
             )
+
+
+def remark_foreground(work: Work, book: NoteBook) -> None:
+    """Note how the object was found, where no other note says so."""
+    photos = work.known.photos if work.known else ()
+    for shot, photo in zip(work.wanted.shots, photos, strict=False):
+        method = photo.foreground
+        if method and not any(f"foreground={method}" in line for line in work.notes):
+            how = FOUND_BY.get(method, "the object was found")
+            book.add(str(shot.path), f"{how} (foreground={method})")
 
 
 def write(

@@ -29,6 +29,9 @@ PICTURES += (".tif", ".tiff", ".gif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".
 HEIF = (".heic", ".heif", ".hif")
 #: Files that systems leave in folders; nobody means them.
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db")
+#: Files beside pictures that surely are none: nobody is told that they are passed over.
+_TEXTS = (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".log", ".py")
+_TEXTS += (".ini", ".xmp", ".aae")
 #: More samples of a picture are taken for a typing error.
 MAX_SAMPLES = 10_000
 #: Names that Windows keeps for devices, whatever their suffix.
@@ -108,8 +111,8 @@ def check_numbers(config: Any) -> None:
     fill = config.get("fill")
     if fill is not None and not (type(fill) in (int, float) and 0 < fill <= 1):
         raise MvdiffError(
-            f"fill must be a share of the picture's side in (0, 1], got {fill}: 0.67 suits the "
-            "small model"
+            f"fill must lie in (0, 1], got {fill}: it is a share of the picture's side, 0.67 suits "
+            "the small model"
         )
 
 
@@ -156,7 +159,8 @@ def _pictures_in(folder: Path) -> list[Path]:
     if any(p.suffix.lower() in HEIF for p in entries) and register_heif():
         suffixes = (*PICTURES, *HEIF)
     found = [p for p in entries if p.suffix.lower() in suffixes and p.is_file()]
-    others = [p for p in entries if p not in found]
+    taken = set(found)
+    others = [p for p in entries if p not in taken and p.suffix.lower() not in _TEXTS]
     hint = ""
     if any(p.suffix.lower() in HEIF for p in others):
         hint = "; HEIC needs: pip install 'mvdiff[heif]'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ..pipeline import Model
 from ..training.prefetch import prefetch
 from .behind import Behind
 from .notes import NoteBook
-from .one_picture import Work, arrange, read, remark, write
+from .one_picture import Work, arrange, read, remark, remark_foreground, write
 from .planning import Wanted
 from .progress import Stages
 from .tally import Tally
@@ -58,6 +59,7 @@ class Stream:
         self.batch = config.batch or default_batch(model)
         self.at_once: ViewsAtOnce = model.views_at_once(config.batch_views)
         self.tally, self.book = tally, book
+        self.read_so_far: list[Work] = []
         self.ended = 0  # pictures that are finished or failed
 
     def run(self, wanted: Sequence[Wanted]) -> None:
@@ -68,23 +70,26 @@ class Stream:
             self.stages.count(self.ended, self.tally.pictures)
         self.stages.start(f"{wanted[0].path.name}: reading", None)
         reader = prefetch(lambda i: self._read(wanted[i]), range(len(wanted)), self.batch)
-        with Behind(self.stages, depth=self.batch) as writer:
-            batch: list[Part] = []
-            try:
+        try:
+            with Behind(self.stages, depth=self.batch) as writer, contextlib.closing(reader):
+                batch: list[Part] = []
                 for i, work in enumerate(reader):
                     self._take(work, wanted[i], batch, writer)
                     while len(batch) >= self.batch:
                         full, batch = batch[: self.batch], batch[self.batch :]
                         self._denoise(full, writer)
                 self._denoise(batch, writer)
-            finally:
-                reader.close()
+        finally:
+            for work in self.read_so_far:
+                work.release()
 
     def _read(self, wanted: Wanted) -> Work | MvdiffError:
         try:
-            return read(self.config, self.model, wanted, self.setup)
+            work = read(self.config, self.model, wanted, self.setup)
         except MvdiffError as error:
             return error
+        self.read_so_far.append(work)
+        return work
 
     def _take(
         self, work: Work | MvdiffError, wanted: Wanted, batch: list[Part], writer: Behind
@@ -175,6 +180,7 @@ class Stream:
             work.release()
         for path, trouble in results:
             self.tally.tell_result(stages, work.wanted, path, trouble)
+        remark_foreground(work, self.book)
         self._count()
 
     def _fail(self, wanted: Wanted, error: MvdiffError) -> None:
