@@ -19,7 +19,7 @@ from ..files import write_text
 from ..inputs.elevation import Elevation, check_elevation, read_elevation
 from ..inputs.photo import Photo
 from ..pipeline import Model
-from ..ranking import distances, score_sample
+from ..ranking import distances, score_sample, sort_key
 from ..views import Views
 from .locking import hold_folder
 from .notes import NoteBook, collect
@@ -203,24 +203,19 @@ def _told(wanted: Wanted, known: Known) -> dict[str, Any]:
 
 
 def arrange(model: Model, work: Work) -> list[tuple[Path, str | None]]:
-    """Every sample of a finished picture, the best first: its folder, and why it has no mesh.
+    """Every sample of a finished picture, the best first (see `ranking.rank`).
 
-    Of three or more, the nearest to their mean is the best, which on held-out objects is nearer to
-    the truth, too (benchmarks/ranking.py); of two, the one that agrees better with the picture.
+    Returns each sample's folder, and why it has no mesh where it has none.
     """
+    seeds = {path: seed for seed, path in work.done.items()}
     samples = [work.done[seed] for seed in work.samples.wanted]
-    keys: dict[Path, float | None] = dict.fromkeys(samples)
+    keys = dict.fromkeys(samples, math.inf)
     if len(samples) > 1:
         views = [Views.load(sample) for sample in samples]
         apart = distances(views) if len(samples) > 2 else [None] * len(samples)
         for sample, its, distance in zip(samples, views, apart, strict=True):
-            scores = _scored(sample, its, distance, model, work)
-            if distance is not None:
-                keys[sample] = distance
-            elif scores.get("score") is not None:
-                keys[sample] = -scores["score"]
-    seeds = {path: seed for seed, path in work.done.items()}
-    best_first = sorted(samples, key=lambda s: (math.inf if keys[s] is None else keys[s], seeds[s]))
+            keys[sample] = sort_key(_scored(sample, its, distance, model, work))
+    best_first = sorted(samples, key=lambda sample: (keys[sample], seeds[sample]))
     arranged = work.samples.arrange(best_first)
     return [(path, read_record(path).get("trouble")) for path in arranged]
 
