@@ -157,12 +157,13 @@ def _remove_dust(pixels: UInt8[np.ndarray, "height width 4"]) -> bool:
     dust = np.flatnonzero(areas < _DUST * areas.sum()) + 1
     if not len(dust):
         return False
-    kept = seen & ~np.isin(labels, dust)
+    specks = np.isin(labels, dust)
+    kept = seen & ~specks
     if not (kept & (alpha >= HALF)).any():
         return False
     if _longer_side(seen) < _DUST_REACH * _longer_side(kept):
         return False
-    alpha[~kept] = 0
+    alpha[specks] = 0
     warnings.warn(
         "tiny parts far from the object were removed; foreground=alpha keeps them"
         if len(dust) > 1
