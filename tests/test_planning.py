@@ -197,3 +197,22 @@ def test_an_image_that_is_postscript_starts_no_program(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, eps], capture_output=True, env=env)
     assert b"PostScript" in done.stderr
     assert not marker.exists()
+
+
+def test_a_group_that_is_no_name_is_told(tmp_path):
+    picture().save(tmp_path / "x.png")
+    for word in ("foreground=-1", "foreground=null", "foreground=2.5"):
+        code, err = run_without("'torch',", "generate", f"image={tmp_path / 'x.png'}", word)
+        assert code == 2
+        assert "choose from alpha, auto" in err
+        assert "Traceback" not in err
+
+
+def test_a_file_too_large_for_a_picture_is_not_read(tmp_path):
+    from mvdiff.commands.samples import MAX_FILE_BYTES, fingerprint
+
+    path = tmp_path / "x.png"
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)  # sparse
+    with pytest.raises(MvdiffError, match="larger than 2 GiB"):
+        fingerprint([(path, 0.0, 0.0)], {})

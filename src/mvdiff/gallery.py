@@ -64,10 +64,11 @@ def preview(
 
 
 def _display_order(views: Views) -> list[int]:
-    """The views as they are, or by azimuth where neighbors lie on different sides."""
+    """The views as they are, or by azimuth where they jump around at several elevations."""
     azimuth, elevation, _ = (torch.rad2deg(x) for x in spherical(views.cameras))
     steps = (azimuth.diff() + 180) % 360 - 180
-    if len(views) < 3 or float(steps.abs().max()) <= 91:
+    level = float(elevation.max() - elevation.min()) < 0.5
+    if level or len(views) < 3 or float(steps.abs().max()) <= 91:
         return list(range(len(views)))
     turned = [round(float(a) % 360, 1) % 360 for a in azimuth]
     return sorted(range(len(views)), key=lambda i: (turned[i], float(elevation[i])))

@@ -19,6 +19,9 @@ from ..files import read_json
 _OTHER = ("image", "out", "samples", "seed", "elevation", "azimuth", "device", "resume")
 _OTHER += ("batch", "batch_views", "shard", "compile")
 
+#: Larger files are not read: pictures within the limit of pixels need less.
+MAX_FILE_BYTES = 2 * 2**30
+
 #: Settings that name files of weights, and the weights that ship with the package.
 _FILES = ("weights", "checkpoint", "clip")
 _SHIPPED = ("tiny.safetensors", "elevation.safetensors")
@@ -45,10 +48,19 @@ def fingerprint(shots: Sequence[tuple[Path, float | str, float]], config: Mappin
 
 
 def _digest(picture: Path) -> str:
+    found = hashlib.sha256()
     try:
-        return hashlib.sha256(picture.read_bytes()).hexdigest()
+        if picture.stat().st_size > MAX_FILE_BYTES:
+            raise MvdiffError(
+                f"'{picture}' is larger than {MAX_FILE_BYTES / 2**30:g} GiB: no picture that is "
+                "read here is"
+            )
+        with picture.open("rb") as file:
+            while chunk := file.read(2**20):
+                found.update(chunk)
     except OSError as error:
         raise MvdiffError(f"cannot read '{picture}' ({error.strerror}): check the file") from error
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)

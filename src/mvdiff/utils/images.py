@@ -76,8 +76,11 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
             yield image
         except MvdiffError:
             raise
-        except MemoryError:
-            raise
+        except MemoryError as error:  # damaged headers ask for gigabytes
+            raise MvdiffError(
+                f"the image '{path}' is broken, or needs more memory than there is: copy or export "
+                "it again, or scale it down"
+            ) from error
         except Exception as error:
             raise MvdiffError(
                 f"the image '{path}' is broken or truncated ({error}): copy or export it again"
