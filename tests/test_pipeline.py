@@ -334,6 +334,15 @@ def test_other_cameras_by_name_or_settings(tmp_path):
     assert float(elevation.max() - elevation.min()) > 30
 
 
+def test_orthographic_cameras_are_noted(tmp_path):
+    weights = toy_weights(tmp_path / "toy.safetensors")
+    with pytest.warns(UserWarning, match="orthographic"):
+        model = mvdiff.load(
+            checkpoint=weights, overrides=TOY, rig={"projection": "orthographic"}, device="cpu"
+        )
+    assert model.denoiser.rig.projection == "orthographic"
+
+
 def test_arguments_of_load_of_another_type():
     """Outside this process, whose type checker would be first to complain."""
     code = """

@@ -9,7 +9,7 @@ from typing import Any
 from . import build
 from .config import compose
 from .errors import MvdiffError
-from .pipeline import Model
+from .pipeline import Model, check_projection
 from .recon.finish import finish, texture_side
 from .recon.mesh import Mesh
 from .views import Views
@@ -45,7 +45,9 @@ def load(
     config = compose("generate", [*settings, *_rig_settings(rig), *_list(overrides)])
     if checkpoint is not None:
         config.weights = str(checkpoint)
-    return build.pipeline(config)
+    model = build.pipeline(config)
+    check_projection(model)
+    return model
 
 
 def _rig_settings(rig: Any) -> list[str]:

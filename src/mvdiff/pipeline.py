@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -341,6 +342,27 @@ class Model:
         lower = self.precision != "fp32"
         dtype = PRECISIONS[self.precision] if lower else None
         return torch.autocast(device, dtype, enabled=lower)
+
+
+def check_projection(model: Model) -> None:
+    """Warn about target cameras of another projection than the weights or photos have.
+
+    The embedded weights learned perspective cameras, and photos are perspective, too.
+    """
+    if model.denoiser.rig.projection != "orthographic":
+        return
+    if str(model.config.get("weights")) == "embedded":
+        warnings.warn(
+            "the rig is orthographic, but the embedded weights learned perspective cameras: expect "
+            "poor views, or use rig.projection=perspective",
+            stacklevel=2,
+        )
+    else:
+        warnings.warn(
+            "the rig is orthographic, so the input picture should be, too: a photo taken from near "
+            "by has perspective, which becomes part of the object's shape",
+            stacklevel=2,
+        )
 
 
 def _plain(number: Any) -> Any:

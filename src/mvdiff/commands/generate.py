@@ -86,6 +86,7 @@ def _make_rest(
 ) -> None:
     """Load the model and make what is missing."""
     from .. import build
+    from ..pipeline import check_projection
     from .stream import Stream
     from .writing import Timer
 
@@ -93,6 +94,7 @@ def _make_rest(
     stages.start("loading the model", None)
     choose_gpu()
     model = build.pipeline(config)
+    check_projection(model)
     reconstructor = build.reconstructor(config)
     timer.lap("setup")
     setup = timer.seconds["setup"]
