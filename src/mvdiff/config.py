@@ -97,6 +97,8 @@ def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
         config = _compose(command, settings)
         OmegaConf.resolve(config)
         _check_types(command, settings, config, groups(plugins))
+    except MvdiffError:
+        raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # foreground=-1: the last
         raise MvdiffError(_explain(command, given, error, groups(plugins))) from error
     missing = [str(key) for key in config if OmegaConf.is_missing(config, str(key))]
