@@ -97,3 +97,23 @@ def test_formats_whose_decoders_need_much_have_lower_limits(tmp_path, monkeypatc
     else:
         with pytest.raises(MvdiffError, match=r"600×600.*memory"):
             load_photo(path)
+
+
+def test_a_large_progressive_jpeg_is_read_at_a_fraction_of_its_size(tmp_path, monkeypatch):
+    path = tmp_path / "x.jpg"
+    photo(3000, 2600, "RGB").save(path, progressive=True, subsampling=2)
+    monkeypatch.setattr("mvdiff.inputs.load.MAX_SIDE", 300)
+    # coefficients of 4:2:0: 3 bytes per pixel; a quarter of the side at 4 bytes per pixel
+    monkeypatch.setattr("mvdiff.utils.images.MAX_DECODING_BYTES", 3000 * 2600 * 3.3)
+    assert load_photo(path).size == (300, 260)
+    with pytest.raises(MvdiffError, match="memory"), open_image(path):
+        pass
+
+
+def test_heic_photos(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "x.heic"
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 60, 40))).save(path, quality=95)
+    got = load_photo(path)
+    assert got.size == (64, 48)
+    assert np.abs(np.array(got.getpixel((9, 9))[:3]) - (200, 60, 40)).max() <= 3

@@ -62,7 +62,13 @@ def run(jobs: Jobs) -> int:
 def _count(jobs: Jobs) -> int:
     count, hydra = jobs.config.jobs, " ".join(jobs.hydra)
     if count is None:
-        raise MvdiffError(f"{hydra} starts jobs: say how many, as in jobs=4")
+        others = [word for word in jobs.hydra if "launcher" not in word.partition("=")[0]]
+        if others:
+            raise MvdiffError(
+                f"mvdiff generate has no use for {others[0]}: results go to out=FOLDER, and of "
+                "Hydra's own settings hydra/launcher=NAME and hydra.launcher.… work, with jobs=N"
+            )
+        raise MvdiffError(f"{hydra} needs the number of jobs: add jobs=4, say")
     if type(count) is not int or count < 1:
         raise MvdiffError(f"jobs must be a whole number from 1, got {count!r}")
     if jobs.config.shard is not None:

@@ -139,7 +139,7 @@ def find_pictures(image: Any) -> list[Path]:
         if not isinstance(path, str | os.PathLike):
             raise MvdiffError(
                 f"image must be a path, a list of paths or a folder, got {path!r}: put a name that "
-                "looks like a number or a word such as true into quotes, image=[\"'1e5'\"]"
+                "looks like a number or a word such as true into quotes, 'image=[\"1e5\"]'"
             )
     found: list[Path] = []
     for path in map(user_path, paths):

@@ -43,8 +43,7 @@ def load_photo(source: Any) -> Image.Image:
     path = user_path(source)
     if not os.path.lexists(path):
         raise MvdiffError(f"no picture at '{path}': check the path")
-    with open_image(path, MAX_PIXELS) as image:
-        image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG can decode straight to a smaller size
+    with open_image(path, MAX_PIXELS, draft_side=MAX_SIDE) as image:
         return to_upright_rgba(image, MAX_SIDE)
 
 

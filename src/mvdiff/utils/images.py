@@ -20,10 +20,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "TGA", "J
 #: Images of more pixels are rejected before they are decoded.
 MAX_PIXELS = 150_000_000
 #: So are images whose decoder would need more memory than this, see `decoding_bytes`.
-MAX_DECODING_BYTES = 800_000_000
+MAX_DECODING_BYTES = 500_000_000
 #: Bytes per pixel that a decoder holds at its peak, the decoded image included (measured with
 #: Pillow 13). Other formats are decoded row by row into the image itself.
-_DECODER_BYTES = {"WEBP": 16, "AVIF": 12, "HEIF": 12, "JPEG2000": 20}
+_DECODER_BYTES = {"WEBP": 16, "AVIF": 12, "HEIF": 9, "JPEG2000": 20}
 #: Bytes per pixel of a decoded image; 4 in every other mode.
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 #: Brands of HEIC photos in the first bytes of a file.
@@ -31,8 +31,13 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 @contextlib.contextmanager
-def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def open_image(
+    path: str | Path, max_pixels: int = MAX_PIXELS, draft_side: int | None = None
+) -> Iterator[Image.Image]:
     """Open an image file; only its header is read until pixels are asked for.
+
+    draft_side: a JPEG may be decoded at a fraction of its size, with sides of this length or more;
+        None decodes it whole.
 
     Any failure inside the `with` block that Pillow causes becomes an MvdiffError, too, so
     decoding belongs into the block.
@@ -63,7 +68,10 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
             size = f"{image.width}×{image.height}"
             raise MvdiffError(_too_many_pixels(path, size, max_pixels))
         try:
-            needed = decoding_bytes(image)
+            needed = _coefficient_bytes(image)
+            if draft_side is not None:
+                image.draft("RGB", (draft_side, draft_side))
+            needed += decoding_bytes(image)
         except Exception as error:  # sizes that make no sense
             raise MvdiffError(f"cannot read '{path}' as an image: {error}") from error
         if needed > MAX_DECODING_BYTES:
@@ -88,20 +96,27 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image
 
 
 def decoding_bytes(image: Image.Image) -> int:
-    """Memory that decoding an opened image takes at its peak, estimated from its header."""
+    """Memory that decoding an opened image takes at its peak, estimated from its header.
+
+    Without the coefficients of a progressive JPEG.
+    """
     pixels = image.width * image.height
     stored = _MODE_BYTES.get(image.mode, 4)
     if image.format in _DECODER_BYTES:
         return pixels * _DECODER_BYTES[image.format]
     if image.format == "TIFF":
         return pixels * stored + _tiff_block_bytes(image)
+    return pixels * stored
+
+
+def _coefficient_bytes(image: Any) -> int:
+    """What a progressive JPEG keeps until its last scan: all coefficients, 16 bits each."""
     progressive = image.info.get("progressive") or image.info.get("progression")
     layers = getattr(image, "layer", None)
-    if image.format in ("JPEG", "MPO") and progressive and layers:
-        # all coefficients, 16 bits each, are kept until the last scan
-        samples = [horizontal * vertical for _, horizontal, vertical, *_ in layers]
-        return round(pixels * (stored + 2 * sum(samples) / max(1, *samples)))
-    return pixels * stored
+    if image.format not in ("JPEG", "MPO") or not progressive or not layers:
+        return 0
+    samples = [horizontal * vertical for _, horizontal, vertical, *_ in layers]
+    return round(image.width * image.height * 2 * sum(samples) / max(1, *samples))
 
 
 def _tiff_block_bytes(image: Any) -> int:
