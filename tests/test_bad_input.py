@@ -341,10 +341,10 @@ def test_an_unwritable_out(refused, photo, tmp_path):
 
 
 def test_a_read_only_file_system_is_noticed_before_the_model_is_loaded(refused, photo, monkeypatch):
-    def refuse(**_):
+    def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
     monkeypatch.setattr("mvdiff.build.pipeline", None)
     assert "Read-only file system" in refused(f"image={photo}")
 
