@@ -111,7 +111,7 @@ def test_a_truncated_picture(refused, tmp_path, kept, suffix):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     path = save(Image.fromarray(noise), tmp_path / f"x.{suffix}")
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    assert "broken or cut off" in (err := refused(f"image={path}")) or "cannot read" in err
+    assert "broken or truncated" in (err := refused(f"image={path}")) or "cannot read" in err
 
 
 def test_a_fully_transparent_picture(refused, tmp_path):
@@ -394,7 +394,7 @@ def test_an_error_that_is_a_bug_is_not_hidden(photo, weights, tmp_path, monkeypa
     def bug(*_):
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr("mvdiff.commands.generate.find_pictures", bug)
+    monkeypatch.setattr("mvdiff.commands.planning.find_pictures", bug)
     with pytest.raises(RuntimeError, match="a bug of ours"):
         main(["generate", f"image={photo}", *toy_args(weights)])
 

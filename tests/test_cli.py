@@ -78,7 +78,9 @@ def test_generate_writes_exactly_what_it_promises(photo, weights, solid, tmp_pat
     assert main(["generate", *args, *toy_args(weights), *more]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{photo} → {out}/disc/sample-0\n"
-    assert captured.err == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(f"note: {photo}: ")
+    assert "foreground=alpha" in captured.err
     sample = out / "disc" / "sample-0"
     assert files(out) == {f"disc/sample-0/{n}" for n in ALWAYS | {"mesh.glb", "turntable.gif"}}
 
@@ -167,10 +169,10 @@ def test_finished_samples_are_not_made_again(photo, weights, tmp_path, capsys):
     assert [r["seed"] for r in again] == [r["seed"] for r in order]
     capsys.readouterr()
     assert main([*args, "samples=3"]) == 0
-    assert "was finished before" in capsys.readouterr().err
+    assert "finished before" in capsys.readouterr().err
     # another setting makes new ones
     assert main([*args, "samples=1", "sampler.steps=2"]) == 0
-    assert "was finished before" not in capsys.readouterr().err
+    assert "finished before" not in capsys.readouterr().err
 
 
 def test_a_rerun_leaves_nothing_of_the_earlier_run_beside_new_views(
@@ -198,7 +200,7 @@ def test_without_a_mesh_the_views_are_kept_and_the_reason_is_told(photo, blank, 
     captured = capsys.readouterr()
     sample = tmp_path / "out" / "disc" / "sample-0"
     assert captured.out == f"{photo} → {sample}\n"
-    assert captured.err.count("\n") == 1
+    assert captured.err.count("mvdiff: ") == 1
     assert f"mvdiff: {photo}: the views are written, but there is no mesh: " in captured.err
     assert files(sample) == ALWAYS
     assert "there is no mesh" in json.loads((sample / "run.json").read_text())["notes"][0]
@@ -215,8 +217,10 @@ def test_a_folder_with_one_broken_picture(weights, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["generate", f"image={folder}", f"out={out}", *toy_args(weights)]) == 1
     captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith(f"mvdiff: cannot read '{folder / 'c.png'}' as a picture")
+    error, note = captured.err.splitlines()
+    assert error.startswith(f"mvdiff: cannot read '{folder / 'c.png'}' as an image")
+    assert note.startswith("note: 2 pictures: ")
+    assert note.endswith("(foreground=alpha): a.png, b (2), größe.png")
     assert captured.out.count(" → ") == 2
     assert {p.name for p in out.iterdir()} == {"a", "b (2), größe"}
     assert files(out / "a" / "sample-0") == ALWAYS
@@ -283,12 +287,13 @@ def test_an_unknown_elevation_is_estimated_and_told(photo, weights, tmp_path, ca
     run = json.loads((tmp_path / "disc" / "sample-0" / "run.json").read_text())
     assert -10 <= run["elevation"] <= 40
     assert run["elevation_spread"] > 0
-    said = f"the camera seems to have stood {run['elevation']:.0f}° above the object"
-    assert said in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "elevation was estimated" in err
+    assert f"({run['elevation']:.0f}° ± {run['elevation_spread']:.0f}°)" in err
     assert main([*args, "elevation=7"]) == 0
     run = json.loads((tmp_path / "disc" / "sample-0" / "run.json").read_text())
     assert (run["elevation"], run["elevation_spread"]) == (7.0, None)
-    assert "seems" not in capsys.readouterr().err
+    assert "estimated" not in capsys.readouterr().err
 
 
 def test_a_keyed_background_is_noted(weights, tmp_path, capsys):

@@ -10,10 +10,20 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from tiny_recipe import ball_views
 
 from mvdiff.cameras import ring
+from mvdiff.cameras.rigs import sphere, spherical, spiral
 from mvdiff.errors import MvdiffError
-from mvdiff.gallery import PAPER, contact_sheet, mesh_renders, pictures, preview, turntable
+from mvdiff.gallery import (
+    PAPER,
+    _display_order,
+    contact_sheet,
+    mesh_renders,
+    pictures,
+    preview,
+    turntable,
+)
 from mvdiff.recon import Mesh
 from mvdiff.recon.mesh import Texture
 from mvdiff.views import Views
@@ -149,3 +159,22 @@ def test_contact_sheet_refuses_what_it_cannot_label():
         contact_sheet([colored(2)], row_labels=["a", "b"])
     with pytest.raises(MvdiffError, match="at least one picture"):
         contact_sheet([])
+
+
+def test_every_input_picture_is_shown():
+    colors = [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
+    shots = [Image.new("RGB", (30, 30), color) for color in colors]
+    one, three = preview(colored(4), shots[0]), preview(colored(4), shots)
+    assert set(colors) <= colors_of(three)
+    assert one.tobytes() == preview(colored(4), shots[:1]).tobytes()
+
+
+def test_views_that_jump_around_are_shown_by_azimuth():
+    views = ball_views(sphere(8, (-20.0, 60.0), size=16))
+    order = _display_order(views)
+    azimuth = [float(a) % 360 for a in torch.rad2deg(spherical(views.cameras)[0])]
+    assert [azimuth[i] for i in order] == sorted(azimuth)
+    assert order != list(range(8))
+    for cameras in (ring(8, size=16), ring(3, size=16), spiral(12, (-10.0, 50.0), 2.0, size=16)):
+        count = len(cameras)
+        assert _display_order(ball_views(cameras)) == list(range(count))

@@ -62,7 +62,7 @@ def test_each_job_has_its_share_and_no_more_jobs_than_pictures(
     asked = []
     monkeypatch.setattr(
         "mvdiff.launch.launch",
-        lambda paths, task, out, words: asked.extend([read_json(p) for p in paths]),
+        lambda paths, task, out, words: asked.extend([read_json(p, dict) for p in paths]),
     )
     assert generate(album, tmp_path, weights, "jobs=8") == 2, "none of them ran"
     assert [job["pictures"] for job in asked] == [1, 1, 1]
@@ -218,7 +218,8 @@ def _refuse(*_, **__):
         (["jobs=0"], "jobs must be a whole number from 1"),
         (["jobs=1.5"], "jobs must be a whole number from 1"),
         (["jobs=2", "shard=0/2"], "give jobs or shard, not both"),
-        (["hydra/launcher=joblib"], "say how many, as in jobs=4"),
+        (["hydra/launcher=joblib"], "needs the number of jobs"),
+        (["hydra.run.dir=x"], "no use for hydra.run.dir=x"),
         (["jobs=2", "hydra/launcher=nowhere"], "the launcher 'nowhere' is not installed"),
         (["jobs=2", "hydra.launcher.nothing=1"], "Hydra does not accept"),
         (["jobs=2", "samples=0"], "samples must be at least 1"),

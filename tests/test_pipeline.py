@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from mvdiff.config import groups
 from mvdiff.errors import MvdiffError
 from mvdiff.inputs.elevation import check_elevation
 from mvdiff.pipeline import generate_views
+from mvdiff.ranking import distances
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +208,161 @@ def test_reconstruct_says_what_it_cannot_do():
         mvdiff.reconstruct(ball_views(), reconstructor="hul")
     with pytest.raises(MvdiffError, match="no views at"):
         mvdiff.reconstruct("/nowhere/at/all")
+
+
+# several samples, other cameras, copies
+
+
+def test_samples_are_ranked_as_on_the_command_line(model):
+    seeds = (5, 6, 7)
+    alone = [model.generate(picture(), elevation=20, seed=seed) for seed in seeds]
+    ranked = model.generate(picture(), elevation=20, seed=5, samples=3)
+    assert sorted(sample.seed for sample in ranked) == [5, 6, 7]
+    for sample in ranked:
+        assert same(sample.views, alone[sample.seed - 5])
+    apart = dict(zip(seeds, distances(alone), strict=True))
+    assert [sample.seed for sample in ranked] == sorted(seeds, key=lambda seed: apart[seed])
+    assert [sample.scores["distance"] for sample in ranked] == sorted(apart.values())
+
+
+def test_two_samples_are_ranked_by_their_score(model):
+    first, second = model.generate(picture(), elevation=20, samples=2)
+    assert first.scores["score"] >= second.scores["score"]
+    assert first.scores["distance"] is None
+
+
+def test_one_sample_is_a_list_too(model):
+    (only,) = model.generate(picture(), elevation=20, samples=1)
+    assert same(only.views, model.generate(picture(), elevation=20))
+
+
+@pytest.mark.parametrize("samples", [0, -1, 1.5, True, "2", 10**9])
+def test_samples_that_are_none_are_refused(model, samples):
+    with pytest.raises(MvdiffError, match="samples"):
+        model.generate(picture(), samples=samples)
+
+
+@pytest.mark.parametrize("image", [None, 5, b"x", [], [picture()], {"a": 1}, 1j])
+def test_what_is_no_picture_is_refused(model, image):
+    with pytest.raises(MvdiffError, match="picture"):
+        model.generate(image, elevation=20)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(4, 8, 8).to_sparse(),
+        torch.zeros(4, 8, 8, device="meta"),
+        torch.zeros(4, 8, 8, dtype=torch.complex64),
+        torch.zeros(4, 8, 8, dtype=torch.int64),
+        torch.zeros(4, 8, 8, dtype=torch.bool),
+        torch.quantize_per_tensor(torch.zeros(4, 8, 8), 0.1, 0, torch.quint8),
+    ],
+    ids=["sparse", "meta", "complex", "int64", "bool", "quantized"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_no_picture_are_refused(model, tensor):
+    with pytest.raises(MvdiffError, match=r"tensor|array"):
+        model.generate(tensor, elevation=20)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((8, 8, 3), complex),
+        np.zeros((8, 8, 3), object),
+        np.zeros((8, 8, 3), "U1"),
+        np.zeros((8, 8, 3), bool),
+        np.zeros((8, 8, 3), "datetime64[s]"),
+        np.zeros(()),
+    ],
+    ids=lambda array: str(array.dtype),
+)
+def test_arrays_of_other_types_are_refused(model, array):
+    with pytest.raises(MvdiffError, match="array"):
+        model.generate(array, elevation=20)
+
+
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copied_or_pickled_model_gives_the_same_views(model, make_copy):
+    other = make_copy(model)
+    assert other.denoiser is not model.denoiser
+    views, copied = (m.generate(picture(), elevation=20) for m in (model, other))
+    # kernels round differently where weights are aligned differently in memory, as in a file
+    assert (views.images.int() - copied.images.int()).abs().max() <= 1
+    assert (views.alpha.int() - copied.alpha.int()).abs().max() <= 1
+
+
+def test_a_batch_of_latents_is_decoded(model):
+    condition = model.encode([model.prepare(picture())], [20])
+    latents = model.denoise([condition, condition], [0, 1], model.views_at_once(None))
+    both = model.decode(latents)
+    assert [len(views) for views in both] == [4, 4]
+    assert same(both[1], model.decode(latents[1]))
+    with pytest.raises(MvdiffError, match="latents must have shape"):
+        model.decode(latents[0][:2])
+
+
+def test_elevations_and_seeds_as_many_as_photos(model):
+    photo = model.prepare(picture())
+    with pytest.raises(MvdiffError, match="2 and 1 for 1"):
+        model.generate_many([photo], [1, 2], [0])
+    with pytest.raises(MvdiffError, match="for 0"):
+        model.generate_many([], [], [])
+
+
+def test_the_photo_says_how_its_object_was_found(model):
+    assert model.prepare(picture()).foreground == "alpha"
+
+
+def test_a_loaded_network_is_frozen_and_can_be_thawed(model):
+    assert not any(p.requires_grad for p in model.denoiser.parameters())
+    thawed = copy.deepcopy(model).denoiser.train().requires_grad_(True)
+    assert all(p.requires_grad for p in thawed.parameters())
+
+
+def test_other_cameras_by_name_or_settings(tmp_path):
+    weights = toy_weights(tmp_path / "toy.safetensors")
+    settings = {"name": "sphere", "count": 5, "elevation": [-10, 40]}
+    toy = [o for o in TOY if not o.startswith("rig.")]
+    model = mvdiff.load(checkpoint=weights, overrides=toy, rig=settings, device="cpu")
+    views = model.generate(picture(), elevation=20)
+    assert len(views) == 5
+    from mvdiff.cameras.rigs import spherical
+
+    elevation = torch.rad2deg(spherical(views.cameras)[1])
+    assert float(elevation.max() - elevation.min()) > 30
+
+
+def test_orthographic_cameras_are_noted(tmp_path):
+    weights = toy_weights(tmp_path / "toy.safetensors")
+    with pytest.warns(UserWarning, match="orthographic"):
+        model = mvdiff.load(
+            checkpoint=weights, overrides=TOY, rig={"projection": "orthographic"}, device="cpu"
+        )
+    assert model.denoiser.rig.projection == "orthographic"
+
+
+def test_arguments_of_load_of_another_type():
+    """Outside this process, whose type checker would be first to complain."""
+    code = """
+import mvdiff
+for arguments in (
+    {"recipe": 5}, {"recipe": None}, {"checkpoint": 5}, {"overrides": 5}, {"overrides": [5]},
+    {"overrides": None}, {"device": 5}, {"device": None}, {"rig": 5}, {"rig": "nope"},
+    {"rig": {"nope": 5}}, {"rig": {5: 5}},
+):
+    try:
+        mvdiff.load(**arguments)
+    except mvdiff.MvdiffError as error:
+        assert "\\n" not in str(error), error
+    else:
+        raise SystemExit(f"accepted {arguments}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_the_pipeline_needs_no_diffusers_to_be_imported():
+    code = "import sys, mvdiff.pipeline; assert 'diffusers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mvdiff.commands.samples import Samples, fingerprint
+from mvdiff.commands.samples import Samples, fingerprint, output_sizes
 from mvdiff.errors import MvdiffError
 
 
 def sample(folder: Path, name: str, seed: int, key: str = "k") -> Path:
     path = folder / name
     path.mkdir(parents=True)
-    (path / "run.json").write_text(json.dumps({"seed": seed, "fingerprint": key}))
+    (path / "run.json").write_text(json.dumps({"seed": seed, "fingerprint": key, "files": {}}))
     return path
 
 
@@ -84,7 +84,7 @@ def test_a_kill_while_renaming_loses_nothing(tmp_path, monkeypatch, after, order
     samples.arrange([found[seed] for seed in order])
     there = seeds(tmp_path)
     assert [there[f"sample-{k}"] for k in range(3)] == order
-    assert there.pop(".sample-0-other") == 0
+    assert there.pop("sample-3") == 0  # the stranger shows again
     assert len(there) == 3
 
 
@@ -115,3 +115,71 @@ def test_the_fingerprint_follows_what_changes_a_sample(tmp_path):
     assert fingerprint([shot], config) != second
     with pytest.raises(MvdiffError, match="cannot read"):
         fingerprint([(tmp_path / "none.png", 20.0, 0.0)], config)
+
+
+FILES = ("transforms.json", "views/000.png", "views/001.png", "strip.png", "mesh.glb")
+
+
+def whole(folder: Path, name: str, seed: int) -> Path:
+    path = sample(folder, name, seed)
+    (path / "views").mkdir()
+    for file in FILES:
+        (path / file).write_bytes(b"0123456789")
+    record = {"seed": seed, "fingerprint": "k", "files": output_sizes(path)}
+    assert set(record["files"]) == set(FILES)
+    (path / "run.json").write_text(json.dumps(record))
+    return path
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("content", "word"), [(None, "missing"), (b"", "empty"), (b"01", "cut")])
+def test_samples_that_lost_files_are_not_finished(tmp_path, file, content, word):
+    path = whole(tmp_path, "sample-0", 5)
+    other = whole(tmp_path, "sample-1", 6)
+    samples = Samples(tmp_path, [5, 6], "k")
+    assert samples.finished() == {5: path, 6: other}
+    if content is None:
+        (path / file).unlink()
+    else:
+        (path / file).write_bytes(content)
+    survey = samples.survey()
+    assert survey.finished == {6: other}
+    assert file in survey.damaged[path]
+    assert word in survey.damaged[path]
+    assert samples.place(5, survey.finished) == path
+
+
+def test_an_edited_mesh_stays_and_a_changed_view_does_not(tmp_path):
+    path = whole(tmp_path, "sample-0", 5)
+    (path / "mesh.glb").write_bytes(b"0123456789 and more")
+    (path / "mine.txt").write_text("kept by the user")
+    samples = Samples(tmp_path, [5], "k")
+    assert samples.finished() == {5: path}
+    (path / "views" / "001.png").write_bytes(b"0123456789 and more")
+    assert "changed" in samples.survey().damaged[path]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "nul", '{"seed": [5], "fingerprint": "k"}', '{"seed": true, "fingerprint": "k"}']
+    + ["[" * 100_000, '{"fingerprint": "k", "seed": 5, "files": 3}'],
+)
+def test_records_of_another_kind_are_no_samples(tmp_path, text):
+    (tmp_path / "sample-0").mkdir()
+    (tmp_path / "sample-0" / "run.json").write_text(text)
+    assert Samples(tmp_path, [5, 1], "k").finished() == {}
+
+
+def test_samples_are_in_order_only_where_they_were_compared_with_each_other(tmp_path):
+    samples = Samples(tmp_path, [5, 6], "k")
+    paths = {seed: sample(tmp_path, f"sample-{6 - seed}", seed) for seed in (5, 6)}
+    assert not samples.in_order(samples.finished())
+    for seed, path in paths.items():
+        record = {"seed": seed, "fingerprint": "k", "files": {}, "ranked_with": [5, 6]}
+        (path / "run.json").write_text(json.dumps(record))
+    assert samples.in_order(samples.finished())
+    assert not Samples(tmp_path, [5, 6, 7], "k").in_order(samples.finished())
+    (tmp_path / ".sample-7-x").mkdir()
+    assert not samples.in_order(samples.finished())
+    samples.arrange([paths[6], paths[5]])
+    assert not (tmp_path / ".sample-7-x").exists()

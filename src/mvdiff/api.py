@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import build
 from .config import compose
 from .errors import MvdiffError
-from .pipeline import Model
+from .pipeline import Model, check_projection
 from .recon.finish import finish, texture_side
 from .recon.mesh import Mesh
 from .views import Views
@@ -20,20 +21,58 @@ def load(
     overrides: Sequence[str] = (),
     *,
     device: str = "auto",
+    rig: str | Mapping[str, Any] | None = None,
 ) -> Model:
     """A recipe with its weights, ready to generate.
+
+    The network is in eval mode and frozen (`requires_grad` is False everywhere), since it is made
+    for inference. To train it: `model.denoiser.train().requires_grad_(True)`.
 
     checkpoint: a .safetensors file; None takes the weights that ship with the recipe.
     overrides: as on the command line, e.g. ["attention=none", "sampler.steps=20"].
     device: "auto", "cpu", "cuda", ….
-    Raises MvdiffError on unknown names (the message lists the choices) and on weights that
-    do not fit.
+    rig: the cameras of the views: a name ("sphere"), or its settings, such as
+        {"name": "ring", "count": 8, "elevation": 10}; None takes the recipe's.
+    Raises MvdiffError on unknown names (the message lists the choices), on arguments of another
+    type, and on weights that do not fit.
     """
-    settings = [f"recipe={recipe}", "image=none", f"device={device}", *_list(overrides)]
-    config = compose("generate", settings)
+    for name, value in (("recipe", recipe), ("device", str(device))):
+        if not isinstance(value, str):
+            raise MvdiffError(f"{name} must be a name, got {type(value).__name__}")
+    if checkpoint is not None and not isinstance(checkpoint, str | Path):
+        raise MvdiffError(f"checkpoint must be a path, got {type(checkpoint).__name__}")
+    settings = [f"recipe={recipe}", "image=none", f"device={device}"]
+    config = compose("generate", [*settings, *_rig_settings(rig), *_list(overrides)])
     if checkpoint is not None:
         config.weights = str(checkpoint)
-    return build.pipeline(config)
+    model = build.pipeline(config)
+    check_projection(model)
+    return model
+
+
+def _rig_settings(rig: Any) -> list[str]:
+    """Overrides for a rig's name or its settings."""
+    if rig is None:
+        return []
+    settings = {"name": rig} if isinstance(rig, str) else rig
+    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        raise MvdiffError(
+            "rig must be a rig's name or a mapping of its settings, such as {'name': 'ring', "
+            f"'count': 8}}, got {type(rig).__name__}"
+        )
+    settings = dict(settings)
+    name = settings.pop("name", None)
+    chosen = [] if name is None else [f"rig={name}"]
+    return chosen + [f"rig.{key}={_as_override(value)}" for key, value in settings.items()]
+
+
+def _as_override(value: Any) -> str:
+    """A setting's value in the grammar of overrides."""
+    if hasattr(value, "tolist"):  # of numpy and torch
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_as_override, value))}]"
+    return "null" if value is None else str(value)
 
 
 def reconstruct(
@@ -71,6 +110,13 @@ def reconstruct(
     return mesh
 
 
-def _list(overrides: Sequence[str]) -> list[str]:
-    """A single override may stand alone."""
-    return [overrides] if isinstance(overrides, str) else list(overrides)
+def _list(overrides: Any) -> list[str]:
+    """A single override may stand alone; MvdiffError for what is no list of texts."""
+    if isinstance(overrides, str):
+        return [overrides]
+    if not isinstance(overrides, Sequence) or not all(isinstance(o, str) for o in overrides):
+        raise MvdiffError(
+            "overrides must be texts as on the command line, such as ['sampler.steps=20'], got "
+            f"{overrides!r}"
+        )
+    return list(overrides)

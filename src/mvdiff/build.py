@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import warnings
@@ -91,7 +92,9 @@ def sampler(config: Any) -> Sampler:
             f"guidance.scale and sampler.eta must be finite numbers, got {scale} and {eta}"
         )
     interval = read_interval(plain(config.guidance.get("interval")))
-    return Sampler(lambda: scheduler(config), steps, eta, guidance=scale, interval=interval)
+    return Sampler(
+        functools.partial(scheduler, config), steps, eta, guidance=scale, interval=interval
+    )
 
 
 def swapped(config: Any) -> list[str]:

@@ -100,7 +100,9 @@ def compose(command: str, overrides: Sequence[str] | None = None) -> Any:
         OmegaConf.resolve(config)
         _check_types(command, settings, config, groups(plugins))
         _check_additions(command, given, groups(plugins))
-    except (HydraException, OmegaConfBaseException) as error:
+    except MvdiffError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # foreground=-1: the last
         raise MvdiffError(_explain(command, given, error, groups(plugins))) from error
     missing = [str(key) for key in config if OmegaConf.is_missing(config, str(key))]
     if missing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,34 +14,40 @@ from .cameras.rigs import ring, spherical
 from .errors import MvdiffError
 from .files import atomic
 from .recon.mesh import Mesh
+from .utils.video import VIDEOS, import_ffmpeg, write_gif, write_mp4
 from .views import Views
 
 PAPER, CARD, INK, FAINT = (244, 243, 240), (255, 255, 255), (58, 58, 62), (140, 139, 136)
-#: Formats of a turntable.
-VIDEOS = ("gif", "mp4")
 _GAP = 10
 _MARGIN = 28
 
 
 def preview(
     views: Views,
-    photo: Image.Image | None = None,
+    photo: Image.Image | Sequence[Image.Image] | None = None,
     renders: Sequence[Image.Image] | None = None,
     *,
     cell: int = 160,
 ) -> Image.Image:
     """One result at a glance: the input at the left, the views with their angles, the mesh.
 
+    photo: the input picture, or several, one below the other.
     renders: pictures of the mesh (`mesh_renders`), shown in a row of their own.
     cell: side of one view in pixels; small views are enlarged to it.
+    Views that jump around the object (`rig=sphere`) are shown by azimuth, with their numbers.
     """
     count = len(views)
     columns = count if count <= 6 else math.ceil(count / max(2, round(count / 8)))
-    labels = _angles(views)
-    top = _block("views", pictures(views), labels, columns, cell)
-    if photo is not None:
-        side = min(max(2 * cell, top.height - 45), 3 * cell)
-        left = _block("input", [photo], [], 1, side)
+    order, labels = _display_order(views), _angles(views)
+    if order != sorted(order):
+        labels = [f"{i}: {label}" for i, label in enumerate(labels)]
+    shown = pictures(views)
+    top = _block("views", [shown[i] for i in order], [labels[i] for i in order], columns, cell)
+    photos = [photo] if isinstance(photo, Image.Image) else list(photo or [])
+    if photos:
+        room = (max(2 * cell, top.height - 45) - (len(photos) - 1) * _GAP) // len(photos)
+        side = max(cell // 2, min(room, 3 * cell))
+        left = _block("input", photos, [], 1, side)
         both = Image.new("RGB", (left.width + 34 + top.width, max(left.height, top.height)), PAPER)
         both.paste(left, (0, 0))
         both.paste(top, (left.width + 34, 0))
@@ -56,6 +61,17 @@ def preview(
     out.paste(top, (0, 0))
     out.paste(row, (0, top.height + 24))
     return _framed(out)
+
+
+def _display_order(views: Views) -> list[int]:
+    """The views as they are, or by azimuth where they jump around at several elevations."""
+    azimuth, elevation, _ = (torch.rad2deg(x) for x in spherical(views.cameras))
+    steps = (azimuth.diff() + 180) % 360 - 180
+    level = float(elevation.max() - elevation.min()) < 0.5
+    if level or len(views) < 3 or float(steps.abs().max()) <= 91:
+        return list(range(len(views)))
+    turned = [round(float(a) % 360, 1) % 360 for a in azimuth]
+    return sorted(range(len(views)), key=lambda i: (turned[i], float(elevation[i])))
 
 
 def _angles(views: Views) -> list[str]:
@@ -121,62 +137,14 @@ def turntable(
     if kind == "mp4":
         if size % 2:
             raise MvdiffError(f"an MP4's frames need an even side, got {size}")
-        writer = _ffmpeg()
+        ffmpeg = import_ffmpeg()
     shots = mesh_renders(mesh, frames, size, elevation=elevation)
     with atomic(path) as part:
         if kind == "gif":
-            _write_gif(shots, part, seconds)
+            write_gif(shots, part, seconds)
         else:
-            _write_mp4(shots, part, seconds, writer)
+            write_mp4(shots, part, seconds, ffmpeg)
     return path
-
-
-def _write_gif(shots: list[Image.Image], path: Path, seconds: float) -> None:
-    width, height = shots[0].size
-    some = shots[:: max(1, len(shots) // 8)]
-    sample = Image.new("RGB", (width, height * len(some)))
-    for i, shot in enumerate(some):
-        sample.paste(shot, (0, i * height))
-    palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT)
-    shots = [shot.quantize(palette=palette, dither=Image.Dither.NONE) for shot in shots]
-    shots[0].save(
-        path,
-        save_all=True,
-        append_images=shots[1:],
-        duration=max(20, round(1000 * seconds / len(shots))),
-        loop=0,
-        optimize=False,
-    )
-
-
-def _ffmpeg() -> Any:
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise MvdiffError(
-            "an MP4 needs the package imageio-ffmpeg: pip install 'mvdiff[video]', or write a GIF"
-        ) from error
-    return imageio_ffmpeg
-
-
-def _write_mp4(shots: list[Image.Image], path: Path, seconds: float, ffmpeg: Any) -> None:
-    stream = ffmpeg.write_frames(
-        str(path),
-        shots[0].size,
-        fps=len(shots) / seconds,
-        macro_block_size=2,
-        quality=8,
-        ffmpeg_log_level="error",
-    )
-    try:
-        stream.send(None)
-        for shot in shots:
-            stream.send(shot.tobytes())
-        stream.close()
-    except OSError as error:
-        raise MvdiffError(f"ffmpeg could not write '{path.parent}': {error}") from error
-    if not path.stat().st_size:
-        raise MvdiffError(f"ffmpeg wrote nothing to '{path.parent}': is the disk full?")
 
 
 def contact_sheet(

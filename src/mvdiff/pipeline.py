@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -13,17 +14,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .denoiser.guidance import Condition, join
-from .denoiser.joint import MultiViewDenoiser
 from .errors import MvdiffError
 from .inputs.azimuth import check_azimuths
-from .inputs.elevation import check_elevation, read_elevation
+from .inputs.elevation import check_elevation, is_auto, read_elevation
 from .inputs.framing import Framing
 from .inputs.latents import check_finite
 from .inputs.photo import Photo, load_photo
 from .memory import ViewsAtOnce
+from .ranking import Sample, rank
 from .sampling import sample, start_noise
 from .utils.precision import DTYPES
 from .views import Views
+
+if TYPE_CHECKING:  # it imports diffusers, which takes seconds
+    from .denoiser.joint import MultiViewDenoiser
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,10 @@ def decode_views(model: MultiViewDenoiser, latent: Float[Tensor, "view channel h
 class Model:
     """A recipe ready to use: what `mvdiff.load` returns.
 
-    denoiser: the network, on its device, in eval mode.
+    Copies (`copy.deepcopy`) and pickles give the same views; a compiled network cannot be pickled.
+
+    denoiser: the network, on its device, in eval mode and frozen. To train it further:
+        `model.denoiser.train().requires_grad_(True)`; whole runs are `mvdiff train`'s.
     sampler: how noise becomes views.
     foreground: finds the object in a photo.
     framing: frames the cut-out photo: (RGBA photo, side in pixels) → Photo.
@@ -142,19 +149,47 @@ class Model:
 
     def prepare(self, image: Any) -> Photo:
         """Read, cut out and frame a picture (path, PIL image, array or tensor)."""
-        size = self.denoiser.rig.height
-        return self.framing(self.foreground(load_photo(image)), size)
+        cut = self.foreground(load_photo(image))
+        photo = self.framing(cut, self.denoiser.rig.height)
+        return replace(photo, foreground=cut.info.get("foreground"))
+
+    @overload
+    def generate(
+        self,
+        image: Any,
+        *,
+        elevation: Any = None,
+        azimuth: Any = None,
+        seed: int = 0,
+        samples: None = None,
+        batch_views: int | None = None,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+    ) -> Views: ...
+
+    @overload
+    def generate(
+        self,
+        image: Any,
+        *,
+        elevation: Any = None,
+        azimuth: Any = None,
+        seed: int = 0,
+        samples: int,
+        batch_views: int | None = None,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+    ) -> list[Sample]: ...
 
     def generate(
         self,
         image: Any,
         *,
-        elevation: SupportsFloat | str | Sequence[SupportsFloat | str] | None = None,
-        azimuth: Sequence[float] | None = None,
-        seed: int = 0,
-        batch_views: int | None = None,
+        elevation: Any = None,
+        azimuth: Any = None,
+        seed: Any = 0,
+        samples: Any = None,
+        batch_views: Any = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
-    ) -> Views:
+    ) -> Any:
         """One picture, or several, → consistent views of the object from the recipe's cameras.
 
         image: path, PIL image, array (height, width, 3 or 4) or tensor; with `azimuth` a list of
@@ -164,28 +199,47 @@ class Model:
             arrays and tensors will do.
         azimuth: degrees each of several pictures' cameras stood around the object, rising
             counter-clockwise seen from above; the first picture's is the front.
-        seed: the same seed gives the same views.
+        seed: a whole number; the same seed gives the same views.
+        samples: how many results, with the seeds `seed`, `seed` + 1, …; they are returned as a
+            list of `ranking.Sample`, the best first, as `mvdiff generate samples=N` orders them.
+            None (the default) returns one result's `Views`.
         Raises MvdiffError on pictures and numbers that make no sense.
         """
-        images = list(image) if azimuth is not None and isinstance(image, list | tuple) else [image]
-        if azimuth is not None:
-            check_azimuths(azimuth, len(images))
-        elevation = _plain(elevation)
-        several = isinstance(elevation, Iterable) and not isinstance(elevation, str)
-        values = [_plain(e) for e in elevation] if several else [elevation] * len(images)
-        if len(values) != len(images):
+        if azimuth is None and isinstance(image, list | tuple):
             raise MvdiffError(
-                f"give one elevation for all pictures or one each: got {len(values)} for "
-                f"{len(images)}"
+                f"expected one picture, got {len(image)}: call generate for each, or give azimuth= "
+                "if they show one object"
             )
+        images = list(image) if isinstance(image, list | tuple) else [image]
+        azimuth = _plain(azimuth)
+        if azimuth is not None:
+            azimuth = check_azimuths(azimuth, len(images))
+        elevations = self._elevations(elevation, len(images))
+        seeds = _seeds(seed, 1 if samples is None else samples)
+        at_once = self.views_at_once(batch_views)
         photos = [self.prepare(each) for each in images]
         degrees = [
             read_elevation(value, photo).degrees
-            for value, photo in zip(values, photos, strict=True)
+            for value, photo in zip(elevations, photos, strict=True)
         ]
         condition = self.encode(photos, degrees, azimuth)
-        at_once = self.views_at_once(batch_views)
-        return self.decode(self.denoise([condition], [seed], at_once, callback=callback)[0])
+        made = [
+            self.decode(self.denoise([condition], [each], at_once, callback=callback)[0])
+            for each in seeds
+        ]
+        return made[0] if samples is None else rank(made, seeds, photos[0], degrees[0])
+
+    @staticmethod
+    def _elevations(elevation: Any, count: int) -> list[Any]:
+        """One for each of `count` pictures, checked; None where it is to be estimated."""
+        elevation = _plain(elevation)
+        several = isinstance(elevation, Iterable) and not isinstance(elevation, str)
+        values = [_plain(e) for e in elevation] if several else [elevation] * count
+        if len(values) != count:
+            raise MvdiffError(
+                f"give one elevation for all pictures or one each: got {len(values)} for {count}"
+            )
+        return [None if is_auto(value) else check_elevation(value) for value in values]
 
     def generate_many(
         self,
@@ -196,7 +250,15 @@ class Model:
         batch_views: int | None = None,
         callback: Callable[[int, int, Tensor], None] | None = None,
     ) -> list[Views]:
-        """As `generate`, for several prepared photos (or several seeds of one) in one batch."""
+        """As `generate`, for several prepared photos (or several seeds of one) in one batch.
+
+        Raises MvdiffError unless there are as many elevations and seeds as photos.
+        """
+        if not len(photos) == len(elevations) == len(seeds) > 0:
+            raise MvdiffError(
+                f"expected as many elevations and seeds as photos, got {len(elevations)} and "
+                f"{len(seeds)} for {len(photos)}"
+            )
         conditions = [self.encode([p], [e]) for p, e in zip(photos, elevations, strict=True)]
         at_once = self.views_at_once(batch_views)
         latents = self.denoise(conditions, seeds, at_once, callback=callback)
@@ -246,16 +308,32 @@ class Model:
     ) -> Float[Tensor, "batch view channel h w"]:
         """Clean latents of the objects, a seed each, denoised in one batch."""
         for seed in seeds:
-            if not _is_whole(seed) or not 0 <= seed < 2**63:
-                raise MvdiffError(f"seed must be a whole number in [0, 2^63), got {seed}")
+            _check_seed(seed)
         condition = join(conditions)
         with self._autocast():
             return denoise_views(
                 self.denoiser, self.sampler, condition, seeds, at_once, callback=callback
             )
 
-    def decode(self, latent: Float[Tensor, "view channel h w"]) -> Views:
-        """The pictures of one object's latents; MvdiffError when they are not finite."""
+    @overload
+    def decode(self, latent: Float[Tensor, "view channel h w"]) -> Views: ...
+
+    @overload
+    def decode(self, latent: Float[Tensor, "batch view channel h w"]) -> list[Views]: ...
+
+    def decode(self, latent: Float[Tensor, "*batch view channel h w"]) -> Views | list[Views]:
+        """The pictures of one object's latents, or of a batch of objects (a list of views).
+
+        Raises MvdiffError when they are not finite or of another shape than `denoise` makes.
+        """
+        expected = tuple(self.denoiser.latent_shape(1)[1:])
+        if latent.ndim not in (4, 5) or tuple(latent.shape[-4:]) != expected:
+            raise MvdiffError(
+                f"latents must have shape {expected} (view, channel, height, width), or a batch of "
+                f"such, got {tuple(latent.shape)}"
+            )
+        if latent.ndim == 5:
+            return [self.decode(one) for one in latent]
         with self._autocast():
             return decode_views(self.denoiser, latent)
 
@@ -266,9 +344,44 @@ class Model:
         return torch.autocast(device, dtype, enabled=lower)
 
 
+def check_projection(model: Model) -> None:
+    """Warn about target cameras of another projection than the weights or photos have.
+
+    The embedded weights learned perspective cameras, and photos are perspective, too.
+    """
+    if model.denoiser.rig.projection != "orthographic":
+        return
+    if str(model.config.get("weights")) == "embedded":
+        warnings.warn(
+            "the rig is orthographic, but the embedded weights learned perspective cameras: expect "
+            "poor views, or use rig.projection=perspective",
+            stacklevel=2,
+        )
+    else:
+        warnings.warn(
+            "the rig is orthographic, so the input picture should be, too: a photo taken from near "
+            "by has perspective, which becomes part of the object's shape",
+            stacklevel=2,
+        )
+
+
 def _plain(number: Any) -> Any:
     """Python's own numbers, or lists of them, of an array's or tensor's."""
     return number.tolist() if isinstance(number, Tensor | np.ndarray | np.generic) else number
+
+
+def _check_seed(seed: Any) -> None:
+    if not _is_whole(seed) or not 0 <= seed < 2**63:
+        raise MvdiffError(f"seed must be a whole number in [0, 2^63), got {seed}")
+
+
+def _seeds(first: Any, count: Any) -> list[int]:
+    """`count` seeds from `first` on; MvdiffError for what is no seed or no count."""
+    _check_seed(first)
+    if not _is_whole(count) or not 1 <= count <= 10_000:
+        raise MvdiffError(f"samples must be a whole number in [1, 10000], got {count}")
+    _check_seed(int(first) + int(count) - 1)
+    return [int(first) + k for k in range(int(count))]
 
 
 def _is_whole(number: Any) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from .cameras.camera import Cameras
 from .cameras.rigs import input_cameras
+from .errors import MvdiffError
 from .inputs.photo import Photo
 from .metrics.photometric import photometric_error
 from .metrics.silhouettes import hull_iou
@@ -16,6 +19,55 @@ from .views import Views
 #: What a colour difference of 1 costs, in units of silhouette agreement. Set by hand: in
 #: benchmarks/ranking.py no weight made a measurable difference.
 COLOUR = 2.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One of several results for a picture.
+
+    seed: the views are `generate(…, seed=seed)`'s.
+    scores: see `score_sample`; `distance` to the mean of all samples where there are 3 or more.
+        None where a score cannot be had.
+    """
+
+    views: Views
+    seed: int
+    scores: dict[str, float | None]
+
+
+def rank(
+    views: Sequence[Views], seeds: Sequence[int], photo: Photo, elevation: float
+) -> list[Sample]:
+    """The samples of a picture, the best first.
+
+    Of three or more, the nearest to their mean is the best, which on held-out objects is nearer to
+    the truth, too (benchmarks/ranking.py); of two, the one that agrees better with the picture.
+    photo, elevation: the picture and its camera's elevation, degrees.
+    """
+    several = len(views) > 2
+    apart: Sequence[float | None] = distances(views) if several else [None] * len(views)
+    samples = []
+    for each, seed, distance in zip(views, seeds, apart, strict=True):
+        scores = finite_scores(each, photo, elevation)
+        samples.append(Sample(each, seed, {**scores, "distance": distance}))
+    return sorted(samples, key=lambda sample: (sort_key(sample.scores), sample.seed))
+
+
+def finite_scores(views: Views, photo: Photo, elevation: float) -> dict[str, float | None]:
+    """`score_sample`, None for what is not finite; nothing where too few views can be scored."""
+    try:
+        found = score_sample(views, photo, elevation)
+    except MvdiffError:
+        return {}
+    return {key: value if math.isfinite(value) else None for key, value in found.items()}
+
+
+def sort_key(scores: dict[str, float | None]) -> float:
+    """Smaller is better: the distance to the mean, else the score."""
+    distance, score = scores.get("distance"), scores.get("score")
+    if distance is not None:
+        return distance
+    return math.inf if score is None else -score
 
 
 def score_sample(views: Views, photo: Photo, elevation: float) -> dict[str, float]:

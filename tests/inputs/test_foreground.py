@@ -200,3 +200,152 @@ def test_photos_put_on_white_are_found_again(shared_dir, name):
     white = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
     ours, theirs = mask(FOREGROUND["key"]()(white)) > 0.5, mask(photo) > 0.5
     assert (ours & theirs).sum() / (ours | theirs).sum() > 0.97
+
+
+# What the alpha channel says: `truth` on a plain ground, with traces of transparency.
+
+
+def clear_where(photo: Image.Image, alpha: np.ndarray) -> Image.Image:
+    photo = photo.convert("RGBA")
+    photo.putalpha(Image.fromarray(alpha.round().clip(0, 255).astype(np.uint8)))
+    return photo
+
+
+def rounded(size: int, radius: int) -> np.ndarray:
+    big = Image.new("L", (4 * size, 4 * size))
+    box = (0, 0, 4 * size - 1, 4 * size - 1)
+    ImageDraw.Draw(big).rounded_rectangle(box, 4 * radius, fill=255)
+    return np.asarray(big.resize((size, size), Image.Resampling.BOX)).astype(float)
+
+
+def one_pixel(value: int) -> np.ndarray:
+    alpha = np.full((96, 96), 255.0)
+    alpha[3, 5] = value
+    return alpha
+
+
+def framed(width: int) -> np.ndarray:
+    alpha = np.zeros((96, 96))
+    alpha[width:-width, width:-width] = 255
+    return alpha
+
+
+def corner(side: int) -> np.ndarray:
+    alpha = np.full((96, 96), 255.0)
+    alpha[:side, -side:] = 0
+    return alpha
+
+
+TRACES = {
+    "one pixel of 254": one_pixel(254),
+    "one clear pixel": one_pixel(0),
+    "noise": np.random.default_rng(0).integers(250, 256, (96, 96)).astype(float),
+    "a clear line around": framed(1),
+    "a clear frame": framed(3),
+    "rounded corners": rounded(96, 12),
+    "very round corners": rounded(96, 24),
+    "a clear corner": corner(15),
+    "half clear": np.full((96, 96), 200.0),
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize("colour", [(255, 255, 255), (40, 60, 70)])
+def test_traces_of_transparency_outline_nothing(name, colour):
+    with pytest.warns(UserWarning, match="foreground=key"):
+        cut = FOREGROUND["auto"]()(clear_where(on(colour), TRACES[name]))
+    assert cut.info["foreground"] == "key"
+    assert iou(cut) > 0.97
+
+
+def test_bars_beside_a_padded_picture_outline_nothing():
+    wide = Image.new("RGBA", (96, 150))
+    wide.paste(on((240, 240, 240)), (0, 27))
+    with pytest.warns(UserWarning, match="foreground=key"):
+        cut = FOREGROUND["auto"]()(wide)
+    assert iou(cut.crop((0, 27, 96, 123))) > 0.97
+    assert cut.getchannel("A").getbbox()[1] > 27
+
+
+def test_rounded_corners_of_a_textured_picture_are_no_outline_either():
+    with pytest.warns(UserWarning, match="GrabCut"):
+        cut = FOREGROUND["auto"]()(clear_where(on(textured()), rounded(96, 10)))
+    assert cut.info["foreground"] == "grabcut"
+    assert iou(cut) > 0.9
+
+
+def boxy(size: int = 96) -> Image.Image:
+    """A textured box that nearly fills the picture: its outline is real."""
+    photo = clear_where(Image.fromarray(textured(size)), rounded(size, 22))
+    return photo
+
+
+def test_an_object_that_fills_the_picture_keeps_its_alpha():
+    cut = FOREGROUND["auto"]()(boxy())
+    assert cut.info["foreground"] == "alpha"
+    assert cut.tobytes() == boxy().tobytes()
+
+
+def test_a_plain_object_that_fills_the_picture_is_told():
+    photo = clear_where(Image.new("RGB", (96, 96), (200, 20, 20)), one_pixel(0))
+    with pytest.warns(UserWarning, match="fills the whole picture"):
+        assert FOREGROUND["auto"]()(photo).info["foreground"] == "alpha"
+
+
+@pytest.mark.parametrize("level", [20, 40, 90])
+def test_haze_is_removed(level):
+    rng = np.random.default_rng(0)
+    alpha = np.maximum(mask(truth()) * 255, level + rng.integers(-2, 3, (96, 96)))
+    with pytest.warns(UserWarning, match="haze"):
+        cut = FOREGROUND["auto"]()(clear_where(truth(), alpha))
+    assert iou(cut) > 0.97
+    from mvdiff.inputs.photo import _object_box
+
+    assert _object_box(cut) == _object_box(truth())
+
+
+def test_a_dark_soft_shadow_is_not_the_object():
+    blob = Image.new("L", (96, 96))
+    ImageDraw.Draw(blob).ellipse((40, 70, 95, 90), fill=110)
+    shadow = clear_where(
+        Image.new("RGB", (96, 96)), np.asarray(blob.filter(ImageFilter.BoxBlur(2)))
+    )
+    with pytest.warns(UserWarning, match="shadow"):
+        cut = FOREGROUND["auto"]()(Image.alpha_composite(shadow, truth()))
+    assert iou(cut) > 0.95
+    assert mask(cut)[80, 88] == 0
+
+
+def test_a_half_transparent_object_stays():
+    glass = clear_where(truth(), mask(truth()) * 150)
+    assert FOREGROUND["auto"]()(glass).tobytes() == glass.tobytes()
+
+
+def test_dust_far_from_the_object_is_removed():
+    photo = truth()
+    photo.putpixel((1, 1), (255, 0, 0, 255))
+    with pytest.warns(UserWarning, match="tiny part"):
+        cut = FOREGROUND["auto"]()(photo)
+    assert np.array_equal(mask(cut), mask(truth()))
+    assert FOREGROUND["alpha"]()(photo).getpixel((1, 1)) == (255, 0, 0, 255)
+
+
+def test_parts_edges_and_small_objects_are_told():
+    two = Image.new("RGBA", (192, 96))
+    two.paste(truth(), (0, 0))
+    two.paste(truth(), (96, 0))
+    with pytest.warns(UserWarning, match="2 separate parts"):
+        FOREGROUND["auto"]()(two)
+    with pytest.warns(UserWarning, match="touches the picture's left edge"):
+        FOREGROUND["auto"]()(truth().crop((40, 0, 96, 96)))
+    with pytest.warns(UserWarning, match="small"):
+        FOREGROUND["auto"]()(truth(24))
+    square = Image.new("RGBA", (96, 96))
+    square.paste(Image.fromarray(textured(50)), (20, 20))
+    with pytest.warns(UserWarning, match="rectangle"):
+        FOREGROUND["auto"]()(square)
+
+
+@pytest.mark.parametrize("name", INPUT)
+def test_the_method_is_on_record(name):
+    assert FOREGROUND[name]()(INPUT[name]()).info["foreground"] == name.replace("auto", "alpha")

@@ -190,7 +190,7 @@ def test_the_caller_s_picture_is_left_alone():
 @pytest.mark.parametrize("side", [13_000, 60_000])
 def test_huge_pictures_are_refused_before_decoding(tmp_path, side):
     (tmp_path / "x.png").write_bytes(png(side, side, 8, 2, b""))
-    with pytest.raises(MvdiffError, match="at most 150 million are read"):
+    with pytest.raises(MvdiffError, match="150 million"):
         load_photo(tmp_path / "x.png")
 
 
@@ -201,7 +201,7 @@ def test_truncated_files_are_refused(tmp_path):
         whole = (tmp_path / name).read_bytes()
         for share in (0.5, 0.9):
             (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
-            with pytest.raises(MvdiffError, match=r"broken or cut off|as a picture") as caught:
+            with pytest.raises(MvdiffError, match=r"broken or truncated|as an image") as caught:
                 load_photo(tmp_path / name)
             assert "\n" not in str(caught.value)
 
@@ -226,10 +226,10 @@ def test_what_is_no_picture_is_refused(tmp_path):
     with pytest.raises(MvdiffError, match="is a folder"):
         load_photo(tmp_path)
     (tmp_path / "x.png").write_text("hello")
-    with pytest.raises(MvdiffError, match="not a known picture format"):
+    with pytest.raises(MvdiffError, match="unknown format"):
         load_photo(tmp_path / "x.png")
     (tmp_path / "x.png").write_text("")
-    with pytest.raises(MvdiffError, match="as a picture"):
+    with pytest.raises(MvdiffError, match="empty"):
         load_photo(str(tmp_path / "x.png"))
 
 

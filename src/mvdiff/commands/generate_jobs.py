@@ -14,8 +14,9 @@ from typing import Any
 from ..config import compose
 from ..errors import MvdiffError
 from ..files import read_json, write_json
+from ..inputs.load import user_path
 from .generate import exit_code, make, plan
-from .one_picture import Shot, Wanted
+from .planning import Shot, Wanted
 from .sharing import Share
 
 
@@ -35,7 +36,7 @@ def run(jobs: Jobs) -> int:
     count = _count(jobs)
     wanted = plan(jobs.config)  # wrong settings are told here, once
     count = min(count, len(wanted))
-    out = Path(str(jobs.config.out)).expanduser().resolve()
+    out = user_path(str(jobs.config.out)).resolve()
     # a folder of its own: another command may be working on the same `out`
     folder = Path(tempfile.mkdtemp(prefix=".jobs-", dir=out))
     shares = {folder / f"{i}-of-{count}.json": len(wanted[i::count]) for i in range(count)}
@@ -61,7 +62,13 @@ def run(jobs: Jobs) -> int:
 def _count(jobs: Jobs) -> int:
     count, hydra = jobs.config.jobs, " ".join(jobs.hydra)
     if count is None:
-        raise MvdiffError(f"{hydra} starts jobs: say how many, as in jobs=4")
+        others = [word for word in jobs.hydra if "launcher" not in word.partition("=")[0]]
+        if others:
+            raise MvdiffError(
+                f"mvdiff generate has no use for {others[0]}: results go to out=FOLDER, and of "
+                "Hydra's own settings hydra/launcher=NAME and hydra.launcher.… work, with jobs=N"
+            )
+        raise MvdiffError(f"{hydra} needs the number of jobs: add jobs=4, say")
     if type(count) is not int or count < 1:
         raise MvdiffError(f"jobs must be a whole number from 1, got {count!r}")
     if jobs.config.shard is not None:

@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from .. import build
+from ..construct import plain
 from ..denoiser.guidance import Condition
 from ..errors import MvdiffError
 from ..files import write_text
-from ..inputs.elevation import Elevation, read_elevation
+from ..inputs.elevation import Elevation, check_elevation, read_elevation
 from ..inputs.photo import Photo
 from ..pipeline import Model
-from ..ranking import distances, score_sample
+from ..ranking import distances, score_sample, sort_key
 from ..views import Views
-from .notes import collect
+from .locking import hold_folder
+from .notes import NoteBook, collect
+from .planning import FINISHED, Wanted, samples_of
 from .progress import Stages
-from .samples import Samples, fingerprint, read_record
+from .samples import Samples, Survey, output_sizes, read_record
 from .writing import Timer, versions, write_sample
 
-
-@dataclass(frozen=True)
-class Shot:
-    """A picture, its camera's elevation (degrees or "auto") and azimuth (degrees)."""
-
-    path: Path
-    elevation: float | str
-    azimuth: float = 0.0
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Pictures of an object, usually one, and where its results go."""
-
-    shots: tuple[Shot, ...]
-    folder: Path
-
-    @property
-    def path(self) -> Path:
-        """The first picture: the front, and what the object is called by."""
-        return self.shots[0].path
+#: How the object of a picture was found, by the method of `foreground=`.
+FOUND_BY = {
+    "alpha": "the object is what the picture's transparency shows",
+    "none": "the whole picture is taken as the object",
+    "key": "the object was found by its plain background",
+    "grabcut": "the object was found by OpenCV's GrabCut",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,9 @@ class Work:
 
     done: finished samples by seed. missing: seeds to be made. known: None without such seeds.
     notes: what was to be said about the picture. seconds: spent so far, by stage.
+    repaired: folders of samples that are made again, and why.
     failed: a sample could not be written, and the others will not be.
+    held: the result folder's lock, until `release`.
     """
 
     wanted: Wanted
@@ -72,7 +64,23 @@ class Work:
     known: Known | None = None
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    repaired: dict[Path, str] = field(default_factory=dict)
     failed: bool = False
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def hold(self) -> None:
+        """Keep other processes from this object's folder; MvdiffError where one is at work.
+
+        What another process has finished meanwhile is not made again.
+        """
+        self.held.enter_context(hold_folder(self.wanted.folder))
+        if self.missing:
+            self.done |= {k: p for k, p in self.samples.finished().items() if k in self.missing}
+            self.missing = [seed for seed in self.missing if seed not in self.done]
+
+    def release(self) -> None:
+        """Let other processes have the folder."""
+        self.held.close()
 
     @property
     def finished(self) -> bool:
@@ -80,40 +88,62 @@ class Work:
 
 
 def read(config: Any, model: Model, wanted: Wanted, setup: float) -> Work:
-    """Find out what is missing and, if anything is, read, cut out and encode the picture."""
+    """Find out what is missing and, if anything is, read, cut out and encode the picture.
+
+    The object's folder is held until `Work.release`.
+    """
     clock = Timer({"setup": setup})
-    seeds = [config.seed + k for k in range(config.samples)]
-    key = fingerprint([(s.path, s.elevation, s.azimuth) for s in wanted.shots], build.plain(config))
-    samples = Samples(wanted.folder, seeds, key)
-    done = samples.finished() if config.resume else {}
-    work = Work(wanted, samples, done, [seed for seed in seeds if seed not in done])
-    if work.missing:
+    samples = samples_of(config, wanted)
+    survey = samples.survey() if config.resume else Survey({}, {})
+    missing = [seed for seed in samples.wanted if seed not in survey.finished]
+    work = Work(wanted, samples, survey.finished, missing, repaired=survey.damaged)
+    photos: tuple[Photo, ...] = ()
+    if work.missing:  # before the folder is made: a broken picture leaves none
         with collect() as work.notes:
             photos = tuple(model.prepare(shot.path) for shot in wanted.shots)
-        both = zip(wanted.shots, photos, strict=True)
-        elevations = tuple(read_elevation(shot.elevation, photo) for shot, photo in both)
-        azimuths = [shot.azimuth for shot in wanted.shots]
-        condition = model.encode(photos, [e.degrees for e in elevations], azimuths)
+            both = zip(wanted.shots, photos, strict=True)
+            elevations = tuple(read_elevation(shot.elevation, photo) for shot, photo in both)
+            azimuths = [shot.azimuth for shot in wanted.shots]
+            condition = model.encode(photos, [e.degrees for e in elevations], azimuths)
         work.known = Known(photos, elevations, condition)
         clock.lap("photo")
     work.seconds = clock.seconds
+    if config.resume:
+        work.hold()
+    else:
+        work.held.enter_context(hold_folder(wanted.folder))
     return work
 
 
-def remarks(work: Work) -> list[str]:
-    """Lines about a picture that was just read."""
-    path = work.wanted.path
-    lines = [f"{path}: {line}" for line in work.notes]
-    elevations = work.known.elevations if work.known else ()
-    for shot, found in zip(work.wanted.shots, elevations, strict=False):
-        if found.estimated:
-            lines.append(
-                f"{shot.path}: the camera seems to have stood {found.degrees:.0f}° above the "
-                f"object, give or take {found.spread:.0f}°; elevation=DEGREES says it better"
-            )
+def remark(work: Work, book: NoteBook) -> None:
+    """Note what is to be said about a picture that was just read."""
+    name = str(work.wanted.path)
+    for line in work.notes:
+        book.add(name, line)
+    for folder, trouble in work.repaired.items():
+        book.add(name, f"{folder.name} is made again, since its {trouble}")
     if not work.missing:
-        lines.append(f"{path}: was finished before; resume=false makes it again")
-    return [f"note: {line}" for line in lines]
+        book.add(name, FINISHED)
+    for shot, found in zip(
+        work.wanted.shots, work.known.elevations if work.known else (), strict=False
+    ):
+        if found.estimated:
+            book.add(
+                str(shot.path),
+                "the camera's elevation was estimated from the picture; elevation=DEGREES is "
+                "better",
+                f"{found.degrees:.0f}° ± {found.spread:.0f}°",
+            )
+
+
+def remark_foreground(work: Work, book: NoteBook) -> None:
+    """Note how the object was found, where no other note says so."""
+    photos = work.known.photos if work.known else ()
+    for shot, photo in zip(work.wanted.shots, photos, strict=False):
+        method = photo.foreground
+        if method and not any(f"foreground={method}" in line for line in work.notes):
+            how = FOUND_BY.get(method, "the object was found")
+            book.add(str(shot.path), f"{how} (foreground={method})")
 
 
 def write(
@@ -137,8 +167,8 @@ def write(
     views = model.decode(latent)
     clock.lap("decoding")
     target = work.samples.place(seed, work.done)
-    photo = known.photos[0].pil()
-    trouble = write_sample(config, reconstructor, target, photo, views, stages, clock)
+    pictures = [photo.pil() for photo in known.photos]
+    trouble = write_sample(config, reconstructor, target, pictures, views, stages, clock)
     record = {
         **_told(work.wanted, known),
         "seed": seed,
@@ -149,7 +179,8 @@ def write(
         "versions": versions(),
         "device": str(model.denoiser.device),
         "fingerprint": work.samples.key,
-        "config": build.plain(config),
+        "files": output_sizes(target),
+        "config": plain(config),
     }
     write_text(target / "run.json", json.dumps(record, indent=1))
     work.done[seed] = target
@@ -162,33 +193,29 @@ def _told(wanted: Wanted, known: Known) -> dict[str, Any]:
             "picture": str(shot.path),
             "elevation": elevation.degrees,
             "elevation_spread": elevation.spread if elevation.estimated else None,
+            "foreground": photo.foreground,
             "azimuth": shot.azimuth,
         }
-        for shot, elevation in zip(wanted.shots, known.elevations, strict=True)
+        for shot, photo, elevation in zip(wanted.shots, known.photos, known.elevations, strict=True)
     ]
     first = {key: value for key, value in rows[0].items() if key != "azimuth"}
     return first | ({"pictures": rows} if len(rows) > 1 else {})
 
 
 def arrange(model: Model, work: Work) -> list[tuple[Path, str | None]]:
-    """Every sample of a finished picture, the best first: its folder, and why it has no mesh.
+    """Every sample of a finished picture, the best first (see `ranking.rank`).
 
-    Of three or more, the nearest to their mean is the best, which on held-out objects is nearer to
-    the truth, too (benchmarks/ranking.py); of two, the one that agrees better with the picture.
+    Returns each sample's folder, and why it has no mesh where it has none.
     """
+    seeds = {path: seed for seed, path in work.done.items()}
     samples = [work.done[seed] for seed in work.samples.wanted]
-    keys: dict[Path, float | None] = dict.fromkeys(samples)
+    keys = dict.fromkeys(samples, math.inf)
     if len(samples) > 1:
         views = [Views.load(sample) for sample in samples]
         apart = distances(views) if len(samples) > 2 else [None] * len(samples)
         for sample, its, distance in zip(samples, views, apart, strict=True):
-            scores = _scored(sample, its, distance, model, work)
-            if distance is not None:
-                keys[sample] = distance
-            elif scores.get("score") is not None:
-                keys[sample] = -scores["score"]
-    seeds = {sample: read_record(sample)["seed"] for sample in samples}
-    best_first = sorted(samples, key=lambda s: (math.inf if keys[s] is None else keys[s], seeds[s]))
+            keys[sample] = sort_key(_scored(sample, its, distance, model, work))
+    best_first = sorted(samples, key=lambda sample: (keys[sample], seeds[sample]))
     arranged = work.samples.arrange(best_first)
     return [(path, read_record(path).get("trouble")) for path in arranged]
 
@@ -199,17 +226,23 @@ def _scored(
     """A finished sample's scores, written into its `run.json` where they are not there yet."""
     record = read_record(sample)
     scores = record.get("scores")
-    if scores is None:
+    if not isinstance(scores, dict):
         with collect():
             photo = work.known.photos[0] if work.known else model.prepare(work.wanted.path)
         try:
-            found = score_sample(views, photo, record["elevation"])
+            found = score_sample(views, photo, check_elevation(record.get("elevation")))
         except MvdiffError as error:  # too few views, say
-            record["notes"] = [*record["notes"], f"not scored: {error}"]
+            notes = record.get("notes")
+            record["notes"] = [*_texts(notes), f"not scored: {error}"]
             found = {}
         # JSON has no NaN
         scores = {k: v if math.isfinite(v) else None for k, v in found.items()}
     known = {**scores, "distance": distance}
-    if known != record.get("scores"):
-        write_text(sample / "run.json", json.dumps({**record, "scores": known}, indent=1))
+    changed = {"scores": known, "ranked_with": sorted(work.samples.wanted)}
+    if changed != {key: record.get(key) for key in changed}:
+        write_text(sample / "run.json", json.dumps({**record, **changed}, indent=1))
     return known
+
+
+def _texts(notes: Any) -> Iterable[str]:
+    return [str(note) for note in notes] if isinstance(notes, list) else []

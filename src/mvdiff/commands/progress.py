@@ -95,8 +95,17 @@ class Stages:
         """A line that stays: on standard output when it is a result, else on standard error."""
         if line.startswith(("note:", "mvdiff:")):
             self.console.print(line, markup=False, soft_wrap=True)
-        elif self.console.is_terminal and sys.stdout.isatty():
+        elif self.console.is_terminal and sys.stdout is not None and sys.stdout.isatty():
             # the same screen as the bar, which must move down a line
             self.progress.console.print(line, markup=False, soft_wrap=True)
         else:
-            print(line, flush=True)
+            _print(line)
+
+
+def _print(line: str) -> None:
+    """Print on standard output; escaped where its encoding lacks a character (file names)."""
+    try:
+        print(line, flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

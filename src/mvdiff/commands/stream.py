@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -14,17 +15,11 @@ from ..memory import ViewsAtOnce, is_out_of_memory
 from ..pipeline import Model
 from ..training.prefetch import prefetch
 from .behind import Behind
-from .one_picture import Wanted, Work, arrange, read, remarks, write
+from .notes import NoteBook
+from .one_picture import Work, arrange, read, remark, remark_foreground, write
+from .planning import Wanted
 from .progress import Stages
-
-
-@dataclass
-class Tally:
-    """How the pictures fared: how many there were, how many samples have no mesh, what failed."""
-
-    pictures: int = 0
-    meshless: int = 0
-    errors: list[MvdiffError] = field(default_factory=list)
+from .tally import Tally
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,8 @@ class Stream:
     on the order nor on what shares its batch, up to rounding (other batch sizes sum in another
     order: 1e-5 of a latent's unit variance); with batch=1 not at all.
 
-    setup: seconds that loading took. tell: say at once why a picture failed.
+    tally: counts what comes of the pictures. book: what is noted about them, to be told at the
+    end. setup: seconds that loading took. tell: say at once why a picture failed.
     """
 
     def __init__(
@@ -52,6 +48,8 @@ class Stream:
         model: Model,
         reconstructor: Any,
         stages: Stages,
+        tally: Tally,
+        book: NoteBook,
         *,
         setup: float,
         tell: bool,
@@ -60,34 +58,38 @@ class Stream:
         self.stages, self.setup, self.tell = stages, setup, tell
         self.batch = config.batch or default_batch(model)
         self.at_once: ViewsAtOnce = model.views_at_once(config.batch_views)
-        self.tally = Tally()
+        self.tally, self.book = tally, book
+        self.read_so_far: list[Work] = []
         self.ended = 0  # pictures that are finished or failed
 
-    def run(self, wanted: Sequence[Wanted]) -> Tally:
+    def run(self, wanted: Sequence[Wanted]) -> None:
         """All pictures. Raises what is not one picture's fault."""
-        self.tally.pictures = len(wanted)
-        if len(wanted) > 1:
-            self.stages.count(0, len(wanted))
+        self.tally.pictures += len(wanted)
+        self.ended = self.tally.pictures - len(wanted)
+        if self.tally.pictures > 1:
+            self.stages.count(self.ended, self.tally.pictures)
         self.stages.start(f"{wanted[0].path.name}: reading", None)
         reader = prefetch(lambda i: self._read(wanted[i]), range(len(wanted)), self.batch)
-        with Behind(self.stages, depth=self.batch) as writer:
-            batch: list[Part] = []
-            try:
+        try:
+            with Behind(self.stages, depth=self.batch) as writer, contextlib.closing(reader):
+                batch: list[Part] = []
                 for i, work in enumerate(reader):
                     self._take(work, wanted[i], batch, writer)
                     while len(batch) >= self.batch:
                         full, batch = batch[: self.batch], batch[self.batch :]
                         self._denoise(full, writer)
                 self._denoise(batch, writer)
-            finally:
-                reader.close()
-        return self.tally
+        finally:
+            for work in self.read_so_far:
+                work.release()
 
     def _read(self, wanted: Wanted) -> Work | MvdiffError:
         try:
-            return read(self.config, self.model, wanted, self.setup)
+            work = read(self.config, self.model, wanted, self.setup)
         except MvdiffError as error:
             return error
+        self.read_so_far.append(work)
+        return work
 
     def _take(
         self, work: Work | MvdiffError, wanted: Wanted, batch: list[Part], writer: Behind
@@ -95,8 +97,10 @@ class Stream:
         """A picture that was read: its missing samples join the batch."""
         if isinstance(work, MvdiffError):
             return self._fail(wanted, work)
-        for line in remarks(work):
-            self.stages.say(line)
+        remark(work, self.book)
+        if not self.tell:  # the only picture: before it takes its time
+            for line in self.book.take():
+                self.stages.say(f"note: {line}")
         if work.missing:
             batch += [Part(work, seed) for seed in work.missing]
         else:
@@ -158,6 +162,7 @@ class Stream:
                 )
             except MvdiffError as error:
                 work.failed = True
+                work.release()
                 return self._fail(work.wanted, error)
             if work.finished:
                 self._finish(work, stages)
@@ -171,12 +176,11 @@ class Stream:
             results = arrange(self.model, work)
         except MvdiffError as error:
             return self._fail(work.wanted, error)
+        finally:
+            work.release()
         for path, trouble in results:
-            stages.say(f"{work.wanted.path} → {path}")
-            if trouble:
-                self.tally.meshless += 1
-                said = f"the views are written, but {trouble}"
-                stages.say(f"mvdiff: {work.wanted.path}: {said}")
+            self.tally.tell_result(stages, work.wanted, path, trouble)
+        remark_foreground(work, self.book)
         self._count()
 
     def _fail(self, wanted: Wanted, error: MvdiffError) -> None:

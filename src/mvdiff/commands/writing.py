@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,23 +37,28 @@ def write_sample(
     config: Any,
     reconstructor: Any,
     target: Path,
-    photo: Image.Image,
+    pictures: Sequence[Image.Image],
     views: Views,
     stages: Stages,
     clock: Timer,
 ) -> str | None:
-    """Everything but `run.json`, which comes last; why there is no mesh, where it failed."""
-    from ..gallery import VIDEOS, mesh_renders, preview, turntable
+    """Everything but `run.json`, which comes last; why there is no mesh, where it failed.
+
+    pictures: the prepared input pictures, usually one.
+    """
+    from ..gallery import mesh_renders, preview, turntable
     from ..recon.finish import finish, texture_side
+    from ..utils.video import VIDEOS
 
     films = [f"turntable.{kind}" for kind in VIDEOS]
     for name in ("run.json", "mesh.glb", *films, "preview.png"):
         (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
-    for old in (target / "views").glob("[0-9]*.png"):
+    for old in [*(target / "views").glob("[0-9]*.png"), *target.glob("input-[0-9]*.png")]:
         old.unlink()
     views.save(target, "views")
     save_picture(views.strip(), target / "strip.png")
-    save_picture(photo, target / "input.png")
+    for number, picture in enumerate(pictures):
+        save_picture(picture, target / (f"input-{number}.png" if number else "input.png"))
     clock.lap("writing")
     renders, trouble = [], None
     if reconstructor is not None:
@@ -77,7 +83,7 @@ def write_sample(
             if config.turntable:
                 turntable(mesh, target / f"turntable.{config.video}")
     stages.start("preview", None)
-    save_picture(preview(views, photo, renders), target / "preview.png")
+    save_picture(preview(views, pictures, renders), target / "preview.png")
     clock.lap("pictures")
     return trouble
 

@@ -16,8 +16,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from .elevation_settings import check_elevation, is_auto
 from .photo import Photo
+
+__all__ = [
+    "Elevation",
+    "ElevationNet",
+    "check_elevation",
+    "crop",
+    "estimate_elevation",
+    "is_auto",
+    "read_elevation",
+]
 
 #: Side of the pictures the network reads, and how much of it the object's longer side fills.
 SIDE, FILL = 64, 0.85
@@ -134,25 +144,6 @@ def read_elevation(value: Any, photo: Photo) -> Elevation:
     if is_auto(value):
         return estimate_elevation(photo)
     return Elevation(check_elevation(value))
-
-
-def is_auto(value: Any) -> bool:
-    """Whether the elevation is left to the network."""
-    return value is None or value == "auto"
-
-
-def check_elevation(elevation: Any) -> float:
-    """The elevation as a float; MvdiffError unless it is a number in [-90, 90]."""
-    try:
-        value = float("nan") if isinstance(elevation, bool) else float(elevation)
-    except (TypeError, ValueError):
-        value = float("nan")
-    if not -90 <= value <= 90:
-        raise MvdiffError(
-            f"elevation must be a number of degrees in [-90, 90], or auto, got {elevation}: 0 is "
-            "level with the object, 90 straight above"
-        )
-    return value
 
 
 @functools.cache

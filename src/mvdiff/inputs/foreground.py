@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from abc import ABC, abstractmethod
 
@@ -11,20 +10,25 @@ from PIL import Image
 
 from ..errors import MvdiffError
 from ..registry import Registry
+from .transparency import HALF, Opaque, border, bounding_box, clean_alpha, opaque_part, remove_dust
 
 FOREGROUND = Registry("foreground")
-log = logging.getLogger(__name__)
+#: What a cut-out picture's `info` calls the method by which the object was found.
+METHOD = "foreground"
 
 
 class Foreground(ABC):
     """A way to find the object. Call it with a picture; it returns straight-colour RGBA.
 
+    The result's `info["foreground"]` names the method. A warning says where the object fills the
+    picture, touches its edges, has several parts or is tiny.
     Raises MvdiffError for pictures that are transparent everywhere and for results in which
     nothing is left.
     """
 
     def __call__(self, photo: Image.Image) -> Image.Image:
         photo = photo.convert("RGBA")
+        photo.info.pop(METHOD, None)
         if photo.getchannel("A").getextrema()[1] == 0:
             raise MvdiffError(
                 "the picture is transparent everywhere, expected an object in it: "
@@ -36,6 +40,9 @@ class Foreground(ABC):
                 "no object was found in the picture, only background: use a picture with "
                 "transparency, or an object that differs from a plain background"
             )
+        cut.info.setdefault(METHOD, _name(self))
+        if cut.info[METHOD] != "none":
+            check_object(cut)
         return cut
 
     @abstractmethod
@@ -84,13 +91,16 @@ class KeyForeground(Foreground):
                 "the picture's border is not of one colour, which foreground=key needs: "
                 "use foreground=grabcut, or cut the object out"
             )
-        return _key(pixels, background, self.tolerance)
+        return remove_dust(_key(pixels, background, self.tolerance))
 
     def background(self, pixels: np.ndarray) -> np.ndarray | None:
         """The border's colour, (3,) in [0, 1], or None where the border is not plain."""
-        border = _border(pixels)
-        colour = np.median(border, axis=0)
-        near = np.abs(border - colour).max(axis=1) <= self.tolerance
+        return self.plain_colour(border(pixels))
+
+    def plain_colour(self, pixels: np.ndarray) -> np.ndarray | None:
+        """The colour, (3,), that most of (pixels, 3) have; None where they differ."""
+        colour = np.median(pixels, axis=0)
+        near = np.abs(pixels - colour).max(axis=1) <= self.tolerance
         return colour if near.mean() >= self.share else None
 
 
@@ -134,26 +144,93 @@ class GrabCutForeground(Foreground):
 
 @FOREGROUND.register("auto")
 class AutoForeground(Foreground):
-    """The picture's alpha if it has one, else a keyed plain background, else GrabCut."""
+    """The picture's alpha if it outlines an object, else a keyed plain background, else GrabCut."""
 
     def cut(self, photo: Image.Image) -> Image.Image:
-        if has_alpha(photo):
-            log.info("foreground: the picture's own transparency")
-            return photo
-        key = KeyForeground()
-        if key.background(_colours(photo)) is not None:
-            warnings.warn(
-                "the picture has no transparency: its plain background was keyed out "
-                "(foreground=key)",
-                stacklevel=3,
-            )
-            return key.cut(photo)
+        opaque = opaque_part(photo)
+        if opaque is None:
+            return _by(AlphaForeground(), clean_alpha(photo))
+        if not has_alpha(photo):
+            why = "the picture has no transparency"
+        else:
+            clear = 1 - opaque.share
+            much = f"{100 * clear:.1f} % of it" if clear >= 0.0005 else "a trace of transparency"
+            why = f"the picture is opaque but for {much}, which does not outline an object"
+        return self._cut_opaque(photo, opaque, why)
+
+    def _cut_opaque(self, photo: Image.Image, opaque: Opaque, why: str) -> Image.Image:
+        """Find the object within the opaque part; `why` its transparency is no help."""
+        key, box = KeyForeground(), opaque.box
+        solid, inner = _filled(photo.crop(box), opaque.mask[box[1] : box[3], box[0] : box[2]])
+        pixels = np.asarray(solid).astype(np.float32) / 255
+        background = key.plain_colour(pixels[inner] if inner.any() else border(pixels))
+        if background is not None:
+            cut = remove_dust(_key(pixels, background, key.tolerance))
+            # a plain object whose outline is nearly a rectangle has little to be keyed
+            found = (np.asarray(cut.getchannel("A")) >= HALF).mean()
+            if not has_alpha(photo) or found >= (0.002 if opaque.tells_nothing else 0.05):
+                warnings.warn(
+                    f"{why}: its plain background was keyed out (foreground=key)", stacklevel=1
+                )
+                return _by(key, _placed(cut, photo.size, box))
+        if background is not None or not opaque.tells_nothing:
+            return _by(AlphaForeground(), clean_alpha(photo))
         warnings.warn(
-            "the picture has no transparency: the object was found by OpenCV's GrabCut "
-            "(foreground=grabcut); check the result, or cut the object out yourself",
-            stacklevel=3,
+            f"{why}: the object was found by OpenCV's GrabCut (foreground=grabcut); check the "
+            "result, or cut the object out yourself",
+            stacklevel=1,
         )
-        return GrabCutForeground().cut(photo)
+        grabcut = GrabCutForeground()
+        return _by(grabcut, _placed(grabcut.cut(solid.convert("RGBA")), photo.size, box))
+
+
+def check_object(cut: Image.Image) -> None:
+    """Warn where what was found fills the picture, touches its edges, is tiny or in parts.
+
+    cut: RGBA, its alpha the object's mask.
+    """
+    import cv2
+
+    mask = np.asarray(cut.getchannel("A")) >= HALF
+    left, top, right, bottom = bounding_box(mask)
+    width, height = right - left, bottom - top
+    if mask.mean() >= 0.97:
+        warnings.warn(
+            "the object fills the whole picture: if that is its background, cut the object out, "
+            "or use foreground=key or grabcut",
+            stacklevel=1,
+        )
+        return
+    edges = {"left": mask[:, 0], "top": mask[0], "right": mask[:, -1], "bottom": mask[-1]}
+    contact = {name: float(edge.mean()) for name, edge in edges.items() if edge.sum() > 1}
+    # a picture trimmed to its object touches all edges, each but a little
+    least = 0.5 if len(contact) == 4 else 0.05
+    touched = [name for name, share in contact.items() if share >= least]
+    if touched:
+        named = " and ".join([", ".join(touched[:-1]), touched[-1]] if touched[1:] else touched)
+        warnings.warn(
+            f"the object touches the picture's {named} edge: if it is cut off there, so are the "
+            "views",
+            stacklevel=1,
+        )
+    if max(width, height) < 32 or width * height < 0.005 * mask.size:
+        warnings.warn(
+            f"the object is small ({width}×{height} of {cut.width}×{cut.height} pixels): a larger "
+            "picture of it gives better views",
+            stacklevel=1,
+        )
+    if mask.sum() >= 0.995 * width * height and min(width, height) >= 32:
+        warnings.warn(
+            "the object's outline is a rectangle: if that is a picture with its background, crop "
+            "it, or use foreground=key or grabcut",
+            stacklevel=1,
+        )
+    areas = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:, cv2.CC_STAT_AREA]
+    parts = int((areas >= 0.05 * areas.max()).sum())
+    if parts > 1:
+        warnings.warn(
+            f"the object has {parts} separate parts: all are taken as one object", stacklevel=1
+        )
 
 
 def has_alpha(photo: Image.Image) -> bool:
@@ -171,13 +248,45 @@ def _colours(photo: Image.Image) -> np.ndarray:
     return np.asarray(_on_white(photo)).astype(np.float32) / 255
 
 
-def _border(image: np.ndarray) -> np.ndarray:
-    """The pixels within 1 % of an edge, (pixels, …)."""
-    inside = np.zeros(image.shape[:2], bool)
-    height, width = inside.shape
-    depth = max(1, round(0.01 * min(height, width)))
-    inside[depth : height - depth, depth : width - depth] = True
-    return image[~inside]
+def _name(foreground: Foreground) -> str:
+    """What a method is called in the registry; its class's name where it is not registered."""
+    kind = type(foreground)
+    return next((name for name in FOREGROUND if FOREGROUND[name] is kind), kind.__name__)
+
+
+def _by(method: Foreground, cut: Image.Image) -> Image.Image:
+    cut.info[METHOD] = _name(method)
+    return cut
+
+
+def _placed(cut: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """A part of a picture put back into its place, the rest clear."""
+    if cut.size == size:
+        return cut
+    whole = Image.new("RGBA", size)
+    whole.paste(cut, box[:2])
+    return whole
+
+
+def _filled(photo: Image.Image, opaque: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """An RGB picture whose clear pixels have the colour beside them; and where that is, (h, w).
+
+    opaque: (height, width), bool.
+    """
+    import cv2
+
+    depth = max(1, round(0.01 * min(photo.size)))
+    square = np.ones((3, 3), np.uint8)
+    solid = opaque.astype(np.uint8)
+    outside = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
+    # the outermost pixels of a clear edge are mixed with what was behind it
+    soft = 0 if opaque.all() else 1
+    outer = cv2.erode(solid, square, iterations=soft, **outside) if soft else solid
+    inner = (outer > 0) & (cv2.erode(outer, square, iterations=depth, **outside) == 0)
+    pixels = np.array(photo.convert("RGB"))
+    if not opaque.all() and inner.any():
+        pixels[outer == 0] = np.median(pixels[inner], axis=0)
+    return Image.fromarray(pixels), inner
 
 
 def _key(pixels: np.ndarray, background: np.ndarray, tolerance: float) -> Image.Image:
@@ -186,10 +295,10 @@ def _key(pixels: np.ndarray, background: np.ndarray, tolerance: float) -> Image.
 
     distance = np.abs(pixels - background).max(axis=2)
     labels = cv2.connectedComponents((distance <= tolerance).astype(np.uint8), connectivity=4)[1]
-    away = np.isin(labels, np.setdiff1d(_border(labels), [0]))
+    away = np.isin(labels, np.setdiff1d(border(labels), [0]))
     # A mug's handle encloses background too. A light spot on the object does as well, but it
     # is seldom as plain as the border and as close to its colour.
-    noise = max(1 / 255, float(np.quantile(np.abs(_border(pixels) - background), 0.9)))
+    noise = max(1 / 255, float(np.quantile(np.abs(border(pixels) - background), 0.9)))
     plain = cv2.connectedComponents((distance <= noise).astype(np.uint8), connectivity=4)[1]
     sizes = np.bincount(plain.ravel())
     holes = np.flatnonzero(sizes >= max(16, 2e-4 * labels.size))

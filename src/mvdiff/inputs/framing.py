@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from PIL import Image
 
@@ -20,7 +21,11 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
         "published" to `crop_size` pixels, as SyncDreamer does, see `prepare_published`.
     """
     if name == "fit":
-        return lambda photo, size: prepare_fit(photo, size, fill)
+        return partial(prepare_fit, fill=fill)
     if name == "published":
-        return lambda photo, size: prepare_published(photo, crop_size, size)
+        return partial(_published, crop_size=crop_size)
     raise MvdiffError(f"unknown framing '{name}'; choose from fit, published")
+
+
+def _published(photo: Image.Image, size: int, crop_size: int | None) -> Photo:
+    return prepare_published(photo, crop_size, size)

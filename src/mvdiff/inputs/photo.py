@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,12 @@ class Photo:
 
     rgb: colours in [0, 1], composited on white.
     alpha: opacity in [0, 1].
+    foreground: how the object was found ("alpha", "key", …); None where that is not known.
     """
 
     rgb: Float[Tensor, "3 height width"]
     alpha: Float[Tensor, "1 height width"]
+    foreground: str | None = None
 
     @property
     def rgba(self) -> Float[Tensor, "4 height width"]:
@@ -103,6 +106,14 @@ def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256
             f"got {crop_size}"
         )
     left, top, right, bottom = _object_box(photo, threshold=1)
+    solid = _object_box(photo)
+    if max(right - left, bottom - top) > 1.1 * max(solid[2] - solid[0], solid[3] - solid[1]):
+        warnings.warn(
+            "pixels that are nearly clear (alpha below 13 of 255) count as the object in "
+            "framing=published, which makes it smaller: clean the alpha channel, or use "
+            "framing=fit",
+            stacklevel=1,
+        )
     # The original takes the largest index as the end, which leaves out a row and a column.
     cut = photo.crop((left, top, max(right - 1, left + 1), max(bottom - 1, top + 1)))
     scale = crop_size / max(cut.size)
