@@ -18,6 +18,7 @@ from .errors import MvdiffError
 _PATHS = (
     "image",
     "views",
+    "images",
     "pred",
     "truth",
     "out",

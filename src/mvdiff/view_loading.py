@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,11 @@ from .cameras.frames import (
     scene_origin,
     stack_cameras,
 )
-from .cameras.lens import PINHOLE
 from .cameras.metapickle import read_meta_pickle
 from .cameras.transforms import is_file, read_frames
-from .cameras.undistortion import Margins, needed_margins, undistort
 from .errors import MvdiffError
 from .utils.images import open_image
+from .view_canvas import make_canvas, rescaled
 from .view_masks import apply_masks, read_mask
 from .view_sizes import Fit, fit_picture
 from .views import Views, as_8_bit, check_one_size, from_arrays
@@ -282,21 +281,22 @@ def _load(source: _Source, max_size: int | None) -> LoadedViews:
     sizes, fits = _fit_all(source, notes)
     # cameras of the pictures' sizes
     frames = [
-        _rescale(frame, fit.scale, size)
+        rescaled(frame, fit.scale, size)
         for frame, fit, size in zip(source.frames, fits, sizes, strict=True)
     ]
-    canvas = _canvas(frames, max_size)
+    canvas = make_canvas(frames, max_size)
     arrays, masks = [], []
     small_frames = []
     for frame, path, mask, fit in zip(frames, source.paths, source.masks, fits, strict=True):
         size = canvas.small(frame.width, frame.height)
         arrays.append(_read_picture(path, size, fit, (frame.width, frame.height) != size))
         masks.append(None if mask is None else _read_turned_mask(path, mask, size, fit))
-        small_frames.append(_rescale(frame, _ratio(size, (frame.width, frame.height)), size))
+        small_frames.append(rescaled(frame, _ratio(size, (frame.width, frame.height)), size))
     if any(mask is not None for mask in masks):
         arrays = apply_masks(arrays, masks)
         notes.append(_mask_note(source.masks))
-    arrays, frames = canvas.place_all(arrays, small_frames, notes)
+    arrays, frames, more = canvas.place(arrays, small_frames)
+    notes += more
     if canvas.scale < 1:
         width, height = sizes[0]
         notes.append(
@@ -410,111 +410,8 @@ def _mask_note(masks: list[_Mask | None]) -> str:
     )
 
 
-def _rescale(frame: Frame, scale: tuple[float, float], size: tuple[int, int]) -> Frame:
-    """A frame for its picture resized to (width, height)."""
-    if scale == (1.0, 1.0):
-        return frame
-    K = frame.K * np.array([scale[0], scale[1], 1.0])[:, None]
-    return replace(frame, K=K, width=size[0], height=size[1])
-
-
 def _ratio(size: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
     return size[0] / other[0], size[1] / other[1]
-
-
-@dataclass(frozen=True)
-class _Canvas:
-    """The common size of pictures that differ in size, or grow when they are undistorted.
-
-    scale: from the pictures' pixels. margins: of the scaled pictures, to the left and on top.
-    width, height: of the canvas.
-    """
-
-    scale: float
-    margins: Margins
-    width: int
-    height: int
-
-    def small(self, width: int, height: int) -> tuple[int, int]:
-        """Size of a picture of this size on the canvas."""
-        if self.scale == 1:
-            return width, height
-        return max(1, round(width * self.scale)), max(1, round(height * self.scale))
-
-    def place_all(
-        self, arrays: list[np.ndarray], frames: list[Frame], notes: list[str]
-    ) -> tuple[list[np.ndarray], list[Frame]]:
-        """Pictures on the canvas, undistorted, with the pinhole cameras that saw them so."""
-        lenses = sum(not frame.lens.is_pinhole for frame in frames)
-        sizes = {(frame.width, frame.height) for frame in frames}
-        if not lenses and sizes == {(self.width, self.height)}:
-            return arrays, frames
-        if lenses:
-            kind = "fisheye" if any(frame.lens.fisheye for frame in frames) else "lens"
-            notes.append(
-                f"{kind} distortion was removed from {lenses} pictures, which are now "
-                f"{self.width}×{self.height} pixels of a pinhole camera of the same focal length"
-                + ("" if self.margins.complete else " (what lies farther out is left out)")
-            )
-        if len(sizes) > 1:
-            notes.append(
-                f"the pictures have {len(sizes)} sizes: they were padded to "
-                f"{self.width}×{self.height} pixels"
-            )
-        if cut := sum(array.shape[-1] == 4 and _touches_border(array) for array in arrays):
-            notes.append(
-                f"the object is cut off by the border of {cut} pictures that were padded or "
-                "undistorted: its edge there is a guess"
-            )
-        placed, cameras = [], []
-        left, top = self.margins.left, self.margins.top
-        for array, frame in zip(arrays, frames, strict=True):
-            if frame.lens.is_pinhole:
-                right, bottom = self.width - left - frame.width, self.height - top - frame.height
-                array = np.pad(array, ((top, bottom), (left, right), (0, 0)), mode="edge")
-            else:
-                array = undistort(array, frame.K, frame.lens, left, top, self.width, self.height)
-            K = frame.K + np.array([[0, 0, left], [0, 0, top], [0, 0, 0]])
-            placed.append(array)
-            cameras.append(replace(frame, K=K, width=self.width, height=self.height, lens=PINHOLE))
-        return placed, cameras
-
-
-def _canvas(frames: list[Frame], max_size: int | None) -> _Canvas:
-    """The canvas that holds all pictures, at most `max_size` pixels along its longer side."""
-    margins = Margins()
-    by_lens: dict[tuple, Margins] = {}
-    right = bottom = 0
-    for frame in frames:
-        key = (frame.lens, frame.K.tobytes(), frame.width, frame.height)
-        if key not in by_lens:
-            by_lens[key] = needed_margins(frame.K, frame.lens, frame.width, frame.height)
-        own = by_lens[key]
-        margins = margins.union(own)
-        right, bottom = max(right, frame.width + own.right), max(bottom, frame.height + own.bottom)
-    width, height = margins.left + right, margins.top + bottom
-    scale = 1.0 if max_size is None else min(1.0, max_size / max(width, height))
-    if scale == 1:
-        return _Canvas(scale, margins, width, height)
-    plain = not (margins.left or margins.top or margins.right or margins.bottom)
-    left, top = int(margins.left * scale), int(margins.top * scale)
-    # a scaled canvas is never smaller than a scaled picture, whatever the rounding
-    sizes = [(max(1, round(f.width * scale)), max(1, round(f.height * scale))) for f in frames]
-    least_width, least_height = (max(side) for side in zip(*sizes, strict=True))
-    if plain:
-        return _Canvas(scale, Margins(), least_width, least_height)
-    return _Canvas(
-        scale,
-        Margins(left, top, 0, 0, margins.complete),
-        max(left + least_width, int(width * scale)),
-        max(top + least_height, int(height * scale)),
-    )
-
-
-def _touches_border(array: UInt8[np.ndarray, "height width 4"]) -> bool:
-    alpha = array[..., 3]
-    edges = (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1])
-    return any(bool((edge > 127).any()) for edge in edges)
 
 
 # strips and grids

@@ -106,7 +106,7 @@ def scene_origin(frames: list[Frame]) -> tuple[float, float, float]:
     """World point to subtract before cameras become float32: (0, 0, 0) for ordinary scenes.
 
     Scenes far from the origin compared with their size (map coordinates, say) get the point
-    that the cameras look at, rounded to a millionth of the cameras' distance.
+    that the cameras look at, rounded to about 1e-4 of the cameras' distance.
     """
     centers = np.stack([-f.w2c[:, :3].T @ f.w2c[:, 3] for f in frames])
     middle = centers.mean(axis=0)
@@ -125,7 +125,7 @@ def scene_origin(frames: list[Frame]) -> tuple[float, float, float]:
     remoteness = float(np.linalg.norm(center))
     if remoteness <= _MAX_REMOTENESS * size or size <= 1e-9 * remoteness:  # one place: no size
         return (0.0, 0.0, 0.0)
-    digits = min(15, max(-15, 6 - math.floor(math.log10(size))))
+    digits = min(15, max(-15, 4 - math.floor(math.log10(size))))
     x, y, z = (round(float(value), digits) + 0.0 for value in center)
     return (x, y, z)
 

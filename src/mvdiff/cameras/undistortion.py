@@ -97,7 +97,7 @@ def undistort(
     map_u, map_v = (np.clip(m - 0.5, -1e4, 1e5).astype(np.float32) for m in (at_u, at_v))
 
     def remap(x: np.ndarray) -> np.ndarray:
-        return cv2.remap(x, map_u, map_v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.remap(x, map_u, map_v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
     if pixels.shape[-1] == 3:
         return np.rint(remap(pixels.astype(np.float32))).astype(np.uint8)
