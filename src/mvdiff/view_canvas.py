@@ -11,9 +11,6 @@ from .cameras.frames import Frame
 from .cameras.lens import PINHOLE
 from .cameras.undistortion import Margins, needed_margins, undistort
 
-#: 8-bit RGB or RGBA.
-Pixels = UInt8[np.ndarray, "height width channel"]
-
 
 def rescaled(frame: Frame, scale: tuple[float, float], size: tuple[int, int]) -> Frame:
     """A frame for its picture resized to (width, height)."""
@@ -85,7 +82,9 @@ class Canvas:
             )
         return placed, cameras, notes
 
-    def _place_one(self, array: Pixels, frame: Frame) -> Pixels:
+    def _place_one(
+        self, array: UInt8[np.ndarray, "height width channel"], frame: Frame
+    ) -> UInt8[np.ndarray, "new_height new_width channel"]:
         left, top = self.margins.left, self.margins.top
         if not frame.lens.is_pinhole:
             return undistort(array, frame.K, frame.lens, left, top, self.width, self.height)

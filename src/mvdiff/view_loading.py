@@ -343,6 +343,7 @@ def _fit_all(source: _Source, notes: list[str]) -> tuple[list[tuple[int, int]], 
             "the stored pixels, as in COLMAP and nerfstudio"
         )
     scaled = next((i for i, fit in enumerate(fits) if fit.scale != (1.0, 1.0)), None)
+    _check_one_scale(source, sizes, fits)
     if scaled is not None:
         frame, (width, height) = source.frames[scaled], sizes[scaled]
         notes.append(
@@ -350,6 +351,21 @@ def _fit_all(source: _Source, notes: list[str]) -> tuple[list[tuple[int, int]], 
             f"{frame.height}: the cameras were scaled with them"
         )
     return sizes, fits
+
+
+def _check_one_scale(source: _Source, sizes: list[tuple[int, int]], fits: list[Fit]) -> None:
+    """Raise MvdiffError where some pictures are resized and others not, or otherwise."""
+    scales = [fit.scale[0] for fit in fits]
+    usual = sorted(scales)[len(scales) // 2]
+    odd = next((i for i, x in enumerate(scales) if abs(x / usual - 1) > 2 / min(sizes[i])), None)
+    if odd is None:
+        return
+    frame, (width, height) = source.frames[odd], sizes[odd]
+    raise MvdiffError(
+        f"the picture '{source.paths[odd].name}' is {width}×{height} pixels and its camera in "
+        f"'{source.listing}' is for {frame.width}×{frame.height}, unlike the other pictures: give "
+        "all pictures at one scale"
+    )
 
 
 def _header(path: Path) -> tuple[tuple[int, int], int]:
@@ -464,7 +480,7 @@ def _no_grid(path: Path, width: int, height: int, count: int) -> str:
     )
     if width * 3 == height * 2:
         return (
-            f"{text}: for Zero123++'s grid of 3 rows and 2 columns give rig=zero123plus, for other "
+            f"{text}: for Zero123++'s grid of 3 rows and 2 columns give rig=alternating, for other "
             "grids rig=free with rig.azimuth=[…] and rig.elevation=[…], row by row"
         )
     return (

@@ -7,6 +7,7 @@ another projection.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,10 +25,11 @@ from .mesh import Mesh
 from .place import searched_cube, stand_back
 from .silhouettes import edge_distance, overlap, reduced
 
-#: Mean silhouette IoU of mesh and views below which a result is not written by default…
-MIN_AGREEMENT = 0.5
-#: …and below which a note names the likely causes. Right cameras and clean masks give 0.97.
-_NOTE = 0.85
+#: Mean silhouette IoU of mesh and views below which a result is not written by default,
+MIN_AGREEMENT = 0.6
+#: below which it is called wrong, and below which a note names the likely causes. Right cameras
+#: and clean masks give 0.97, and so do generated views; poses in a wrong order give 0.7.
+_WRONG, _DOUBTFUL = 0.8, 0.93
 #: Another reading of the poses is tried below this IoU,
 _TRY = 0.93
 #: and it is the right one if its hull agrees so well, and so much better.
@@ -73,15 +75,17 @@ def judge(
         notes.append(text)
     if own < _TRY_PROJECTION and (note := better_projection(views, own)) is not None:
         notes.append(note)
-    if iou < max(min_agreement, _NOTE):
+    if iou < max(min_agreement, _DOUBTFUL):
         text = (
             f"the mesh's silhouettes and the views' agree to {iou:.2f} only (1 is best), so the "
-            f"shape is {'wrong' if iou < MIN_AGREEMENT else 'doubtful'}: check the lens "
+            f"shape is {'probably wrong' if iou < _WRONG else 'doubtful'}: check the lens "
             "(distortion that the file does not name), the pictures' size (cropped or resized), "
             "the poses and their axes, and the masks or backgrounds"
         )
         if iou < min_agreement:
-            raise MvdiffError(f"{text}; min_agreement={iou:.1f} writes it all the same")
+            raise MvdiffError(
+                f"{text}; min_agreement={math.floor(10 * iou) / 10} writes it all the same"
+            )
         notes.append(text)
     return notes
 
@@ -126,7 +130,7 @@ def better_projection(views: Views, iou: float) -> str | None:
         return None
     cameras = _other_projection(prepared.cameras)
     value = 0.0 if cameras is None else _hull_agreement(replace(prepared, cameras=cameras))
-    if cameras is None or value < iou + _BETTER_PROJECTION:
+    if cameras is None or value < max(iou + _BETTER_PROJECTION, _GOOD):
         return None
     return (
         f"the views look {cameras.projection} (silhouettes agree to {value:.3f}) and their cameras "
@@ -184,7 +188,7 @@ def _inverse(w2c: Tensor) -> Tensor:
 
 
 def _flip_world_side(w2c: Tensor) -> Tensor:
-    """The first two rotation columns' partner of `_flip`, on the other side of the matrix."""
+    """As `_flip`, for the axes on the other side of the matrix."""
     return w2c * w2c.new_tensor([1.0, -1.0, -1.0, 1.0])
 
 
