@@ -24,27 +24,19 @@ def rescaled(frame: Frame, scale: tuple[float, float], size: tuple[int, int]) ->
 class Canvas:
     """The common size of pictures that differ in size, or grow when they are undistorted.
 
-    scale: from the pictures' pixels. margins: of the scaled pictures, to the left and on top.
-    width, height: of the canvas.
+    margins: around the pictures. width, height: of the canvas, pixels.
     """
 
-    scale: float
     margins: Margins
     width: int
     height: int
-
-    def small(self, width: int, height: int) -> tuple[int, int]:
-        """Size of a picture of this size on the canvas."""
-        if self.scale == 1:
-            return width, height
-        return max(1, round(width * self.scale)), max(1, round(height * self.scale))
 
     def place(
         self, arrays: list[np.ndarray], frames: list[Frame]
     ) -> tuple[list[np.ndarray], list[Frame], list[str]]:
         """Pictures on the canvas, undistorted, with the pinhole cameras that saw them so.
 
-        arrays: pictures of `small` sizes. frames: with the lenses and sizes of these.
+        arrays: RGB or RGBA. frames: with their lenses and sizes.
         Transparent pictures lose what the canvas has beyond their size, unless the object reaches
         there. Returns notes for the user, too.
         """
@@ -109,11 +101,8 @@ class Canvas:
         return left, top, right, bottom
 
 
-def make_canvas(frames: list[Frame], max_size: int | None) -> Canvas:
-    """The canvas that holds all pictures, at most `max_size` pixels along its longer side.
-
-    frames: of the pictures' sizes.
-    """
+def make_canvas(frames: list[Frame]) -> Canvas:
+    """The canvas that holds all that these pictures show."""
     margins = Margins()
     by_lens: dict[tuple, Margins] = {}
     right = bottom = 0
@@ -124,23 +113,7 @@ def make_canvas(frames: list[Frame], max_size: int | None) -> Canvas:
         own = by_lens[key]
         margins = margins.union(own)
         right, bottom = max(right, frame.width + own.right), max(bottom, frame.height + own.bottom)
-    width, height = margins.left + right, margins.top + bottom
-    scale = 1.0 if max_size is None else min(1.0, max_size / max(width, height))
-    if scale == 1:
-        return Canvas(scale, margins, width, height)
-    plain = not (margins.left or margins.top or margins.right or margins.bottom)
-    left, top = int(margins.left * scale), int(margins.top * scale)
-    # a scaled canvas is never smaller than a scaled picture, whatever the rounding
-    sizes = [(max(1, round(f.width * scale)), max(1, round(f.height * scale))) for f in frames]
-    least_width, least_height = (max(side) for side in zip(*sizes, strict=True))
-    if plain:
-        return Canvas(scale, Margins(), least_width, least_height)
-    return Canvas(
-        scale,
-        Margins(left, top, 0, 0, margins.complete),
-        max(left + least_width, int(width * scale)),
-        max(top + least_height, int(height * scale)),
-    )
+    return Canvas(margins, margins.left + right, margins.top + bottom)
 
 
 def _touches_border(array: UInt8[np.ndarray, "height width 4"]) -> bool:

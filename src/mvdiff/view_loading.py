@@ -284,24 +284,26 @@ def _load(source: _Source, max_size: int | None) -> LoadedViews:
         rescaled(frame, fit.scale, size)
         for frame, fit, size in zip(source.frames, fits, sizes, strict=True)
     ]
-    canvas = make_canvas(frames, max_size)
-    arrays, masks = [], []
-    small_frames = []
-    for frame, path, mask, fit in zip(frames, source.paths, source.masks, fits, strict=True):
-        size = canvas.small(frame.width, frame.height)
-        arrays.append(_read_picture(path, size, fit, (frame.width, frame.height) != size))
-        masks.append(None if mask is None else _read_turned_mask(path, mask, size, fit))
-        small_frames.append(rescaled(frame, _ratio(size, (frame.width, frame.height)), size))
-    if any(mask is not None for mask in masks):
-        arrays = apply_masks(arrays, masks)
+    scale = 1.0
+    if max_size is not None:
+        scale = min(1.0, max_size / max(max(size) for size in sizes))
+    for _ in range(3):
+        arrays, small_frames = _read_all(source, frames, fits, scale)
+        arrays, placed, more = make_canvas(small_frames).place(arrays, small_frames)
+        width, height = placed[0].width, placed[0].height
+        if max_size is None or max(width, height) <= max_size:
+            break
+        # undistorted pictures are larger than the originals
+        scale *= (max_size - 1) / max(width, height)
+    if any(mask is not None for mask in source.masks):
         notes.append(_mask_note(source.masks))
-    arrays, frames, more = canvas.place(arrays, small_frames)
     notes += more
-    if canvas.scale < 1:
-        width, height = sizes[0]
+    frames = placed
+    if scale < 1:
+        original = f"{sizes[0][0]}×{sizes[0][1]}"
         notes.append(
-            f"the views are {width}×{height} pixels: they were scaled down to "
-            f"{frames[0].width}×{frames[0].height} (max_size=… changes that)"
+            f"the views are {original} pixels: they were scaled down to {width}×{height} "
+            "(max_size=… changes that)"
         )
     origin = scene_origin(frames)
     if any(origin):
@@ -312,6 +314,24 @@ def _load(source: _Source, max_size: int | None) -> LoadedViews:
         )
     cameras = stack_cameras(relative_to(frames, origin))
     return LoadedViews(from_arrays(arrays, cameras, origin), notes, source.form)
+
+
+def _read_all(
+    source: _Source, frames: list[Frame], fits: list[Fit], scale: float
+) -> tuple[list[UInt8[np.ndarray, "height width _"]], list[Frame]]:
+    """Pictures at a scale of at most 1, less what their masks leave out, and their frames."""
+    arrays, masks, small_frames = [], [], []
+    for frame, path, mask, fit in zip(frames, source.paths, source.masks, fits, strict=True):
+        size = (frame.width, frame.height)
+        small = size
+        if scale < 1:
+            small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        arrays.append(_read_picture(path, small, fit, small != size))
+        masks.append(None if mask is None else _read_turned_mask(path, mask, small, fit))
+        small_frames.append(rescaled(frame, (small[0] / size[0], small[1] / size[1]), small))
+    if any(mask is not None for mask in masks):
+        arrays = apply_masks(arrays, masks)
+    return arrays, small_frames
 
 
 def _fit_all(source: _Source, notes: list[str]) -> tuple[list[tuple[int, int]], list[Fit]]:
@@ -424,10 +444,6 @@ def _mask_note(masks: list[_Mask | None]) -> str:
         f"masks were applied to {len(given)} of {len(masks)} pictures ('{name}', …): {left_out} "
         "pixels are taken as not the object"
     )
-
-
-def _ratio(size: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
-    return size[0] / other[0], size[1] / other[1]
 
 
 # strips and grids

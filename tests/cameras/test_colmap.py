@@ -122,7 +122,7 @@ def test_broken_files_are_refused_in_one_sentence(tmp_path, file, text, words):
 
 
 def test_missing_files_and_mixed_sizes_are_refused(tmp_path):
-    with pytest.raises(MvdiffError, match="expected a model with cameras.txt"):
+    with pytest.raises(MvdiffError, match=r"expected a model with cameras\.txt"):
         read_colmap(tmp_path)
     (tmp_path / "cameras.txt").write_text("1 PINHOLE 8 8 1 1 4 4\n2 PINHOLE 9 8 1 1 4 4\n")
     (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 1 1 a.png\n\n2 1 0 0 0 0 0 1 2 b.png\n\n")
