@@ -105,8 +105,8 @@ def test_a_lens_that_folds_back_is_cut_there():
         ({"camera_model": "SIMPLE_RADIAL", "k1": -0.15}, opencv([-0.15, 0, 0, 0])),
         ({"camera_model": "RADIAL", "k1": -0.2, "k2": 0.05}, opencv([-0.2, 0.05, 0, 0])),
         (
-            {"camera_model": "FULL_OPENCV", "k1": 0.1, "k4": 0.4, "k5": 0.1, "k6": 0.01},
-            opencv([0.1, 0, 0, 0, 0, 0.4, 0.1, 0.01]),
+            {"camera_model": "FULL_OPENCV", "k1": 0.1, "k4": 0.25, "k5": 0.05, "k6": 0.01},
+            opencv([0.1, 0, 0, 0, 0, 0.25, 0.05, 0.01]),
         ),
         ({"is_fisheye": True, "k1": 0, "k2": 0}, fisheye([])),
         (

@@ -113,7 +113,7 @@ def scene_origin(frames: list[Frame]) -> tuple[float, float, float]:
     # the point nearest to all optical axes, relative to `middle`
     axes = np.stack([f.w2c[2, :3] / max(np.linalg.norm(f.w2c[2, :3]), 1e-12) for f in frames])
     across = np.eye(3) - axes[:, :, None] * axes[:, None]
-    matrix = across.sum(axis=0) + 1e-6 * len(frames) * np.eye(3)
+    matrix = across.sum(axis=0) + 1e-9 * len(frames) * np.eye(3)
     point = np.linalg.solve(matrix, np.einsum("vij,vj->i", across, centers - middle))
     distance = float(np.median(np.linalg.norm(centers - middle - point, axis=1)))
     if frames[0].projection == "orthographic":
