@@ -401,6 +401,21 @@ def test_far_scenes_keep_their_shape(tmp_path, center, orthographic):
     assert np.abs(vertices.max(axis=0) - BOUNDS[1]).max() < 0.04
 
 
+def test_far_poses_with_few_digits_keep_their_places(tmp_path):
+    center = (443210.25, 4712345.5, 187.75)
+    poses = ring(8, center=center)
+    meta = write_scene(tmp_path, poses, intrinsics(70, 64, 64), 64, 64, center=center)
+    for frame in meta["frames"]:
+        rows = frame["transform_matrix"]
+        for row in rows:
+            row[:3] = [round(x, 6) for x in row[:3]]
+    write_json(tmp_path, meta)
+    views = load_views(tmp_path).views
+    places = views.cameras.centers.double().numpy() + views.origin
+    for pose, place in zip(poses, places, strict=True):
+        assert np.abs(place - pose[:3, 3]).max() < 1e-4
+
+
 def test_far_views_are_saved_where_they_were(tmp_path):
     center = (443210.25, 4712345.5, 187.75)
     write_scene(tmp_path / "far", ring(4, center=center), intrinsics(70, 64, 64), 64, 64,

@@ -85,7 +85,8 @@ def damage_json(meta: dict, rng: random.Random) -> bytes:
     meta = json.loads(json.dumps(meta))
     for _ in range(rng.choice([1, 1, 2, 4])):
         frames = meta.get("frames")
-        holders = [meta, *(f for f in frames if isinstance(f, dict))] if frames else [meta]
+        listed = frames if isinstance(frames, list) else []
+        holders = [meta, *(frame for frame in listed if isinstance(frame, dict))]
         holder = rng.choice(holders)
         key = rng.choice(KEYS)
         value = rng.choice(VALUES)

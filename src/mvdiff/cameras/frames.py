@@ -108,7 +108,8 @@ def scene_origin(frames: list[Frame]) -> tuple[float, float, float]:
     Scenes far from the origin compared with their size (map coordinates, say) get the point
     that the cameras look at, rounded to about 1e-4 of the cameras' distance.
     """
-    centers = np.stack([-f.w2c[:, :3].T @ f.w2c[:, 3] for f in frames])
+    # inverted, not transposed: far away, rounded rotations would move the centers by meters
+    centers = np.stack([np.linalg.solve(f.w2c[:, :3], -f.w2c[:, 3]) for f in frames])
     middle = centers.mean(axis=0)
     # the point nearest to all optical axes, relative to `middle`
     axes = np.stack([f.w2c[2, :3] / max(np.linalg.norm(f.w2c[2, :3]), 1e-12) for f in frames])

@@ -18,6 +18,8 @@ from ..errors import MvdiffError
 
 #: Radii of the ideal image plane that are searched for the point where a lens model folds back.
 _MAX_RADIUS = 20.0
+#: No lens has coefficients beyond this.
+_MAX_COEFFICIENT = 1e4
 
 #: COLMAP's numbering in binary models; the models that are read are in `COLMAP_PARAMETERS`.
 COLMAP_MODELS = {
@@ -160,6 +162,7 @@ def from_colmap(
     if model in _ONE_FOCAL_LENGTH:
         values.insert(0, values[0])
     fx, fy, cx, cy, *k = values
+    _check_coefficients(k, where)
     if model.endswith("FISHEYE"):
         lens = Lens(radial=tuple(k), fisheye=True)
     elif model in ("OPENCV", "FULL_OPENCV"):
@@ -168,6 +171,14 @@ def from_colmap(
     else:
         lens = Lens(radial=tuple(k))
     return (fx, fy, cx, cy), lens
+
+
+def _check_coefficients(coefficients: Sequence[float], where: str) -> None:
+    largest = max(map(abs, coefficients), default=0.0)
+    if largest > _MAX_COEFFICIENT:
+        raise MvdiffError(
+            f"{where} has a distortion coefficient of {largest:g}, which no lens has: correct it"
+        )
 
 
 def from_coefficients(
@@ -183,6 +194,7 @@ def from_coefficients(
     """
     k1, k2, k3, k4, k5, k6 = (coefficient(f"k{i}") for i in range(1, 7))
     tangential = coefficient("p1"), coefficient("p2")
+    _check_coefficients([k1, k2, k3, k4, k5, k6, *tangential], where)
     if fisheye:
         if any((*tangential, k5, k6)):
             raise MvdiffError(

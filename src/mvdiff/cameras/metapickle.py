@@ -153,7 +153,8 @@ def read_meta_pickle(path: str | Path) -> Cameras:
     content = load_arrays(path)
     try:
         K, azimuths, _elevations, _distances, poses = content
-        K, poses = np.array(K, dtype=np.float32), np.array(poses, dtype=np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused below
+            K, poses = np.array(K, dtype=np.float32), np.array(poses, dtype=np.float32)
         count = np.size(azimuths)
         if K.shape != (3, 3) or poses.shape != (count, 3, 4) or count == 0:
             raise ValueError(f"K {K.shape}, {count} azimuths, poses {poses.shape}")
