@@ -118,3 +118,25 @@ def test_thresholds_are_absolute(views, iou, least, words):
     if words:
         with pytest.raises(MvdiffError, match="min_agreement"):
             judge(agreement, views, "", iou + 0.05)
+
+
+def test_a_background_that_is_not_recognized_is_refused(views):
+    """A busy one with a few white pixels, which are taken for the background."""
+    rng = np.random.default_rng(0)
+    busy = torch.from_numpy(rng.integers(0, 200, (len(views), 3, SIDE, SIDE), dtype=np.uint8))
+    busy[:, :, 28:31, 2:6] = 255
+    images = torch.where(views.alpha > 127, views.images, busy)
+    with pytest.raises(MvdiffError, match=r"fills \d+% of the pictures' borders"):
+        judge_of(Views(images, None, views.cameras))
+
+
+def test_an_object_that_the_border_cuts_off_is_told(views):
+    moved = Views(views.images.roll(25, -1), views.alpha.roll(25, -1), views.cameras)
+    K = views.cameras.K.clone()
+    K[:, 0, 2] += 25
+    notes = judge_of(replace(moved, cameras=replace(views.cameras, K=K)))
+    assert any("reaches the border of 9 of 9 pictures" in note for note in notes)
+
+
+def judge_of(views: Views) -> list[str]:
+    return judge(Agreement([ViewScore(i, 0.99, 20.0) for i in range(len(views))], []), views, "")

@@ -21,6 +21,7 @@ from .agreement import Agreement
 from .base import Progress, Reconstructor
 from .carve import carve, seen_silhouettes
 from .checks import checked_views
+from .keying import cut_out, object_mask
 from .mesh import Mesh
 from .place import searched_cube, stand_back
 from .silhouettes import edge_distance, overlap, reduced
@@ -36,6 +37,9 @@ _TRY = 0.93
 _GOOD, _BETTER = 0.85, 0.08
 #: Perspective and orthographic cameras differ by less.
 _BETTER_PROJECTION = 0.015
+#: Shares of a picture's border that an object may cover: more is a background that was missed,
+#: and an object that is cut off.
+_FILLED, _CUT = 0.5, 0.01
 #: Side of the pictures and of the grid that are compared.
 _SIZE, _RESOLUTION = 96, 48
 #: Another projection is looked for below this IoU of the hull.
@@ -65,7 +69,7 @@ def judge(
 
     min_agreement: mean silhouette IoU, in [0, 1], below which it is refused; 0 accepts any.
     """
-    notes = []
+    notes = _border_notes(views, min_agreement)
     iou = agreement.iou
     own = hull_agreement(views) if min(iou, agreement.median_iou) < _TRY_PROJECTION else 1.0
     if own < _TRY and (reading := better_reading(views, form, own)) is not None:
@@ -88,6 +92,29 @@ def judge(
             )
         notes.append(text)
     return notes
+
+
+def _border_notes(views: Views, min_agreement: float) -> list[str]:
+    """Whether the objects end within their pictures; MvdiffError where most fill their borders."""
+    solid = object_mask(views)[:, 0] > 0.5
+    sides = [solid[:, 0], solid[:, -1], solid[:, 1:-1, 0], solid[:, 1:-1, -1]]
+    share = torch.cat(sides, dim=1).float().mean(dim=1)
+    if (filled := float(share.median())) > _FILLED:
+        text = (
+            f"what is taken for the object fills {filled:.0%} of the pictures' borders, so the "
+            "background was not recognized: give pictures with alpha, with masks, or on a plain "
+            "background"
+        )
+        if min_agreement > 0:
+            raise MvdiffError(text)
+        return [text]
+    cut = int((share > _CUT).sum())
+    if cut < len(views) / 4:
+        return []
+    return [
+        f"the object reaches the border of {cut} of {len(views)} pictures: what lies beyond is "
+        "unknown, and its shape there a guess"
+    ]
 
 
 def hull_agreement(views: Views) -> float:
@@ -151,8 +178,6 @@ def _prepared(views: Views) -> Views | None:
 
 def _prepared_anyway(views: Views) -> Views | None:
     """As `_prepared`, for cameras that look away: their pictures may still be fine."""
-    from .keying import cut_out
-
     try:
         cameras = views.cameras.to("cpu", torch.float32)
         return reduced(cut_out(replace(views, cameras=cameras)), _SIZE)
