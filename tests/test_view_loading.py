@@ -463,6 +463,23 @@ def test_two_focal_lengths_for_one_camera_are_told(tmp_path):
     assert any("focal length twice" in note for note in load_views(tmp_path).notes)
 
 
+def test_missing_sizes_do_not_hide_resized_pictures(tmp_path):
+    meta = write_scene(tmp_path, ring(2), intrinsics(70, 64, 64), 64, 64)
+    large = meta | {"cx": 128, "cy": 128, "fl_x": 280, "fl_y": 280}
+    write_json(tmp_path, {key: value for key, value in large.items() if key not in "wh"})
+    assert any("principal point (128, 128)" in note for note in load_views(tmp_path).notes)
+    write_json(tmp_path, {key: value for key, value in large.items() if key != "h"} | {"w": 256})
+    with pytest.raises(MvdiffError, match="w=256"):
+        load_views(tmp_path)
+
+
+@pytest.mark.parametrize(("flag", "fisheye"), [("false", False), ("true", True), (0, False)])
+def test_flags_may_be_words(tmp_path, flag, fisheye):
+    meta = write_scene(tmp_path, ring(2), intrinsics(70, 64, 64), 64, 64)
+    write_json(tmp_path, meta | {"is_fisheye": flag})
+    assert any("fisheye" in note for note in load_views(tmp_path).notes) == fisheye
+
+
 def test_degrees_of_instant_ngp(tmp_path):
     meta = write_scene(tmp_path, ring(2), intrinsics(32, 64, 64), 64, 64)
     for key in ("fl_x", "fl_y"):

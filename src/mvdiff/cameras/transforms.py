@@ -190,6 +190,13 @@ def _read_frame(frame: dict[str, Any], path: Path, name: str, notes: list[str]) 
     cy = _number(frame, "cy", where) if "cy" in frame else height / 2
     K = checked_intrinsics(fx, fy, cx, cy, width, height, where, projection)
     _note_conflicts(frame, width, fx, path, notes)
+    is_off_center = abs(cx - width / 2) > 0.25 * width or abs(cy - height / 2) > 0.25 * height
+    if frame.get("w") is None and is_off_center:
+        notes.append(
+            f"'{path.name}' has no 'w' and 'h', and its principal point ({cx:g}, {cy:g}) lies far "
+            f"from the centre of pictures of {width}×{height} pixels: if they were cropped or "
+            "resized, add the original 'w' and 'h'"
+        )
     w2c = _pose(frame, where).numpy()
     check_coordinates(w2c, where)
     mask = next((frame[key] for key in _MASK_KEYS if frame.get(key) is not None), None)
@@ -264,7 +271,9 @@ def _read_lens(frame: dict[str, Any], where: str) -> tuple[Projection, Lens]:
             )
         return own or both
 
-    fisheye = bool(frame.get("is_fisheye")) or model.endswith("FISHEYE")
+    flag = frame.get("is_fisheye")
+    is_flagged = flag.lower() in ("true", "1") if isinstance(flag, str) else bool(flag)
+    fisheye = is_flagged or model.endswith("FISHEYE")
     lens = from_coefficients(model, coefficient, fisheye, where)
     if _MODELS[model] == "orthographic" and not lens.is_pinhole:
         raise MvdiffError(
@@ -308,12 +317,19 @@ def _size(frame: dict[str, Any], picture: Path, where: str) -> tuple[int, int]:
 
     try:
         with open_image(picture) as image:
-            return image.size
+            size = image.size
     except MvdiffError as error:
         raise MvdiffError(
             f"{where} has no 'w' and 'h', and its picture cannot be read either ({error}): add "
             "them in pixels"
         ) from error
+    for key, side in zip("wh", size, strict=True):
+        if frame.get(key) is not None and _number(frame, key, where) != side:
+            raise MvdiffError(
+                f"{where} has {key}={frame[key]:g}, its picture is {size[0]}×{size[1]} pixels, and "
+                "the other side is missing: give both 'w' and 'h'"
+            )
+    return size
 
 
 def _focal(frame: dict[str, Any], axis: str, pixels: int, where: str) -> float | None:
