@@ -64,7 +64,7 @@ def test_generate_writes_the_views_of_any_rig(rig, weights, tmp_path, capsys):
     assert pixels(folder / "strip.png").shape[:2] == (32, 32 * len(expected))
     assert pixels(folder / "preview.png").std() > 1
     assert json.loads((folder / "run.json").read_text())["config"]["volume"]["name"] == "meanvar"
-    with pytest.raises(MvdiffError, match=r"a strip holds no cameras, so give the folder"):
+    with pytest.raises(MvdiffError, match="a strip holds no cameras"):
         Views.load(folder / "strip.png")
 
 

@@ -438,8 +438,8 @@ def test_huge_views_are_refused_or_read_one_at_a_time(tmp_path, monkeypatch):
     views, notes = read_views(tmp_path / "views", 64)
     assert views.images.shape == (2, 3, 64, 64)
     assert notes[0].startswith("the views are 10000×10000 pixels: they were scaled down to 64×64")
-    monkeypatch.setattr("mvdiff.commands.reading._MOST", 10**7)
-    with pytest.raises(MvdiffError, match=r"huge\.png' has more than 10 million pixels: scale"):
+    monkeypatch.setattr("mvdiff.view_loading.MAX_PIXELS", 10**7)
+    with pytest.raises(MvdiffError, match=r"huge\.png' has .* the limit is 10 million"):
         read_views(tmp_path / "views", 64)
 
 
@@ -452,10 +452,13 @@ def test_reconstruct_refuses_in_a_sentence(tmp_path, capsys):
     ball_views(ring(16, size=64)).strip().save(tmp_path / "strip.png")
     for args, sentence in (
         ([f"views={tmp_path / 'none'}"], "no views at"),
-        ([f"views={tmp_path / 'empty'}"], "expected a folder with transforms.json or meta.pkl"),
-        ([f"views={tmp_path / 'mixed'}"], "views must share one size: '000.png' is 48×48 and '001"),
+        ([f"views={tmp_path / 'empty'}"], "expected a folder with transforms.json, meta.pkl"),
+        ([f"views={tmp_path / 'mixed'}"], "'001.png' is 40×40 pixels and its camera"),
         ([f"views={tmp_path / 'one'}"], "needs at least 2 views"),
-        ([f"views={tmp_path / 'strip.png'}", "max_size=32"], "1024×64 pixels: scale it down to"),
+        ([f"views={tmp_path / 'strip.png'}", "rig=ring", "rig.count=5"], "strip of 5 square views"),
+        ([f"views={tmp_path}", "rig=ring"], "has cameras of its own"),
+        (["views=null"], "views needs a path, got null"),
+        ([f"views={tmp_path}", "min_agreement=2"], "min_agreement must be a number in [0, 1]"),
         ([f"views={tmp_path}", "max_size=4"], "max_size must be a whole number in [16"),
         (
             [f"views={tmp_path}", "format=fbx"],

@@ -151,18 +151,13 @@ def test_broken_pictures_are_named(tmp_path):
     some_views().save(tmp_path)
     whole = (tmp_path / "001.png").read_bytes()
     (tmp_path / "001.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(MvdiffError, match=r"cannot read the view '.*001\.png'"):
+    with pytest.raises(MvdiffError, match=r"001\.png' is broken or truncated"):
         Views.load(tmp_path)
     (tmp_path / "001.png").write_text("no picture")
-    with pytest.raises(MvdiffError, match=r"cannot read the view '.*001\.png'"):
+    with pytest.raises(MvdiffError, match=r"cannot read '.*001\.png'"):
         Views.load(tmp_path)
     Image.new("RGBA", (9, 8)).save(tmp_path / "001.png")
-    odd = r"'000\.png' is 8×8 and '001\.png' is 9×8 pixels, 2 of 3 are 8×8: make '001\.png' anew"
-    with pytest.raises(MvdiffError, match=odd):
-        Views.load(tmp_path)
-    for i in range(3):
-        Image.new("RGBA", (9, 9)).save(tmp_path / f"{i:03d}.png")
-    with pytest.raises(MvdiffError, match="9×9 need as many cameras of that size"):
+    with pytest.raises(MvdiffError, match=r"'001\.png' is 9×8 pixels and its camera .* 8×8"):
         Views.load(tmp_path)
 
 
@@ -170,7 +165,7 @@ def test_the_odd_size_is_named_though_it_comes_first(tmp_path):
     some_views().save(tmp_path)
     Image.new("RGB", (8, 7)).save(tmp_path / "000.png")
     for read in (Views.load, lambda folder: read_views(folder, 512)):
-        with pytest.raises(MvdiffError, match=r"'001\.png' is 8×8 and '000\.png' is 8×7 pixels"):
+        with pytest.raises(MvdiffError, match=r"'000\.png' is 8×7 pixels and its camera .* 8×8"):
             read(tmp_path)
 
 

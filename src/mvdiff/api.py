@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,28 +85,57 @@ def reconstruct(
 ) -> Mesh:
     """Views (or where they lie) → textured mesh.
 
+    views: also a path as `mvdiff reconstruct views=…` takes it.
     reconstructor: a registered name. overrides: e.g. ["reconstructor.resolution=96",
-        "texture=none", "faces=5000", "watertight=true"].
+        "texture=none", "faces=5000", "watertight=true", "rig=ring", "images=photos"].
     progress: called with a stage's name and the share done.
+    The mesh lies in the cameras' coordinates; where these have their origin elsewhere in the world
+    (`Views.origin`, for scenes far from it), a warning says so.
+    Warns of everything that may make the mesh wrong. Raises MvdiffError for views that nothing
+    can be made of, and where mesh and views agree less than `min_agreement`.
     """
+    from .commands.reading import read_configured_views
+    from .recon.agreement import view_agreement
+    from .recon.consistency import judge, reconstruct_explained
+
+    if not isinstance(views, Views | str | Path):
+        raise MvdiffError(
+            f"views must be Views or the path of a folder or file, got {type(views).__name__}"
+        )
+    if not isinstance(reconstructor, str):
+        raise MvdiffError(
+            f"reconstructor must be a name such as 'hull', got {type(reconstructor).__name__}"
+        )
     settings = [f"reconstructor={reconstructor}", "views=none", *_list(overrides)]
     config = compose("reconstruct", settings)
     side = texture_side(config.texture)
     make = build.reconstructor(config)
     if make is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
+    notes: list[str] = []
+    form = ""
     if not isinstance(views, Views):
-        views = Views.load(views)
+        loaded = read_configured_views(Path(views), config)
+        views, notes, form = loaded.views, list(loaded.notes), loaded.form
+    elif any(views.origin):
+        notes.append(f"the mesh's coordinates are relative to the world point {views.origin}")
     told = progress or (lambda stage, share: None)
-    mesh = make(views, progress=lambda stage, share: told(stage, 0.6 * share))
-    mesh, _ = finish(
+    mesh = reconstruct_explained(make, views, form, lambda stage, share: told(stage, 0.6 * share))
+    mesh, more = finish(
         mesh,
         views,
         faces=config.faces,
         watertight=config.watertight,
         texture=side,
-        progress=lambda stage, share: told(stage, 0.6 + 0.4 * share),
+        progress=lambda stage, share: told(stage, 0.6 + 0.39 * share),
     )
+    told("agreement", 0.99)
+    agreement = view_agreement(mesh, views)
+    notes += [*more, *judge(agreement, views, form, config.min_agreement)]
+    if agreement.worst:
+        notes.append(agreement.summary())
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     told("done", 1.0)
     return mesh
 

@@ -19,6 +19,7 @@ from .errors import MvdiffError
 _PATHS = (
     "image",
     "views",
+    "images",
     "pred",
     "truth",
     "out",

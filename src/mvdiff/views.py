@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,29 +14,45 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from .cameras.camera import Cameras
-from .cameras.formats import read_transforms, write_transforms
+from .cameras.camera import Cameras, check_dense, same_tensor
+from .cameras.formats import write_transforms
 from .errors import MvdiffError
 from .files import atomic
+from .utils.images import open_image
 
 #: Alpha from here on is opaque: lossy pictures and rounding miss 255 by a little.
 OPAQUE = 250
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Views:
     """Images of one object and the cameras that took them.
 
     images: colours, 8 bit, not multiplied by alpha.
     alpha: opacity, 8 bit; None when the pictures have none (then they stand on white).
     cameras: one camera an image, of the images' size.
+    origin: world point (x, y, z) where the cameras' coordinates have their origin. It is not zero
+        where a file places the scene so far away that float32 would round it (map coordinates):
+        world = cameras' coordinates + origin.
+    `==` compares all numbers and gives a bool; views are hashed by count and size.
     """
 
     images: UInt8[Tensor, "view 3 height width"]
     alpha: UInt8[Tensor, "view 1 height width"] | None
     cameras: Cameras
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
+        check_dense("views' images", self.images)
+        if self.alpha is not None:
+            check_dense("views' alpha", self.alpha)
+        if not isinstance(self.cameras, Cameras):
+            raise MvdiffError(f"views need Cameras, got {type(self.cameras).__name__}")
+        if self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise MvdiffError(
+                "views need images of shape (view, 3, height, width), got "
+                f"{tuple(self.images.shape)}"
+            )
         if self.images.dtype != torch.uint8:
             raise MvdiffError(
                 f"views hold 8-bit images, got {self.images.dtype}: make them by Views.from_white, "
@@ -47,19 +64,36 @@ class Views:
                 f"{n} images of {width}×{height} need as many cameras of that size; got "
                 f"{len(self.cameras)} of {self.cameras.width}×{self.cameras.height}"
             )
-        if self.alpha is not None and self.alpha.shape != (n, 1, height, width):
+        if self.alpha is None:
+            return
+        if self.alpha.shape != (n, 1, height, width) or self.alpha.dtype != torch.uint8:
             raise MvdiffError(
-                f"alpha must have shape {(n, 1, height, width)}, got {tuple(self.alpha.shape)}"
+                f"alpha must be 8-bit of shape {(n, 1, height, width)}, got {self.alpha.dtype} of "
+                f"{tuple(self.alpha.shape)}"
             )
 
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Views):
+            return NotImplemented
+        if (self.alpha is None) != (other.alpha is None) or self.origin != other.origin:
+            return False
+        return (
+            same_tensor(self.images, other.images)
+            and (self.alpha is None or same_tensor(self.alpha, other.alpha))
+            and self.cameras == other.cameras
+        )
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.images.shape), self.cameras))
+
     def __getitem__(self, index: int | slice | list[int]) -> Views:
         """The chosen views, always as a set."""
         index = [index] if isinstance(index, int) else index
         alpha = None if self.alpha is None else self.alpha[index]
-        return Views(self.images[index], alpha, self.cameras[index])
+        return Views(self.images[index], alpha, self.cameras[index], self.origin)
 
     @staticmethod
     def from_white(
@@ -104,7 +138,8 @@ class Views:
         kind = {"mode": "area"} if down else {"mode": "bilinear", "align_corners": False}
         rgba = torch.nn.functional.interpolate(rgba, size=(size, size), **kind)
         alpha = None if self.alpha is None else rgba[:, 3:]
-        return Views.from_white(rgba[:, :3], alpha, self.cameras.resize(size))
+        small = Views.from_white(rgba[:, :3], alpha, self.cameras.resize(size))
+        return replace(small, origin=self.origin)
 
     def pil(self, index: int) -> Image.Image:
         """View `index` as an RGBA picture (RGB without alpha)."""
@@ -131,31 +166,28 @@ class Views:
             with atomic(folder / name) as part:
                 self.pil(i).save(part)
         target = folder / "transforms.json"
-        write_transforms(target, self.cameras, names)
+        write_transforms(target, self.cameras, names, self.origin)
         return target
 
     @staticmethod
-    def load(path: str | Path, rig: Cameras | None = None) -> Views:
+    def load(
+        path: str | Path, rig: Cameras | None = None, *, images: str | Path | None = None
+    ) -> Views:
         """Read views in any known form.
 
-        path: a folder with `transforms.json` (or that file), a folder with the published
-            `meta.pkl`, or a strip PNG of square views side by side.
-        rig: cameras of a strip; default the published ring at the strip's size.
-        Raises MvdiffError when nothing readable is there.
+        path: a folder with `transforms.json` (or that file), with SyncDreamer's `meta.pkl` or
+            with a COLMAP model; a folder of pictures or a picture with square views side by side.
+        rig: cameras of pictures without any; default of a strip: SyncDreamer's ring.
+        images: folder of the pictures, where they do not lie where the cameras' file says.
+        Lenses are undistorted and masks applied (see `view_loading` and `view_masks`), with a
+        warning. Raises MvdiffError when nothing readable is there.
         """
-        path = Path(path)
-        if path.suffix.lower() == ".png" and path.is_file():
-            return _load_strip(path, rig)
-        if path.is_dir() and (path / "meta.pkl").is_file():
-            return _load_published(path)
-        listing = path / "transforms.json" if path.is_dir() else path
-        if not listing.is_file():
-            raise MvdiffError(
-                f"no views at '{path}': expected a folder with transforms.json or meta.pkl, "
-                "or a strip PNG"
-            )
-        cameras, names = read_transforms(listing)
-        return read_images([listing.parent / name for name in names], cameras)
+        from .view_loading import load_views
+
+        loaded = load_views(path, rig, images)
+        for note in loaded.notes:
+            warnings.warn(note, stacklevel=2)
+        return loaded.views
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Views:
         """Apply `change` to images and alpha alike (rolling or reordering pixels, say)."""
@@ -176,13 +208,8 @@ def read_images(paths: list[Path], cameras: Cameras) -> Views:
     """
     arrays = []
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                arrays.append(np.array(as_8_bit(image, path)))
-        except FileNotFoundError as error:
-            raise MvdiffError(f"the view '{path}' is listed but missing") from error
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MvdiffError(f"cannot read the view '{path}': {error}") from error
+        with open_image(path) as image:
+            arrays.append(np.array(as_8_bit(image, path)))
     check_one_size(paths, [(a.shape[1], a.shape[0]) for a in arrays])
     return from_arrays(arrays, cameras)
 
@@ -213,7 +240,11 @@ def check_one_size(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
     )
 
 
-def from_arrays(arrays: list[UInt8[np.ndarray, "height width _"]], cameras: Cameras) -> Views:
+def from_arrays(
+    arrays: list[UInt8[np.ndarray, "height width _"]],
+    cameras: Cameras,
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Views:
     """Views of 8-bit RGB and RGBA pictures of one size, which may be mixed.
 
     Without alpha where all pixels of all pictures are opaque, for then it tells no object from
@@ -226,7 +257,7 @@ def from_arrays(arrays: list[UInt8[np.ndarray, "height width _"]], cameras: Came
         pixels = torch.from_numpy(array).movedim(-1, 0)
         images[i] = pixels[:3]
         alpha[i] = pixels[3:] if len(pixels) == 4 else 255
-    return Views(images, None if (alpha >= OPAQUE).all() else alpha, cameras)
+    return Views(images, None if (alpha >= OPAQUE).all() else alpha, cameras, origin)
 
 
 def _grey_8_bit(image: Image.Image, path: Path) -> Image.Image:
@@ -245,31 +276,3 @@ def _grey_8_bit(image: Image.Image, path: Path) -> Image.Image:
     if isinstance(clear, int):  # the one value that a PNG calls transparent
         grey = Image.merge("LA", [grey, Image.fromarray((pixels != clear).astype(np.uint8) * 255)])
     return grey
-
-
-def _load_strip(path: Path, rig: Cameras | None) -> Views:
-    from .cameras.rigs import ring
-
-    try:
-        with Image.open(path) as image:
-            pixels = torch.from_numpy(np.array(as_8_bit(image, path).convert("RGB")))
-    except (OSError, SyntaxError) as error:
-        raise MvdiffError(f"cannot read the strip '{path}': {error}") from error
-    size = pixels.shape[0]
-    count = len(rig) if rig is not None else 16
-    if pixels.shape[1] != count * size:
-        raise MvdiffError(
-            f"a strip of {count} square views of side {size} is {count * size} wide; "
-            f"'{path}' is {pixels.shape[1]}: a strip holds no cameras, so give the folder with "
-            "transforms.json for any other rig"
-        )
-    cameras = ring(size=size) if rig is None else rig.resize(size)
-    images = pixels.reshape(size, count, size, 3).permute(1, 3, 0, 2).contiguous()
-    return Views(images, None, cameras)
-
-
-def _load_published(folder: Path) -> Views:
-    from .cameras.formats import read_meta_pickle
-
-    cameras = read_meta_pickle(folder / "meta.pkl")
-    return read_images([folder / f"{i:03d}.png" for i in range(len(cameras))], cameras)

@@ -93,13 +93,22 @@ def test_what_colmap_cannot_hold_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
-        ("cameras.txt", "1 OPENCV 8 8 1 1 4 4 0 0 0 0\n", "model OPENCV"),
-        ("cameras.txt", "1 PINHOLE 8 8 1 1 4\n", "broken camera line"),
+        ("cameras.txt", "1 OPENCV 8 8 9 9 4 4 .1 0 0 0\n", "lens distortion"),
+        ("cameras.txt", "1 FOV 8 8 9 9 4 4 .1\n", "model FOV"),
+        ("cameras.txt", "1 THIN_PRISM_FISHEYE 8 8 9 9 4 4 0 0 0 0 0 0 0 0\n", "model THIN_PRISM"),
+        ("cameras.txt", "1 PINHOLE 0 8 1 1 4 4\n", "size 0×8"),
+        ("cameras.txt", "1 PINHOLE -8 8 1 1 4 4\n", "size -8×8"),
+        ("cameras.txt", f"1 PINHOLE {'9' * 400} 8 1 1 4 4\n", "size a huge number×8"),
+        ("cameras.txt", f"1 PINHOLE {'9' * 5000} 8 1 1 4 4\n", "broken camera line"),
+        ("cameras.txt", "1 PINHOLE 8 8 1e400 1 4 4\n", "finite numbers"),
+        ("cameras.txt", "1 PINHOLE 8 8 1e-310 1 4 4\n", "focal lengths"),
+        ("cameras.txt", "1 PINHOLE 8 8 1 1 4\n", "PINHOLE takes 4"),
         ("cameras.txt", "1 PINHOLE wide 8 1 1 4 4\n", "broken camera line"),
-        ("cameras.txt", "1\n", "expected PINHOLE"),
+        ("cameras.txt", "1\n", "expected one of .*PINHOLE"),
         ("cameras.txt", "9 PINHOLE 8 8 1 1 4 4\n", "camera 1, which cameras.txt does not list"),
         ("images.txt", "1 1 0 0\n\n", "broken image line"),
         ("images.txt", "1 0 0 0 0 0 0 1 1 a.png\n\n", "no usable pose"),
+        ("images.txt", "1 1 0 0 0 0 0 1e300 1 a.png\n\n", "coordinates"),
         ("images.txt", "1 nan 0 0 0 0 0 1 1 a.png\n\n", "no usable pose"),
         ("images.txt", "# nothing\n", "lists no images"),
     ],
@@ -113,9 +122,9 @@ def test_broken_files_are_refused_in_one_sentence(tmp_path, file, text, words):
 
 
 def test_missing_files_and_mixed_sizes_are_refused(tmp_path):
-    with pytest.raises(MvdiffError, match="expected a text model"):
+    with pytest.raises(MvdiffError, match=r"expected a model with cameras\.txt"):
         read_colmap(tmp_path)
     (tmp_path / "cameras.txt").write_text("1 PINHOLE 8 8 1 1 4 4\n2 PINHOLE 9 8 1 1 4 4\n")
     (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 1 1 a.png\n\n2 1 0 0 0 0 0 1 2 b.png\n\n")
-    with pytest.raises(MvdiffError, match="share one size, got 8×8, 9×8"):
+    with pytest.raises(MvdiffError, match="share one image size, got 8×8, 9×8"):
         read_colmap(tmp_path)

@@ -36,7 +36,7 @@ def _exact(method: Callable[..., Any]) -> Callable[..., Any]:
     return exact
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cameras:
     """A set of cameras that share an image size and a projection.
 
@@ -44,6 +44,8 @@ class Cameras:
     w2c: world to camera, `[R|t]`.
     height, width: of the image, in pixels.
     projection: "perspective" or "orthographic".
+    `==` compares all numbers and gives a bool; sets are hashed by their size and projection.
+    Raises MvdiffError for anything but dense tensors of finite numbers on a real device.
     """
 
     K: Float[Tensor, "view 3 3"]
@@ -53,6 +55,8 @@ class Cameras:
     projection: Projection = "perspective"
 
     def __post_init__(self) -> None:
+        check_dense("cameras' K", self.K)
+        check_dense("cameras' w2c", self.w2c)
         if self.K.shape[1:] != (3, 3) or self.w2c.shape != (self.K.shape[0], 3, 4):
             raise MvdiffError(
                 "cameras need K of shape (view, 3, 3) and w2c of shape (view, 3, 4); "
@@ -62,11 +66,27 @@ class Cameras:
             raise MvdiffError(
                 f"projection must be 'perspective' or 'orthographic', got '{self.projection}'"
             )
+        for name, side in (("height", self.height), ("width", self.width)):
+            if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+                raise MvdiffError(f"cameras need a whole {name} of 1 pixel or more, got {side!r}")
         if not (torch.isfinite(self.K).all() and torch.isfinite(self.w2c).all()):
             raise MvdiffError("cameras contain NaN or infinite numbers: check poses and intrinsics")
 
     def __len__(self) -> int:
         return self.K.shape[0]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cameras):
+            return NotImplemented
+        own = self.height, self.width, self.projection
+        return (
+            own == (other.height, other.width, other.projection)
+            and same_tensor(self.K, other.K)
+            and same_tensor(self.w2c, other.w2c)
+        )
+
+    def __hash__(self) -> int:
+        return hash((len(self), self.height, self.width, self.projection))
 
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> Cameras:
         """The chosen cameras, always as a set: `cameras[3]` has length 1."""
@@ -189,6 +209,20 @@ class Cameras:
         origins, directions = self.rays(offset)
         moment = torch.linalg.cross(origins, directions)
         return torch.cat([directions, moment], dim=-1).permute(0, 3, 1, 2)
+
+
+def check_dense(name: str, value: object) -> None:
+    """Raise MvdiffError unless a value is a dense tensor that holds numbers."""
+    if not isinstance(value, Tensor):
+        raise MvdiffError(f"{name} must be a torch tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_meta:
+        kind = "a meta tensor, which holds no numbers" if value.is_meta else "a sparse tensor"
+        raise MvdiffError(f"{name} must be a dense tensor, got {kind}")
+
+
+def same_tensor(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have the same shape, type and numbers, on whatever devices."""
+    return a is b or (a.dtype == b.dtype and torch.equal(a.detach().cpu(), b.detach().cpu()))
 
 
 def _away_from_zero(depth: Tensor, eps: float = 1e-9) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import torch
 
 from ..errors import MvdiffError
 from .camera import Cameras
+from .frames import check_rotations, checked_intrinsics
 
 _KINDS = "biuf"  # booleans, integers, floats
+#: Larger pickles are not read: cameras take kilobytes.
+_MAX_BYTES = 64 * 2**20
 
 
 class _Inert:
@@ -106,7 +110,11 @@ def load_arrays(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        return _plain(_Unpickler(io.BytesIO(path.read_bytes())).load())
+        if path.stat().st_size > _MAX_BYTES:
+            raise MvdiffError(f"it is larger than {_MAX_BYTES // 2**20} MiB")
+        data = path.read_bytes()
+        _check_memo(data)
+        return _plain(_Unpickler(io.BytesIO(data)).load())
     except MvdiffError as error:
         raise MvdiffError(f"refused to read '{path}': {error}") from None
     except OSError as error:
@@ -115,6 +123,13 @@ def load_arrays(path: str | Path) -> Any:
         raise MvdiffError(
             f"'{path}' is not a readable pickle of numpy arrays ({error}): get the file again"
         ) from error
+
+
+def _check_memo(data: bytes) -> None:
+    """Raise ValueError for memo numbers beyond the file's size: Python reserves memory for them."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if "PUT" in opcode.name and int(argument) > len(data):
+            raise ValueError("it is damaged")
 
 
 def _plain(thing: Any) -> Any:
@@ -138,7 +153,8 @@ def read_meta_pickle(path: str | Path) -> Cameras:
     content = load_arrays(path)
     try:
         K, azimuths, _elevations, _distances, poses = content
-        K, poses = np.array(K, dtype=np.float32), np.array(poses, dtype=np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused below
+            K, poses = np.array(K, dtype=np.float32), np.array(poses, dtype=np.float32)
         count = np.size(azimuths)
         if K.shape != (3, 3) or poses.shape != (count, 3, 4) or count == 0:
             raise ValueError(f"K {K.shape}, {count} azimuths, poses {poses.shape}")
@@ -150,5 +166,11 @@ def read_meta_pickle(path: str | Path) -> Cameras:
             f"'{path}' does not hold SyncDreamer's cameras: expected "
             f"[K (3,3), azimuths, elevations, distances, poses (N,3,4)], got {error}"
         ) from error
+    where = f"'{path}'"
+    fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    checked_intrinsics(fx, fy, cx, cy, width, height, where)
+    if not np.isfinite(poses).all():
+        raise MvdiffError(f"{where} has poses with NaN or infinite numbers: get the file again")
+    check_rotations(torch.from_numpy(poses[:, :, :3]).double(), where, "poses")
     intrinsics = torch.from_numpy(K).repeat(count, 1, 1)
     return Cameras(intrinsics, torch.from_numpy(poses), height, width)

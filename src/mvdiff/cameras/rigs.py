@@ -118,6 +118,37 @@ def ring(
     )
 
 
+@RIGS.register("alternating")
+def alternating(
+    count: int,
+    elevation: Sequence[float],
+    *,
+    azimuth: float = 0.0,
+    distance: float = 1.5,
+    fov: float = FOV_35MM,
+    size: int = 256,
+    projection: Projection = "perspective",
+) -> Cameras:
+    """`count` cameras evenly around the object whose elevations take turns.
+
+    elevation: degrees, of cameras 0, 1, …, then from the start again. Zero123++ makes 6 views at
+        [20, -10] (version 1.2) or [30, -20] (1.1).
+    azimuth: degrees of the first camera. The rest as in `look_at`.
+    """
+    _check_count("alternating rig", count)
+    elevations = _numbers("elevation", elevation, None)
+    if not elevations:
+        raise MvdiffError("rig 'alternating' needs at least one elevation, got an empty list")
+    return look_at(
+        [azimuth + 360.0 * i / count for i in range(count)],
+        [elevations[i % len(elevations)] for i in range(count)],
+        distance=distance,
+        fov=fov,
+        size=size,
+        projection=projection,
+    )
+
+
 @RIGS.register("spiral")
 def spiral(
     count: int,

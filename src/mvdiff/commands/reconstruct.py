@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from ..errors import MvdiffError
 from ..files import check_writable, write_json
 from ..gallery import VIDEOS, mesh_renders, preview, turntable
 from ..recon.agreement import view_agreement
+from ..recon.consistency import judge, reconstruct_explained
 from ..recon.finish import finish, texture_side
 from ..recon.mesh import Mesh
 from ..recon.mesh_files import FORMATS, TEXTURED
 from .progress import Stages
-from .reading import read_views
+from .reading import read_configured_views, user_path
 from .writing import save_picture, versions
 
 
@@ -57,20 +57,21 @@ class Clock:
 
 def run(config: Any) -> int:
     """Read the views, make the mesh, write it with a preview, a turntable and a record."""
-    source = Path(str(config.views)).expanduser()
+    source = user_path(config.views, "views")
     formats, side = _check(config)
     beside = source if source.is_dir() else source.parent
-    out = Path(str(config.out)).expanduser() if config.out else beside
+    out = user_path(config.out, "out") if config.out is not None else beside
     reconstructor = build.reconstructor(config)
     if reconstructor is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     clock = Clock()
     with Stages("reading") as stages:
         clock.start("reading")
-        views, notes = read_views(source, config.max_size)
+        loaded = read_configured_views(source, config)
+        views, notes = loaded.views, list(loaded.notes)
         check_writable(out)
         told = clock.within(stages.within("mesh"))
-        mesh = reconstructor(views, progress=told)
+        mesh = reconstruct_explained(reconstructor, views, loaded.form, told)
         mesh, more = finish(
             mesh,
             views,
@@ -88,9 +89,12 @@ def run(config: Any) -> int:
             )
         _begin(clock, stages, "agreement")
         agreement = view_agreement(mesh, views)
+        notes += judge(agreement, views, loaded.form, config.min_agreement)
         if agreement.worst:
             notes.append(agreement.summary())
         _begin(clock, stages, "files")
+        # a folder with a record holds the meshes that it describes
+        (out / "mesh-run.json").unlink(missing_ok=True)
         targets = [mesh.export(out / f"mesh.{name}") for name in formats]
         if config.turntable:
             _begin(clock, stages, "turntable")
@@ -101,6 +105,7 @@ def run(config: Any) -> int:
         record = {
             "views": str(source),
             "count": len(views),
+            "origin": list(views.origin),
             "faces": len(mesh.faces),
             "vertices": len(mesh.vertices),
             "texture": side,
@@ -150,4 +155,8 @@ def _check(config: Any) -> tuple[list[str], int | None]:
     if faces is not None and (type(faces) is not int or faces < 4):
         raise MvdiffError(f"faces must be a whole number from 4, got {faces!r}")
     holds = any(f".{name}" in TEXTURED for name in formats)
+    least = config.min_agreement
+    number = isinstance(least, int | float) and not isinstance(least, bool)
+    if not (number and 0 <= least <= 1):
+        raise MvdiffError(f"min_agreement must be a number in [0, 1], got {least!r}")
     return formats, texture_side(config.texture, holds=holds)

@@ -61,6 +61,11 @@ class Agreement:
         return float(np.mean([score.iou for score in self.per_view]))
 
     @property
+    def median_iou(self) -> float:
+        """Median silhouette IoU of all views."""
+        return float(np.median([score.iou for score in self.per_view]))
+
+    @property
     def psnr(self) -> float | None:
         """Mean colour PSNR, dB, of the views that have one; None when none has."""
         values = [score.psnr for score in self.per_view if score.psnr is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..registry import Registry
 from ..views import Views
@@ -15,6 +15,7 @@ RECONSTRUCTORS = Registry("reconstructor")
 Progress = Callable[[str, float], None]
 
 
+@runtime_checkable
 class Reconstructor(Protocol):
     """Makes a coloured mesh, in the cameras' world, from two or more views of one object.
 

@@ -146,6 +146,10 @@ class Mesh:
 
     def export(self, path: str | Path) -> Path:
         """Write GLB, OBJ, PLY or STL, chosen by suffix; see `mesh_files.write`."""
+        if not isinstance(path, str | Path):
+            raise MvdiffError(
+                f"a mesh is written to a path such as 'mesh.glb', got {type(path).__name__}"
+            )
         return write(self, path)
 
     def simplify(self, faces: int) -> Mesh:
