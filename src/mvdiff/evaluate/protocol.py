@@ -28,6 +28,7 @@ from ..metrics.geometry import (
     unproject_depths,
 )
 from ..recon.mesh import Mesh
+from ..recon.mesh_files import read
 from ..views import Views
 from .scores import consistency_scores, measured, picture_scores
 
@@ -179,12 +180,21 @@ def _warn_of_cameras(pred: Cameras, truth: Cameras) -> None:
 
 
 def _mesh(mesh: trimesh.Trimesh | str | Path, which: str) -> trimesh.Trimesh:
+    """A mesh to measure, from itself or a file; MvdiffError unless it has finite triangles."""
     if isinstance(mesh, str | Path):
         try:
-            return Mesh.load(mesh).to_trimesh()
+            mesh = Mesh.from_trimesh(read(mesh, load_textures=False))
         except MvdiffError as error:
-            raise MvdiffError(f"the {which} mesh '{mesh}': {error}") from error
-    if not len(getattr(mesh, "faces", ())):
+            raise MvdiffError(f"the {which} mesh cannot be used: {error}") from error
+    if isinstance(mesh, trimesh.Scene):
+        mesh = Mesh.from_trimesh(mesh)
+    if isinstance(mesh, Mesh):
+        mesh = mesh.to_trimesh(textured=False)
+    if not isinstance(mesh, trimesh.Trimesh):
+        raise MvdiffError(
+            f"the {which} mesh must be a file or a trimesh.Trimesh, got {type(mesh).__name__}"
+        )
+    if not len(mesh.faces):
         raise MvdiffError(f"the {which} mesh has no faces: expected at least one triangle")
     if not np.isfinite(mesh.vertices).all():
         raise MvdiffError(f"the {which} mesh has NaN or infinite vertices: nothing to compare")
