@@ -85,7 +85,8 @@ def load_mesh(path: str | Path, up: str = "auto") -> trimesh.Trimesh:
     have holes. Smooth normals of the file are kept as `vertex_attributes["normal"]`.
     Cutouts (glTF's alphaMode MASK, an OBJ's map_d) and nearly invisible parts of blended surfaces
     are holes; other transparency is dropped: glass is opaque. What of the file was not used is
-    listed, one clause each, in `metadata["notes"]`.
+    listed, one clause each, in `metadata["notes"]`, and the files that it consists of in
+    `metadata["files"]`.
 
     Vertex colours are linear light in glTF, except the 8-bit ones that trimesh writes, and as
     displayed (sRGB) elsewhere.
@@ -102,7 +103,7 @@ def load_mesh(path: str | Path, up: str = "auto") -> trimesh.Trimesh:
         raise MvdiffError(f"the mesh '{path}' has no usable faces: expected a triangle mesh")
     if up == "y" or (up == "auto" and loaded.up == "y"):
         _transform(mesh, _Y_TO_Z)
-    mesh.metadata["notes"] = list(loaded.notes)
+    mesh.metadata.update(notes=list(loaded.notes), files=[str(file) for file in loaded.files])
     return mesh
 
 

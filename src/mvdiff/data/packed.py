@@ -60,6 +60,11 @@ def read_index(root: str | Path) -> tuple[dict, str]:
     return index, hashlib.sha256(content).hexdigest()[:16]
 
 
+def is_object_name(name: str) -> bool:
+    """Whether a name in an index is that of one folder below it."""
+    return name not in ("", ".", "..") and not any(c in name for c in "/\\\0")
+
+
 def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False) -> Packed:
     """Open the packed split, writing it first when it is missing or out of date.
 

@@ -22,6 +22,38 @@ MAX_TEXTURE_PIXELS = 2**26
 MAX_BYTES = 2**32
 
 
+class SourceFiles:
+    """A mesh file and the files that it names, as they are asked for.
+
+    path: of the mesh. used: every file that was read or looked for in vain, in that order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.folder = path, path.parent
+        self.used: dict[Path, None] = {}
+
+    def read(self, path: Path, what: str = "mesh file") -> bytes:
+        """As `read_regular_file`."""
+        self.used.setdefault(path)
+        return read_regular_file(path, what)
+
+    def find(self, name: str, folder: Path | None = None) -> Path | None:
+        """As `find_texture`, from the mesh's folder or another one."""
+        folder = folder or self.folder
+        path = find_texture(folder, name)
+        if path is None and "\0" not in name and len(name) < 200:
+            self.used.setdefault(folder / name)  # it may be there the next time
+        return path
+
+    def load_pixels(
+        self, source: Path | bytes, alpha: bool = False
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        """As `load_pixels`."""
+        if isinstance(source, Path):
+            self.used.setdefault(source)
+        return load_pixels(source, alpha)
+
+
 def read_regular_file(path: Path, what: str = "mesh file") -> bytes:
     """The bytes of a regular file of at most `MAX_BYTES`; MvdiffError otherwise."""
     try:

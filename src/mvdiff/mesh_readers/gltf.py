@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from ..errors import MvdiffError
 from ..utils.color_space import to_display
 from .draco import DRACO, decode_draco, is_draco_available
-from .files import shorten
+from .files import SourceFiles, shorten
 from .gltf_buffers import (
     MESHOPT,
     Buffers,
@@ -47,13 +46,15 @@ _MAX_NODES = 1_000_000
 _TRIMESH = "trimesh"
 
 
-def read_gltf(path: Path, content: bytes, load_textures: bool) -> LoadedMesh:
+def read_gltf(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedMesh:
     """The triangles of the default scene. Raises MvdiffError for what cannot be read in full."""
-    tree, binary = read_container(path, content)
+    tree, binary = read_container(content)
     notes = Notes()
     _check_required(tree)
-    parts = _Reader(tree, Buffers(tree, path.parent, binary), path.parent, notes, load_textures)
-    return LoadedMesh(list(parts.read()), "y", list(notes))
+    buffers = Buffers(tree, files, binary)
+    materials = GltfMaterials(tree, buffers, files, notes, load_textures)
+    parts = list(_Reader(tree, buffers, materials, notes).read())
+    return LoadedMesh(parts, "y", list(notes))
 
 
 def _check_required(tree: dict) -> None:
@@ -77,11 +78,10 @@ class _Reader:
     """One file while it is read."""
 
     def __init__(
-        self, tree: dict, buffers: Buffers, folder: Path, notes: Notes, load_textures: bool
+        self, tree: dict, buffers: Buffers, materials: GltfMaterials, notes: Notes
     ) -> None:
-        self._tree, self._buffers, self._notes = tree, buffers, notes
-        self._materials = GltfMaterials(tree, buffers, folder, notes, load_textures)
-        self._load_textures = load_textures
+        self._tree, self._buffers, self._materials = tree, buffers, materials
+        self._notes = notes
         self._primitives: dict[tuple[int, int], MeshPart | None] = {}
         generator = str(get_dict(tree, "asset").get("generator", ""))
         # trimesh writes 8-bit vertex colors as they are displayed; glTF means linear light

@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import struct
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
 from ..errors import MvdiffError
-from .files import read_regular_file, relative_path
+from .files import SourceFiles, relative_path
 
 _COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "i2", 5123: "u2", 5125: "u4", 5126: "f4"}
 _COMPONENT_COUNTS = {
@@ -31,7 +31,7 @@ _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
 MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
-def read_container(path: Path, content: bytes) -> tuple[dict, bytes | None]:
+def read_container(content: bytes) -> tuple[dict, bytes | None]:
     """The JSON of a .glb or .gltf, and a GLB's binary chunk. Raises MvdiffError when damaged."""
     if content[:4] != b"glTF":
         if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
@@ -120,12 +120,12 @@ def get_numbers(parent: dict, key: str, default: list[float]) -> np.ndarray:
 class Buffers:
     """Buffer views and accessors of one file; buffers are read when they are first asked for.
 
-    tree: the file's JSON. folder: of the file. binary: the binary chunk of a GLB.
+    tree: the file's JSON. files: beside it. binary: the binary chunk of a GLB.
     All methods raise MvdiffError for data out of bounds.
     """
 
-    def __init__(self, tree: dict, folder: Path, binary: bytes | None) -> None:
-        self._tree, self._folder, self._binary = tree, folder, binary
+    def __init__(self, tree: dict, files: SourceFiles, binary: bytes | None) -> None:
+        self._tree, self._files, self._binary = tree, files, binary
         self._buffers: dict[int, bytes] = {}
         self._views: dict[int, bytes | memoryview] = {}
 
@@ -175,10 +175,12 @@ class Buffers:
             raise MvdiffError("the 'uri' of a buffer must be text")
         if uri.startswith("data:"):
             return decode_data_uri(uri)
-        path = relative_path(self._folder, uri)
-        if not path.resolve().is_relative_to(self._folder.resolve()):
+        folder = self._files.folder
+        path = relative_path(folder, uri)
+        # by name, not by where links lead: caches of downloads consist of links
+        if os.path.relpath(path, folder).split(os.sep)[0] == os.pardir:
             raise MvdiffError(f"its buffer '{uri[:60]}' lies outside of the mesh's folder")
-        return read_regular_file(path, "buffer of the mesh")
+        return self._files.read(path, "buffer of the mesh")
 
     def accessor(self, index: Any, *, normalize: bool = True) -> np.ndarray:
         """The values (element, component); integers marked as normalized become floats.

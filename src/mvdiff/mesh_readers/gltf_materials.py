@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import MvdiffError
 from ..utils.color_space import to_display
-from .files import find_texture, load_pixels, relative_path, shorten
+from .files import SourceFiles, relative_path, shorten
 from .gltf_buffers import (
     Buffers,
     decode_data_uri,
@@ -66,9 +65,9 @@ class GltfMaterials:
     """
 
     def __init__(
-        self, tree: dict, buffers: Buffers, folder: Path, notes: Notes, load_textures: bool
+        self, tree: dict, buffers: Buffers, files: SourceFiles, notes: Notes, load_textures: bool
     ) -> None:
-        self._tree, self._buffers, self._folder = tree, buffers, folder
+        self._tree, self._buffers, self._files = tree, buffers, files
         self._notes, self._load_textures = notes, load_textures
         self._materials: dict[int, GltfMaterial] = {}
         self._pixels: dict[tuple[int, bool], np.ndarray | None] = {}
@@ -158,19 +157,19 @@ class GltfMaterials:
         name = str(item.get("name") or f"number {index}")
         try:
             if "bufferView" in item:
-                return load_pixels(bytes(self._buffers.view(item["bufferView"])), alpha)
+                return self._files.load_pixels(bytes(self._buffers.view(item["bufferView"])), alpha)
             if not isinstance(uri, str):
                 raise MvdiffError("it has neither a file nor data")
             if uri.startswith("data:"):
-                return load_pixels(decode_data_uri(uri), alpha)
+                return self._files.load_pixels(decode_data_uri(uri), alpha)
             name = uri
-            path = relative_path(self._folder, uri)
+            path = relative_path(self._files.folder, uri)
             if not path.exists():
-                path = find_texture(self._folder, path.relative_to(self._folder).as_posix())
+                path = self._files.find(path.relative_to(self._files.folder).as_posix())
             if path is None:
                 self._notes.add(f"the texture '{shorten(name)}' is missing")
                 return None
-            return load_pixels(path, alpha)
+            return self._files.load_pixels(path, alpha)
         except MvdiffError as error:
             self._notes.add(f"the texture '{shorten(name)}' was not read: {error}")
             return None

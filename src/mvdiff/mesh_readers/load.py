@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MvdiffError
-from .files import describe_content, read_regular_file
+from .files import SourceFiles, describe_content
 from .gltf import read_gltf
 from .obj import read_obj
 from .other import read_with_trimesh
@@ -41,14 +41,15 @@ def read_mesh_file(path: str | Path, *, load_textures: bool = True) -> LoadedMes
         raise MvdiffError(
             f"cannot read the mesh '{path}': expected a file ending in {', '.join(SUFFIXES)}"
         )
-    content = read_regular_file(path)
+    files = SourceFiles(path)
+    content = files.read(path)
     other = describe_content(content[:1024])
     if other is not None:
         raise MvdiffError(f"cannot read the mesh '{path}': {other}")
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            mesh = reader(path, content, load_textures)
+            mesh = reader(files, content, load_textures)
             check_size(mesh.parts)
     except MvdiffError as error:
         raise MvdiffError(f"cannot read the mesh '{path}': {error}") from error
@@ -57,6 +58,7 @@ def read_mesh_file(path: str | Path, *, load_textures: bool = True) -> LoadedMes
     except Exception as error:  # parsers of broken files raise anything
         reason = f"it is damaged ({type(error).__name__})"
         raise MvdiffError(f"cannot read the mesh '{path}': {reason}") from error
+    mesh.files = list(files.used)
     mesh.parts = [part for part in mesh.parts if len(part.faces)]
     if not mesh.parts:
         raise MvdiffError(f"the mesh '{path}' has no usable faces: expected triangles or polygons")

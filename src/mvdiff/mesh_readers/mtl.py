@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MvdiffError
-from .files import find_texture, load_pixels, read_regular_file, shorten
+from .files import SourceFiles, shorten
 from .parts import Material, Notes, Texture
 
 #: Options of texture statements and how many words follow at most; numbers end early.
@@ -31,7 +31,7 @@ _OPTIONS = {
 
 
 def read_mtl(
-    path: Path, used: set[str], notes: Notes, load_textures: bool = True
+    files: SourceFiles, path: Path, used: set[str], notes: Notes, load_textures: bool = True
 ) -> dict[str, Material]:
     """The materials of a file by name. Textures are loaded for those in `used` only.
 
@@ -43,7 +43,7 @@ def read_mtl(
     materials: dict[str, Material] = {}
     name = None
     known = {key.casefold() for key in used}
-    for line in split_lines(decode_text(read_regular_file(path, "material file"))):
+    for line in split_lines(decode_text(files.read(path, "material file"))):
         line = line.strip().replace("\t", " ")
         key, _, rest = line.partition(" ")
         key, rest = key.lower(), rest.strip()
@@ -57,7 +57,7 @@ def read_mtl(
         if key == "kd":
             materials[name] = replace(material, color=_color(rest, material.color))
         elif key in ("map_kd", "map_d") and load_textures and name.casefold() in known:
-            materials[name] = _with_texture(material, key, rest, path.parent, notes)
+            materials[name] = _with_texture(material, key, rest, files, path.parent, notes)
         elif key in ("d", "tr"):
             opacity = _color(rest.removeprefix("-halo").strip(), (1.0, 1.0, 1.0))[0]
             if 0 < opacity < 1 and name.casefold() in known:
@@ -86,17 +86,19 @@ def _color(text: str, default: tuple[float, float, float]) -> tuple[float, float
     return red, green, blue
 
 
-def _with_texture(material: Material, key: str, text: str, folder: Path, notes: Notes) -> Material:
+def _with_texture(
+    material: Material, key: str, text: str, files: SourceFiles, folder: Path, notes: Notes
+) -> Material:
     """The material with a diffuse texture, or with the holes of an opacity map."""
     name, clamp, scale, offset = _texture_statement(text)
-    file = find_texture(folder, name)
+    file = files.find(name, folder)
     if file is None:
         notes.add(f"the texture '{shorten(name)}' is missing")
         return material
     if scale != (1.0, 1.0) or offset != (0.0, 0.0):
         notes.add("a texture's scale and offset (-s, -o) are not applied")
     try:
-        pixels = load_pixels(file, alpha=key == "map_d")
+        pixels = files.load_pixels(file, alpha=key == "map_d")
     except MvdiffError as error:
         notes.add(f"the texture '{shorten(name)}' was not read: {error}")
         return material

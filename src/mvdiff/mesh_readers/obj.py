@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import MvdiffError
-from .files import find_texture, shorten
+from .files import SourceFiles, shorten
 from .mtl import read_mtl
 from .parts import LoadedMesh, Material, MeshPart, Notes, check_faces, unit
 from .polygons import triangulate
@@ -34,7 +33,7 @@ class _Lines:
     ignored: set[str] = field(default_factory=set)
 
 
-def read_obj(path: Path, content: bytes, load_textures: bool) -> LoadedMesh:
+def read_obj(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedMesh:
     """The polygons as triangles. Raises MvdiffError for damaged numbers and indices.
 
     Positions may carry colors (`v x y z r g b`), taken as displayed.
@@ -45,7 +44,7 @@ def read_obj(path: Path, content: bytes, load_textures: bool) -> LoadedMesh:
         notes.add(f"curved surfaces are not drawn ({', '.join(sorted(lines.ignored))})")
     if not lines.faces:
         return LoadedMesh([], "z", list(notes))
-    materials = _read_materials(path, lines, notes, load_textures)
+    materials = _read_materials(files, lines, notes, load_textures)
     vertices, colors = _positions(lines.positions)
     uv = _table(lines.coordinates, (2, 1), "vt")
     normals = _table(lines.normals, (3,), "vn")
@@ -257,7 +256,7 @@ def _part(
 
 
 def _read_materials(
-    path: Path, lines: _Lines, notes: Notes, load_textures: bool
+    files: SourceFiles, lines: _Lines, notes: Notes, load_textures: bool
 ) -> dict[str, Material]:
     """The materials of all libraries that are there; what is missing is noted."""
     used = {lines.names[number] for number in set(lines.material)} - {""}
@@ -266,14 +265,14 @@ def _read_materials(
         return materials
     for name in lines.libraries:
         # one name with blanks, or several names
-        names = [name] if find_texture(path.parent, name) or " " not in name else name.split()
+        names = [name] if files.find(name) or " " not in name else name.split()
         for library in names:
-            file = find_texture(path.parent, library)
+            file = files.find(library)
             if file is None:
                 notes.add(f"the material file '{shorten(library)}' is missing")
                 continue
             try:
-                materials |= read_mtl(file, used, notes, load_textures)
+                materials |= read_mtl(files, file, used, notes, load_textures)
             except MvdiffError as error:
                 notes.add(f"the material file '{shorten(library)}' was not read: {error}")
     if not lines.libraries:

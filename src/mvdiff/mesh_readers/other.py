@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import trimesh
 
 from ..errors import MvdiffError
+from .files import SourceFiles
 from .parts import LoadedMesh, MeshPart, check_faces, unit
 
 _PLY_BYTES = {
@@ -20,13 +20,13 @@ _PLY_BYTES = {
 }  # fmt: skip
 
 
-def read_with_trimesh(path: Path, content: bytes, load_textures: bool) -> LoadedMesh:
+def read_with_trimesh(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedMesh:
     """The triangles of a PLY, STL or OFF file, with vertex or face colors.
 
     Raises MvdiffError when the header claims more than the file holds.
     """
     del load_textures  # these formats have none that trimesh reads
-    kind = path.suffix.lower()[1:]
+    kind = files.path.suffix.lower()[1:]
     notes = []
     if kind == "ply":
         notes = _check_ply(content)

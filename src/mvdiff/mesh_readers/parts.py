@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -132,11 +133,13 @@ class LoadedMesh:
 
     up: the file's upward axis.
     notes: short clauses for people, such as "the texture 'wood.png' is missing".
+    files: the file itself and those that it names, there or not.
     """
 
     parts: list[MeshPart]
     up: Literal["y", "z"]
     notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
 
 class Notes:
