@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 
 from ..cameras.camera import Cameras
 from ..cameras.metapickle import load_arrays, read_meta_pickle
 from ..cameras.rigs import spherical
 from ..errors import MvdiffError
+from ..utils.images import open_image
 from .dataset import ObjectSet, Sample
 
 UIDS = "uid_set.pkl"
@@ -189,14 +189,10 @@ def _place(camera: Cameras) -> str:
 
 def _read_png(path: Path, size: int) -> UInt8[np.ndarray, "4 height width"]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
-    except FileNotFoundError as error:
-        raise MvdiffError(f"the view '{path}' is missing: render the object again") from error
-    except (OSError, SyntaxError) as error:
-        raise MvdiffError(
-            f"cannot read the view '{path}' ({error}): it may be cut short, render it again"
-        ) from error
+    except MvdiffError as error:
+        raise MvdiffError(f"the data lacks a view: {error}; render the object again") from error
     if pixels.shape != (size, size, 4):
         raise MvdiffError(
             f"'{path}' is {pixels.shape[1]}×{pixels.shape[0]}, the recipe works at {size}×{size}: "
