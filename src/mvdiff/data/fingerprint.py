@@ -30,7 +30,7 @@ def data_fingerprint(folder: str | Path) -> str:
         for entry in sorted(index["objects"], key=lambda entry: entry["name"]):
             _add(digest, entry["name"], entry.get("split"), entry.get("pictures"))
             for part in _PARTS:
-                _add(digest, *_sizes(folder / entry["name"] / part))
+                _add(digest, *file_sizes(folder / entry["name"] / part))
         return digest.hexdigest()
     if not all((folder / part).is_dir() for part in _PARTS):
         raise MvdiffError(
@@ -40,7 +40,7 @@ def data_fingerprint(folder: str | Path) -> str:
     _add(digest, "syncdreamer")
     for part in _PARTS:
         for name in sorted(os.listdir(folder / part)):
-            _add(digest, part, name, *_sizes(folder / part / name))
+            _add(digest, part, name, *file_sizes(folder / part / name))
     return digest.hexdigest()
 
 
@@ -48,7 +48,7 @@ def _add(digest: hashlib._Hash, *values: object) -> None:
     digest.update((repr(values) + "\n").encode())
 
 
-def _sizes(folder: Path) -> list[tuple[str, int]]:
+def file_sizes(folder: Path) -> list[tuple[str, int]]:
     """Names and sizes of a folder's files; nothing where there is none."""
     try:
         with os.scandir(folder) as entries:

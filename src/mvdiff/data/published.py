@@ -6,7 +6,6 @@ list of the objects' names. Pickles are read without executing anything from the
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
@@ -24,6 +23,7 @@ from ..cameras.rigs import spherical
 from ..errors import MvdiffError
 from ..utils.images import open_image
 from .dataset import ObjectSet, Sample
+from .fingerprint import file_sizes
 
 UIDS = "uid_set.pkl"
 _DEGREES = 180 / math.pi
@@ -76,16 +76,12 @@ class PublishedSet(ObjectSet):
         return targets, self._pictures(self.root / "input" / name, [first])[0], elevation
 
     def _fingerprint(self) -> str:
-        """Of names, cameras and times: objects that are rendered again get another one."""
+        """Of cameras, and of names and sizes of all files: the same in a copy of the folder."""
         digest = hashlib.sha256(self.rig.K.numpy().tobytes() + self.rig.w2c.numpy().tobytes())
         for name in self.names:
-            digest.update(name.encode())
             for part in ("target", "input"):
-                for file in ("meta.pkl", "000.png"):
-                    path = self.root / part / name / file
-                    with contextlib.suppress(OSError):  # what is missing is told when it is read
-                        stat = path.stat()
-                        digest.update(f"{part}/{file} {stat.st_size} {stat.st_mtime_ns}".encode())
+                files = file_sizes(self.root / part / name)
+                digest.update(f"{part}/{name} {files}\n".encode())
         return digest.hexdigest()
 
     def _check_folders(self, part: str) -> None:

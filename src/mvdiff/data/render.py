@@ -16,7 +16,7 @@ import torch
 
 from ..cameras import Cameras, ring, spherical
 from ..errors import MvdiffError
-from ..files import read_json, write_text
+from ..files import alone, check_writable, read_json, write_text
 from .meshes import describe_passed_over
 from .object_record import ObjectRecord
 from .packed import is_object_name
@@ -29,7 +29,7 @@ from .render_object import (
     render_object,
     rig_distance,
 )
-from .render_settings import check_settings
+from .render_settings import MAX_SIZE, check_settings, whole_number
 from .rendered import cameras_record
 
 #: Objects whose notes are told one by one.
@@ -85,7 +85,10 @@ def render_objects(
     Raises MvdiffError on settings out of range and when nothing could be rendered.
     """
     out = Path(out)
-    rig = (ring(size=size) if rig is None else rig).to("cpu", torch.float32)
+    if rig is None:
+        whole_number("size", size, 1, MAX_SIZE)
+        rig = ring(size=size)
+    rig = rig.to("cpu", torch.float32)
     low, high = input_elevation
     check_settings(
         rig,
@@ -118,6 +121,16 @@ def render_objects(
     settings = Settings(
         rig, scale, up, inputs, (float(low), float(high)), depth, normals, supersample, seed
     )
+    check_writable(out)
+    with alone(out):
+        return _render(out, jobs, settings, workers, progress)
+
+
+def _render(
+    out: Path, jobs: list[Job], settings: Settings, workers: int | None, progress: bool
+) -> dict[str, Any]:
+    """Render what is not there yet, and write the index."""
+    rig = settings.rig
     kept, skipped, notes = _prepare(out, jobs, settings.record())
     todo, reasons_to_render = _incomplete(out, jobs, settings)
     for note in notes + reasons_to_render if progress else []:

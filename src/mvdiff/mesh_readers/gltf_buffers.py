@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import MvdiffError
 from .files import SourceFiles, relative_path
+from .meshopt import decode_view
 
 _COMPONENT_TYPES = {5120: "i1", 5121: "u1", 5122: "i2", 5123: "u2", 5125: "u4", 5126: "f4"}
 _COMPONENT_COUNTS = {
@@ -135,12 +136,10 @@ class Buffers:
             item = get_item(self._tree, "bufferViews", index)
             extensions = get_dict(item, "extensions")
             compressed = next((name for name in MESHOPT if name in extensions), None)
-            if compressed is not None and not self._has_data(item.get("buffer")):
-                raise MvdiffError(
-                    f"it is compressed with {compressed}, which is not read: decompress it "
-                    "('gltf-transform copy' or 'gltfpack -noq' write plain files)"
-                )
-            self._views[index] = self._slice(item)
+            if compressed is None or self._has_data(item.get("buffer")):
+                self._views[index] = self._slice(item)
+            else:
+                self._views[index] = self._decompress(get_dict(extensions, compressed))
         return self._views[index]
 
     def _has_data(self, buffer: Any) -> bool:
@@ -149,6 +148,15 @@ class Buffers:
         extensions = get_dict(item, "extensions")
         marked = any(get_dict(extensions, name).get("fallback") for name in MESHOPT)
         return "uri" in item or (buffer == 0 and self._binary is not None and not marked)
+
+    def _decompress(self, item: dict) -> bytes:
+        return decode_view(
+            bytes(self._slice(item)),
+            str(item.get("mode")),
+            get_integer(item, "byteStride"),
+            get_integer(item, "count"),
+            str(item.get("filter", "NONE")),
+        )
 
     def _slice(self, item: dict) -> memoryview:
         buffer = self._buffer(item.get("buffer"))
