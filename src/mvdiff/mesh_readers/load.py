@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MvdiffError
-from .files import SourceFiles, describe_content
+from .files import SourceFiles, describe_content, shorten
 from .gltf import read_gltf
 from .obj import read_obj
 from .other import read_with_trimesh
@@ -56,7 +56,7 @@ def read_mesh_file(path: str | Path, *, load_textures: bool = True) -> LoadedMes
     except MemoryError:
         raise
     except Exception as error:  # parsers of broken files raise anything
-        reason = f"it is damaged ({type(error).__name__})"
+        reason = f"it is damaged ({type(error).__name__}: {shorten(str(error), 80)})"
         raise MvdiffError(f"cannot read the mesh '{path}': {reason}") from error
     mesh.files = list(files.used)
     mesh.parts = [part for part in mesh.parts if len(part.faces)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import trimesh
@@ -32,7 +35,8 @@ def read_with_trimesh(files: SourceFiles, content: bytes, load_textures: bool) -
         notes = _check_ply(content)
     elif kind == "off":
         _check_off(content)
-    mesh = trimesh.load(io.BytesIO(content), file_type=kind, process=False, force="mesh")
+    with _quiet():
+        mesh = trimesh.load(io.BytesIO(content), file_type=kind, process=False, force="mesh")
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
         return LoadedMesh([], "z", notes)
     vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
@@ -44,6 +48,17 @@ def read_with_trimesh(files: SourceFiles, content: bytes, load_textures: bool) -
         if not (np.linalg.norm(normals, axis=-1) > 0.5).all():
             normals = None
     return LoadedMesh([MeshPart(vertices, faces, normals, colors=_colors(mesh))], "z", notes)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """trimesh logs what it then raises."""
+    log = logging.getLogger("trimesh")
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = disabled
 
 
 def _colors(mesh: trimesh.Trimesh) -> np.ndarray | None:
