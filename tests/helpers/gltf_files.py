@@ -90,9 +90,9 @@ class GltfFile:
 
 #: A box of 1 × 0.8 × 0.6 with 8 vertices, outward faces.
 BOX_SIZE = np.array([1.0, 0.8, 0.6])
-BOX = (np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * BOX_SIZE / 2).astype(
-    np.float32
-)
+BOX = (
+    np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * BOX_SIZE / 2
+).astype(np.float32)
 BOX_FACES = np.array(
     [
         [0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],

@@ -15,6 +15,11 @@ from ..utils.color_space import multiply
 _Y_TO_Z = trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0])
 #: Textures whose colour changes by less than this (of 255) across a face count as flat there.
 _FLAT = 12
+#: Textures that change more on at most this share of a part's faces and area are taken for flat.
+_MAX_DETAILED = 0.02
+#: Barycentric coordinates of the spots of a face that are looked at.
+_SPOTS = np.array([[4, 1, 1], [1, 4, 1], [1, 1, 4], [2, 2, 2], [3, 3, 0], [0, 3, 3], [3, 0, 3]]) / 6
+_ODD_SPOTS = np.random.default_rng(0).dirichlet([1, 1, 1], size=6)
 #: Brightness of meshes without colours, as trimesh shows them.
 _UNCOLORED = 102 / 255
 #: 3D formats that are not read, which a folder may hold.
@@ -254,15 +259,47 @@ def _corner_colors(part: MeshPart, tint: np.ndarray) -> np.ndarray | None:
         flat = point_colors(material, nowhere, nowhere, rgb.reshape(-1, 3))
         return np.asarray(flat).reshape(*shape, 3)
     # Palette textures: each face lies inside one swatch, or runs along a smooth ramp.
-    spots = np.array([[4, 1, 1], [1, 4, 1], [1, 1, 4], [2, 2, 2], [3, 3, 0], [0, 3, 3], [3, 0, 3]])
-    at = [
-        np.zeros((len(rgb) * len(spots), 2))
-        if uv is None
-        else np.einsum("sk,fki->fsi", spots / 6, uv).reshape(-1, 2)
-        for uv in (part.uv, part.emissive_uv)
-    ]
-    white = np.ones((len(rgb) * len(spots), 3))
-    seen = point_colors(material, *at, white).reshape(len(rgb), len(spots), 3)
-    if (np.ptp(seen, axis=1).max(axis=1) > _FLAT / 255).mean() > 0.02:
+    seen = _unlit_colors(part, material, _SPOTS)
+    detailed = np.ptp(seen, axis=1).max(axis=1) > _FLAT / 255
+    # A pattern that repeats may look alike in all these spots: others, at odd places.
+    tiled = np.flatnonzero(~detailed & (_texels(part, material) > 6))
+    if len(tiled):
+        more = _unlit_colors(part, material, _ODD_SPOTS, tiled)
+        detailed[tiled] = np.abs(more - np.median(seen[tiled], axis=1)[:, None]).max(
+            axis=(1, 2)
+        ) > (_FLAT / 255)
+    corners = part.vertices[part.faces]
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    if max(detailed.mean(), area[detailed].sum() / max(area.sum(), 1e-30)) > _MAX_DETAILED:
         return None
     return multiply(np.repeat(np.median(seen, axis=1)[:, None], 3, axis=1), rgb)
+
+
+def _unlit_colors(
+    part: MeshPart, material: Material, spots: np.ndarray, faces: np.ndarray | slice = slice(None)
+) -> np.ndarray:
+    """Colours (face, spot, rgb) of spots with barycentric coordinates (spot, 3), without tint."""
+    count = len(part.faces[faces])
+    at = [
+        np.zeros((count * len(spots), 2))
+        if uv is None
+        else np.einsum("sk,fki->fsi", spots, uv[faces]).reshape(-1, 2)
+        for uv in (part.uv, part.emissive_uv)
+    ]
+    white = np.ones((count * len(spots), 3))
+    return point_colors(material, *at, white).reshape(count, len(spots), 3)
+
+
+def _texels(part: MeshPart, material: Material) -> np.ndarray:
+    """How many pixels of its textures each face spans, along its longer side."""
+    spans = np.zeros(len(part.faces))
+    for uv, texture in (
+        (part.uv, material.texture),
+        (part.emissive_uv, material.emissive_texture),
+    ):
+        if uv is not None and texture is not None:
+            height, width = texture.pixels.shape[:2]
+            spans = np.maximum(spans, (np.ptp(uv, axis=1) * [width, height]).max(axis=1))
+    return spans

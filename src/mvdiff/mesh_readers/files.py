@@ -151,10 +151,12 @@ def load_pixels(
         raise MvdiffError("it is KTX2, which is not read: convert the textures to PNG")
     if source[:4] == b"DDS ":
         raise MvdiffError("it is DDS, which is not read: convert the textures to PNG")
+    Image.init()  # Pillow fails on names of formats that it was built without
+    formats = [name for name in FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(source), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(source), formats=formats) as image:
                 if image.width * image.height > MAX_TEXTURE_PIXELS:
                     raise MvdiffError(
                         f"it has {image.width}×{image.height} pixels, the limit is "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from trimesh.visual.base import Visuals
 
 from ..mesh_readers.parts import Material, Texture
@@ -176,12 +176,12 @@ def point_alpha(
     return alpha
 
 
-def has_holes(part_tint: Float[np.ndarray, "face 3 4"], material: Material) -> Bool[np.ndarray, ""]:
+def has_holes(tint: Float[np.ndarray, "face 3 4"], material: Material) -> bool:
     """Whether parts of a surface may lie below its material's cutoff."""
-    lowest = material.alpha * float(part_tint[..., 3].min(initial=1))
+    lowest = material.alpha * float(tint[..., 3].min(initial=1))
     if material.texture is not None and material.texture.pixels.shape[2] == 4:
         lowest *= float(material.texture.pixels[..., 3].min()) / 255
-    return np.bool_(lowest < material.cutoff)
+    return lowest < material.cutoff
 
 
 def material_color(material: object) -> tuple[object | None, np.ndarray]:
