@@ -44,15 +44,17 @@ class ObjectRecord:
         content = read_json(folder / NAME, dict)
         if content is None or content.get("version") != 1:
             return None
-        record = ObjectRecord(**{k: content.get(k) for k in ("sources", "pictures", "digest")})
-        record.notes = [str(note) for note in content.get("notes") or []]
-        good = (
-            isinstance(record.sources, list)
-            and all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in record.sources)
-            and isinstance(record.pictures, dict)
-            and isinstance(record.digest, str)
-        )
-        return record if good else None
+        sources, pictures = content.get("sources"), content.get("pictures")
+        digest, notes = content.get("digest"), content.get("notes")
+        if not (
+            isinstance(sources, list)
+            and all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in sources)
+            and isinstance(pictures, dict)
+            and isinstance(digest, str)
+            and isinstance(notes, list)
+        ):
+            return None
+        return ObjectRecord(sources, pictures, digest, [str(note) for note in notes])
 
     def source_digest(self) -> str:
         """A hash of the source files' content; empty when there are none."""
