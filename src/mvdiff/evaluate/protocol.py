@@ -19,6 +19,7 @@ from torch import Tensor
 from ..cameras import Cameras, ring
 from ..errors import MvdiffError
 from ..metrics import Lpips, hull_iou, volume_iou
+from ..metrics.checks import check_views
 from ..metrics.geometry import (
     chamfer_floor,
     merge,
@@ -53,6 +54,8 @@ def evaluate_views(
     consistency: also what `consistency_scores` gives of `pred`, where it can be measured.
     Raises MvdiffError when numbers of views or sizes differ; warns when cameras do.
     """
+    check_views(pred, "the prediction")
+    check_views(truth, "the truth")
     if len(pred) != len(truth):
         raise MvdiffError(
             f"view i is compared with view i, but there are {len(pred)} predicted and "
