@@ -46,7 +46,9 @@ def find_meshes(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MvdiffError(f"no mesh folder at '{folder}': expected a folder of GLB, OBJ or PLY")
+        raise MvdiffError(
+            f"no mesh folder at '{folder}': expected a folder of GLB, OBJ, PLY or STL"
+        )
     meshes = sorted(path for path in _files(folder) if path.suffix.lower() in SUFFIXES)
     if not meshes:
         others = passed_over(folder)
@@ -74,7 +76,7 @@ def describe_passed_over(folder: str | Path) -> str | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if not path.name.startswith(".")]
+    return [p for p in folder.rglob("*") if not p.name.startswith(".") and not p.is_dir()]
 
 
 def _count_formats(paths: list[Path]) -> str:
