@@ -19,7 +19,7 @@ class _Lines:
     """The statements of an OBJ file, by kind.
 
     faces: the corners' text of each polygon. material: its number in `names`. counts: how many
-    positions, texture coordinates and normals came before it, for relative indices.
+    positions, texture coordinates and normals came before a polygon with relative indices.
     """
 
     positions: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class _Lines:
     normals: list[str] = field(default_factory=list)
     faces: list[str] = field(default_factory=list)
     material: list[int] = field(default_factory=list)
-    counts: list[tuple[int, int, int]] = field(default_factory=list)
+    counts: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     names: list[str] = field(default_factory=lambda: [""])
     libraries: list[str] = field(default_factory=list)
     ignored: set[str] = field(default_factory=set)
@@ -86,7 +86,21 @@ def _sort_lines(text: str) -> _Lines:
     numbers: dict[str, int] = {"": 0}
     current = 0
     positions, coordinates, normals = lines.positions, lines.coordinates, lines.normals
+    faces, materials, before = lines.faces, lines.material, lines.counts
     for line in split_lines(text):
+        start = line[:2]  # most lines by far, without further looks at them
+        if start == "v ":
+            positions.append(line[2:])
+            continue
+        if start == "f ":
+            faces.append(line[2:])
+            materials.append(current)
+            if "-" in line:
+                before[len(faces) - 1] = len(positions), len(coordinates), len(normals)
+            continue
+        if line[:3] == "vn ":
+            normals.append(line[3:])
+            continue
         line = line.strip()
         key, _, rest = line.partition(" ")
         if "\t" in key:
@@ -98,9 +112,9 @@ def _sort_lines(text: str) -> _Lines:
         elif key == "vn":
             normals.append(rest)
         elif key in ("f", "fo"):
-            lines.faces.append(rest)
-            lines.material.append(current)
-            lines.counts.append((len(positions), len(coordinates), len(normals)))
+            faces.append(rest)
+            materials.append(current)
+            before[len(faces) - 1] = len(positions), len(coordinates), len(normals)
         elif key == "usemtl":
             current = numbers.setdefault(rest.strip(), len(numbers))
         elif key == "mtllib":
@@ -121,13 +135,22 @@ def _floats(text: str) -> np.ndarray | None:
             return None
 
 
+def _word_counts(lines: list[str]) -> np.ndarray:
+    """How many words each line has."""
+    blanks = np.array([line.count(" ") for line in lines], dtype=np.int64)
+    plain = "\n".join(lines)
+    if "  " in plain or "\t" in plain or " \n" in plain or "\n " in plain or plain != plain.strip():
+        return np.array([len(line.split()) for line in lines], dtype=np.int64)
+    return blanks + 1
+
+
 def _rows(lines: list[str], kind: str) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of many lines, flat, and how many each line has."""
     values = _floats(" ".join(lines))
     width = len(lines[0].split()) if lines else 0
     # lines of different lengths can add up to the same count
     even = values is not None and len(values) == width * len(lines)
-    if even and all(len(line.split()) == width for line in lines):
+    if even and (_word_counts(lines) == width).all():
         return values, np.full(len(lines), width)
     numbers, counts = [], []
     for line in lines:
@@ -180,7 +203,7 @@ def _corners(lines: _Lines) -> tuple[np.ndarray, np.ndarray]:
     """Position, texture coordinate and normal number of every corner (corner, 3), −1 for none,
     and how many corners each polygon has."""
     joined = " ".join(lines.faces)
-    sizes = np.array([len(line.split()) for line in lines.faces], dtype=np.int64)
+    sizes = _word_counts(lines.faces)
     total = int(sizes.sum())
     slashes = joined.count("/")
     numbers = None
@@ -201,10 +224,15 @@ def _corners(lines: _Lines) -> tuple[np.ndarray, np.ndarray]:
         corners, sizes = _corners_one_by_one(lines.faces)
     if len(corners) and (corners[:, 0] == 0).any():
         raise MvdiffError("a face names vertex 0, but OBJ counts from 1")
-    before = np.repeat(np.asarray(lines.counts, dtype=np.int64), sizes, axis=0)
-    absolute = np.where(corners < 0, corners + before, corners - 1)
-    if ((corners < 0) & (absolute < 0)).any():
-        raise MvdiffError("a face counts back beyond the first vertex")
+    is_relative = corners < 0
+    absolute = corners - 1
+    if is_relative.any():
+        before = np.zeros((len(sizes), 3), dtype=np.int64)
+        for face, counts in lines.counts.items():
+            before[face] = counts
+        absolute = np.where(is_relative, corners + np.repeat(before, sizes, axis=0), absolute)
+        if (is_relative & (absolute < 0)).any():
+            raise MvdiffError("a face counts back beyond the first vertex")
     return absolute, sizes
 
 
