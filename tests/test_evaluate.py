@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from helpers.gltf_files import GltfFile
+from helpers.gltf_files import box as gltf_box
 from PIL import Image
 from rich.console import Console
 
@@ -143,7 +145,7 @@ def test_bad_meshes_are_refused_in_a_sentence(box, tmp_path):
     with pytest.raises(MvdiffError, match="no faces"):
         evaluate_mesh(flat, box)
     (tmp_path / "points.obj").write_text("v 0 0 0\nv 1 0 0\n")
-    with pytest.raises(MvdiffError, match=r"the predicted mesh '.*points.obj': the file holds no"):
+    with pytest.raises(MvdiffError, match=r"the predicted mesh .*points\.obj' has no usable faces"):
         evaluate_mesh(tmp_path / "points.obj", box)
 
 
@@ -201,7 +203,7 @@ def test_folders_are_paired_by_name(views, tmp_path):
     figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
     assert list(figures["objects"]) == ["a", "b"]
     assert figures["missing"] == {"truth": ["c"], "pred": ["d"]}
-    assert notes(figures) == ["no truth for c", "no prediction for d"]
+    assert notes(figures) == ["no truth for 'c'", "no prediction for 'd'"]
     a, b = figures["objects"]["a"], figures["objects"]["b"]
     assert a["psnr"] == 100 > b["psnr"]
     assert figures["mean"]["psnr"] == pytest.approx((a["psnr"] + b["psnr"]) / 2)
@@ -302,7 +304,7 @@ def test_a_broken_first_picture_of_a_published_ring_is_told(tmp_path):
     (tmp_path / "pred" / "broken" / "000.png").write_bytes(b"no picture")
     figures = evaluate_folder(tmp_path / "pred", tmp_path / "truth")
     assert list(figures["objects"]) == ["good"]
-    assert "cannot read the view" in figures["failed"]["broken"]
+    assert "000.png" in figures["failed"]["broken"]
 
 
 def test_nothing_to_compare_is_refused(views, tmp_path):
@@ -330,7 +332,7 @@ def test_depth_maps_of_other_sizes_are_left_out_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="are not 256×256: the true mesh's surface is used"):
         assert read_depths(tmp_path) is None
     (tmp_path / "004-depth.png").write_bytes(b"no picture")
-    with pytest.raises(MvdiffError, match=r"cannot read the depth map '.*004-depth.png'"):
+    with pytest.raises(MvdiffError, match=r"cannot read '.*004-depth\.png'"):
         read_depths(tmp_path)
 
 
@@ -358,8 +360,8 @@ def test_table_shows_every_object_and_the_mean():
     assert np.all([len(line) <= 100 for line in text.splitlines()])
     partly = {"objects": {**objects, "dog": {"chamfer": 0.1}}, "mean": mean}
     assert notes(partly) == [
-        "views are missing on one side of dog",
-        "meshes are missing on one side of cat",
+        "views are missing on one side of 'dog'",
+        "meshes are missing on one side of 'cat'",
     ]
 
 
@@ -529,3 +531,22 @@ def shown(figures: dict) -> str:
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(table(figures))
     return console.export_text()
+
+
+def test_a_glb_without_geometry_at_its_root_is_refused(box, tmp_path):
+    """A scene whose one node has no mesh: not the empty figures of nothing."""
+    file = GltfFile()
+    file.tree["nodes"], file.tree["scenes"] = [{"name": "empty"}], [{"nodes": [0]}]
+    with pytest.raises(MvdiffError, match=r"void\.glb.* no usable faces"):
+        evaluate_mesh(file.write(tmp_path / "void.glb"), box, iou=False)
+
+
+def test_shapes_are_compared_whatever_the_textures(box, tmp_path, recwarn):
+    """A texture that is missing changes no figure and gives no warning."""
+    file = GltfFile()
+    file.tree["images"], file.tree["textures"] = [{"uri": "gone.png"}], [{"source": 0}]
+    look = file.material(pbrMetallicRoughness={"baseColorTexture": {"index": 0}})
+    file.mesh({**gltf_box(file), "material": look})
+    path = file.write(tmp_path / "a.glb")
+    assert evaluate_mesh(path, path, iou=False)["chamfer"] == 0
+    assert not [w for w in recwarn if "gone" in str(w.message)]

@@ -108,11 +108,14 @@ def edit_index(root: Path, **change: object) -> None:
     ("harm", "sentence"),
     [
         (lambda r: (r / "index.json").unlink(), "no index.json in .*mvdiff render"),
-        (lambda r: (r / "index.json").write_text("{"), "not a rendered folder's index"),
+        (lambda r: (r / "index.json").write_text("{"), r"index\.json' is not valid JSON"),
         (lambda r: (r / "index.json").write_text('{"size": 8}'), "not a rendered folder's index"),
         (lambda r: shutil.rmtree(r / "object2"), "object2.* has no transforms.json"),
-        (lambda r: (r / "object2/input/001.png").unlink(), "cannot read the view .*001.png"),
-        (lambda r: (r / "object2/input/001.png").write_bytes(b"\x89PNG"), "cannot read the view"),
+        (lambda r: (r / "object2/input/001.png").unlink(), r"lacks a view.*001\.png"),
+        (
+            lambda r: (r / "object2/input/001.png").write_bytes(b"\x89PNG"),
+            r"lacks a view.*001\.png",
+        ),
         (lambda r: edit_index(r, size=16), "is 8×8, the index says 16×16"),
     ],
 )

@@ -70,3 +70,29 @@ def test_training_refuses_pictures_of_other_cameras(rendered, tmp_path, capsys):
     args = ["train", f"data={rendered}", f"out={tmp_path}", "size=16", "rig=ring", "rig.count=4"]
     assert main(args) == 2
     assert "were taken by other cameras than rig=ring's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("record", [3, [], {"K": "x"}, {"K": [[1]], "w2c": [], "projection": 5}])
+def test_damaged_cameras_are_told(tmp_path, record):
+    index = {"version": 1, "size": 8, "objects": [], "cameras": record}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(MvdiffError, match="cameras"):
+        rendered_cameras(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": "8"},
+        {"size": 10**9},
+        {"size": None},
+        {"objects": {}},
+        {"objects": [3]},
+        {"objects": [{"name": "../x"}]},
+        {"objects": [{"name": 5}]},
+    ],
+)
+def test_damaged_indices_are_told(tmp_path, change):
+    (tmp_path / "index.json").write_text(json.dumps({"size": 8, "objects": []} | change))
+    with pytest.raises(MvdiffError, match="index"):
+        rendered_cameras(tmp_path)

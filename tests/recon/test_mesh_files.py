@@ -14,6 +14,7 @@ import trimesh
 from PIL import Image
 
 from mvdiff.cameras import look_at
+from mvdiff.data.meshes import load_mesh, normalise
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import Mesh, mesh_files
 from mvdiff.recon.mesh import Texture
@@ -292,3 +293,24 @@ def test_simplifying_drops_the_texture(mesh):
     )
     assert textured.simplify(50).texture is None
     assert textured.simplify(10**6) is textured
+
+
+def test_colors_of_a_written_glb_are_rendered(mesh, tmp_path):
+    """What `texture=none` writes (16-bit linear colors beside a material) looks as it was."""
+    back = normalise(load_mesh(mesh.export(tmp_path / "m.glb")))
+    own = normalise(mesh.to_trimesh())
+    camera = look_at([40], [20], size=48)
+    a, b = (Raycaster(m).render(camera, shading=None) for m in (back, own))
+    inside = (a.alpha == 255) & (b.alpha == 255)
+    difference = (a.color.float() - b.color.float()).abs()[inside.expand_as(a.color)]
+    assert inside.sum() > 300
+    assert difference.mean() < 1
+    assert difference.max() <= 2
+
+
+def test_what_was_not_used_of_a_file_is_warned_of(tmp_path):
+    (tmp_path / "a.obj").write_text(
+        "mtllib gone.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl a\nf 1 2 3\n"
+    )
+    with pytest.warns(UserWarning, match=r"gone\.mtl"):
+        assert len(Mesh.load(tmp_path / "a.obj").faces) == 1

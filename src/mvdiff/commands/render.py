@@ -11,12 +11,17 @@ from ..errors import MvdiffError
 def run(config: Any) -> int:
     """Render what the config says; 1 when some meshes had to be skipped."""
     from ..data.render import render_objects
+    from ..data.render_settings import check_rig_numbers
 
+    check_rig_numbers(config)
     if not config.meshes and not config.shapes:
         raise MvdiffError("nothing to render: give meshes=FOLDER, shapes=NUMBER or both")
     settings = build.plain(config)
     settings["rig"] = build.rig(config)
-    settings["input_elevation"] = tuple(settings["input_elevation"])
+    elevation = settings["input_elevation"]
+    if not isinstance(elevation, list) or len(elevation) != 2:
+        raise MvdiffError(f"input_elevation must be two degrees, [lowest,highest]; got {elevation}")
+    settings["input_elevation"] = tuple(elevation)
     index = render_objects(settings.pop("out"), **settings)
     for skipped in index["skipped"]:
         print(f"skipped {skipped['name']}: {skipped['reason']}")

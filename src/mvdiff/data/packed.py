@@ -2,16 +2,17 @@
 
 What is read: `<root>/index.json` and, for each object it lists,
 `<root>/<object>/{target,input}/` with `transforms.json` and its PNGs. What is written:
-`<root>/.packed-<split>-<hash of the index>/` with `pixels.npy` and `elevation.npy`; with the
-index beside it, that folder alone is enough to train from.
+`<root>/.packed-<split>-<hash of the index>/` with `pixels.npy`, `elevation.npy`, `stamps.npy`
+(sizes and times of the files that were read) and `content.txt` (a hash of what they held); with
+the index beside it, that folder alone is enough to train from.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float, Int, UInt8
 
 from ..errors import MvdiffError
-from ..files import atomic
+from ..files import atomic, load_json, write_text
+from ..utils.images import open_image
+
+#: Larger pictures are in no index.
+MAX_SIDE = 16384
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Packed:
     pixels: straight RGBA, memory-mapped; axis 1 is (target, input).
     elevation: of the inputs, degrees.
     names, sources, families: one entry an object, as in the index.
-    version: another one for another index or pictures packed anew.
+    version: a hash of names, pixels and elevations; the same in every copy of the folder.
     """
 
     pixels: UInt8[np.ndarray, "object 2 view 4 height width"]
@@ -47,17 +51,33 @@ class Packed:
 def read_index(root: str | Path) -> tuple[dict, str]:
     """The index of a rendered folder and the hash of its bytes; MvdiffError when unusable."""
     path = Path(root) / "index.json"
-    try:
-        content = path.read_bytes()
-        index = json.loads(content)
-        int(index["size"]), [o["name"] for o in index["objects"]]
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise MvdiffError(
             f"no index.json in '{root}': expected a folder written by `mvdiff render`"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MvdiffError(f"'{path}' is not a rendered folder's index ({error!r})") from error
+        )
+    index = load_json(path, dict)
+    size, objects = index.get("size"), index.get("objects")
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MAX_SIDE:
+        raise MvdiffError(f"'{path}' is not a rendered folder's index: its size is {size!r:.40}")
+    if not isinstance(objects, list):
+        raise MvdiffError(f"'{path}' is not a rendered folder's index: it lists no objects")
+    for entry in objects:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not is_object_name(name):
+            raise MvdiffError(
+                f"'{path}' is not a rendered folder's index: an object has the name {name!r:.40}, "
+                "expected that of a folder beside it"
+            )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
     return index, hashlib.sha256(content).hexdigest()[:16]
+
+
+def is_object_name(name: str) -> bool:
+    """Whether a name in an index is that of one folder below it."""
+    return name not in ("", ".", "..") and not any(c in name for c in "/\\\0")
 
 
 def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False) -> Packed:
@@ -65,7 +85,8 @@ def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False)
 
     root: a folder written by `mvdiff render`. split: "train" or "val".
     threads: how many read PNGs at once. fresh: pack again in any case.
-    A pack is out of date when the index changed, or a listed object was rendered after it.
+    A pack is out of date when the index changed, or a picture that is there has another size or
+    time than when it was packed; pictures that are gone are not missed.
     Raises MvdiffError when the folder, the split or an object's pictures are unusable.
     """
     root = Path(root)
@@ -91,26 +112,57 @@ def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False)
         names=tuple(str(o["name"]) for o in objects),
         sources=tuple(str(o.get("source", "")) for o in objects),
         families=tuple(str(o.get("family", "")) for o in objects),
-        version=f"{split}-{digest}-{(folder / 'pixels.npy').stat().st_mtime_ns}",
+        version=f"{split}-{_read_content_hash(folder)}",
     )
 
 
 def _is_current(folder: Path, root: Path, objects: list[dict]) -> bool:
-    """Whether the pack is complete and no object is newer. Missing PNGs count as unchanged."""
+    """Whether the pack is complete and made of the pictures that are there."""
     try:
-        written = (folder / "pixels.npy").stat().st_mtime
-        rows = np.load(folder / "pixels.npy", mmap_mode="r").shape[0]
-        rows_too = np.load(folder / "elevation.npy", mmap_mode="r").shape[0]
-    except (OSError, ValueError):
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r").shape
+        rows = np.load(folder / "elevation.npy", mmap_mode="r").shape[0]
+        stamps = np.load(folder / "stamps.npy")
+        _read_content_hash(folder)
+    except (OSError, ValueError, EOFError):
         return False
-    if not rows == rows_too == len(objects):
+    if not pixels[0] == rows == len(stamps) == len(objects) or stamps.shape[1:] != (
+        _stamp_shape(pixels[2])
+    ):
         return False
-    for o in objects:
-        for part in ("target", "input"):
-            with contextlib.suppress(OSError):
-                if (root / o["name"] / part / "transforms.json").stat().st_mtime > written:
-                    return False
+    for entry, known in zip(objects, stamps, strict=True):
+        now = _stamps(root / entry["name"], pixels[2])
+        if ((now != known) & (now >= 0)).any():
+            return False
     return True
+
+
+def _stamp_shape(views: int) -> tuple[int, int, int]:
+    return 2, views + 1, 2
+
+
+def _stamps(folder: Path, views: int) -> Int[np.ndarray, "2 file 2"]:
+    """Size and time (ns) of an object's cameras and pictures in `target/` and `input/`; −1 where
+    there is none."""
+    stamps = np.full(_stamp_shape(views), -1, dtype=np.int64)
+    place = {"transforms.json": 0} | {f"{view:03d}.png": view + 1 for view in range(views)}
+    for i, part in enumerate(("target", "input")):
+        try:
+            with os.scandir(folder / part) as entries:
+                for entry in entries:
+                    if entry.name in place:
+                        status = entry.stat()
+                        stamps[i, place[entry.name]] = status.st_size, status.st_mtime_ns
+        except OSError:
+            continue
+    return stamps
+
+
+def _read_content_hash(folder: Path) -> str:
+    """The hash in `content.txt`; ValueError or OSError when it is damaged or missing."""
+    text = (folder / "content.txt").read_text(encoding="utf-8").strip()
+    if len(text) != 64:
+        raise ValueError("the hash of a pack is cut short")
+    return text
 
 
 @contextlib.contextmanager
@@ -119,7 +171,8 @@ def _lock(path: Path) -> Iterator[None]:
     try:
         import fcntl
 
-        handle = path.open("w")
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        handle = os.fdopen(os.open(path, flags, 0o666), "r+")
     except (ImportError, OSError):
         yield  # packing is atomic anyway: without a lock, work is only done twice
         return
@@ -133,21 +186,30 @@ def _write(folder: Path, root: Path, objects: list[dict], size: int, threads: in
     first, _, _ = _read_part(root / objects[0]["name"] / "target", size)
     shape = (len(objects), 2, *first.shape)
     elevation = np.zeros((len(objects), first.shape[0]), dtype=np.float32)
+    stamps = np.full((len(objects), *_stamp_shape(first.shape[0])), -1, dtype=np.int64)
     with atomic(folder / "pixels.npy") as part:
         pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
 
-        def read(row: int) -> None:
-            pixels[row, 0], pixels[row, 1], elevation[row] = _read_object(
-                root / objects[row]["name"], size, shape[2:]
-            )
+        def read(row: int) -> bytes:
+            name = objects[row]["name"]
+            stamps[row] = _stamps(root / name, shape[2])  # before: a change meanwhile is noticed
+            target, photos, elevation[row] = _read_object(root / name, size, shape[2:])
+            pixels[row, 0], pixels[row, 1] = target, photos
+            digest = hashlib.sha256(name.encode())
+            for array in (target, photos, elevation[row]):
+                digest.update(np.ascontiguousarray(array))
+            return digest.digest()
 
+        content = hashlib.sha256()
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(read, range(len(objects))):
-                pass
+            for digest in pool.map(read, range(len(objects))):
+                content.update(digest)
         pixels.flush()
         # Before the pixels get their name: a folder with pixels.npy is complete.
-        with atomic(folder / "elevation.npy") as beside:
-            np.save(beside, elevation)
+        for name, array in (("elevation.npy", elevation), ("stamps.npy", stamps)):
+            with atomic(folder / name) as beside:
+                np.save(beside, array)
+        write_text(folder / "content.txt", content.hexdigest() + "\n")
 
 
 def _read_object(folder: Path, size: int, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
@@ -194,10 +256,10 @@ def _read_part(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def _read_png(path: Path, size: int) -> UInt8[np.ndarray, "4 height width"]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
-    except (OSError, SyntaxError) as error:
-        raise MvdiffError(f"cannot read the view '{path}' ({error}): render it again") from error
+    except MvdiffError as error:
+        raise MvdiffError(f"the data lacks a view: {error}; rendering again repairs it") from error
     if pixels.shape != (size, size, 4):
         raise MvdiffError(
             f"'{path}' is {pixels.shape[1]}×{pixels.shape[0]}, the index says {size}×{size}: "

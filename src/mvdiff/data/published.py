@@ -6,7 +6,6 @@ list of the objects' names. Pickles are read without executing anything from the
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
@@ -17,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 
 from ..cameras.camera import Cameras
 from ..cameras.metapickle import load_arrays, read_meta_pickle
 from ..cameras.rigs import spherical
 from ..errors import MvdiffError
+from ..utils.images import open_image
 from .dataset import ObjectSet, Sample
+from .fingerprint import file_sizes
 
 UIDS = "uid_set.pkl"
 _DEGREES = 180 / math.pi
@@ -76,16 +76,12 @@ class PublishedSet(ObjectSet):
         return targets, self._pictures(self.root / "input" / name, [first])[0], elevation
 
     def _fingerprint(self) -> str:
-        """Of names, cameras and times: objects that are rendered again get another one."""
+        """Of cameras, and of names and sizes of all files: the same in a copy of the folder."""
         digest = hashlib.sha256(self.rig.K.numpy().tobytes() + self.rig.w2c.numpy().tobytes())
         for name in self.names:
-            digest.update(name.encode())
             for part in ("target", "input"):
-                for file in ("meta.pkl", "000.png"):
-                    path = self.root / part / name / file
-                    with contextlib.suppress(OSError):  # what is missing is told when it is read
-                        stat = path.stat()
-                        digest.update(f"{part}/{file} {stat.st_size} {stat.st_mtime_ns}".encode())
+                files = file_sizes(self.root / part / name)
+                digest.update(f"{part}/{name} {files}\n".encode())
         return digest.hexdigest()
 
     def _check_folders(self, part: str) -> None:
@@ -189,14 +185,10 @@ def _place(camera: Cameras) -> str:
 
 def _read_png(path: Path, size: int) -> UInt8[np.ndarray, "4 height width"]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
-    except FileNotFoundError as error:
-        raise MvdiffError(f"the view '{path}' is missing: render the object again") from error
-    except (OSError, SyntaxError) as error:
-        raise MvdiffError(
-            f"cannot read the view '{path}' ({error}): it may be cut short, render it again"
-        ) from error
+    except MvdiffError as error:
+        raise MvdiffError(f"the data lacks a view: {error}; render the object again") from error
     if pixels.shape != (size, size, 4):
         raise MvdiffError(
             f"'{path}' is {pixels.shape[1]}×{pixels.shape[0]}, the recipe works at {size}×{size}: "

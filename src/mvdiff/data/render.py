@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,10 +16,24 @@ import torch
 
 from ..cameras import Cameras, ring, spherical
 from ..errors import MvdiffError
-from ..files import write_text
+from ..files import alone, check_writable, read_json, write_text
+from .meshes import describe_passed_over
+from .object_record import ObjectRecord
+from .packed import is_object_name
 from .render_jobs import mesh_jobs, shape_jobs
-from .render_object import DEPTH_RANGE, Job, Settings, render_object, rig_distance
+from .render_object import (
+    DEPTH_RANGE,
+    Job,
+    Settings,
+    mark_incomplete,
+    render_object,
+    rig_distance,
+)
+from .render_settings import MAX_SIZE, check_settings, whole_number
 from .rendered import cameras_record
+
+#: Objects whose notes are told one by one.
+_MAX_WARNINGS = 8
 
 
 def render_objects(
@@ -47,10 +63,11 @@ def render_objects(
     Every object gets the views of `rig` under `target/`, and under `input/` pictures of
     random elevation, the i-th at the azimuth of target view i (arXiv 2309.03453, section 4).
     Objects that are complete are kept when the settings are the recorded ones; objects of
-    earlier calls with the same settings stay in the index. A broken mesh is skipped and
-    listed with the reason.
+    earlier calls with the same settings stay in the index. Objects whose mesh file changed, or
+    whose pictures are missing or cut short, are rendered again. A broken mesh is skipped and
+    listed with the reason; what of a mesh was not used is warned of and listed as its notes.
 
-    meshes: a folder of GLB, glTF, OBJ and PLY files.
+    meshes: a folder of GLB, glTF, OBJ, PLY, STL and OFF files.
     shapes: procedural objects, of the seeds `shapes_seed`, `shapes_seed + 1`, …
     size: image side in pixels, unless `rig` brings its own.
     scale, up: as in `normalise` and `load_mesh`.
@@ -68,20 +85,26 @@ def render_objects(
     Raises MvdiffError on settings out of range and when nothing could be rendered.
     """
     out = Path(out)
-    rig = (ring(size=size) if rig is None else rig).to("cpu", torch.float32)
+    if rig is None:
+        whole_number("size", size, 1, MAX_SIZE)
+        rig = ring(size=size)
+    rig = rig.to("cpu", torch.float32)
     low, high = input_elevation
-    if not -90 <= low <= high <= 90:
-        raise MvdiffError(f"input_elevation must be two degrees in [-90, 90], got {low}, {high}")
-    if not 0 <= inputs <= len(rig):
-        raise MvdiffError(f"inputs must be between 0 and the rig's {len(rig)} views, got {inputs}")
+    check_settings(
+        rig,
+        inputs=inputs,
+        supersample=supersample,
+        shapes=shapes,
+        copies=copies,
+        seed=seed,
+        shapes_seed=shapes_seed,
+        workers=workers,
+        val_fraction=val_fraction,
+        input_elevation=(low, high),
+    )
     if scale not in ("diagonal", "extent") or up not in ("auto", "y", "z"):
         raise MvdiffError(
             f"scale must be 'diagonal' or 'extent' and up 'auto', 'y' or 'z'; got '{scale}', '{up}'"
-        )
-    if supersample < 1 or min(shapes, copies) < 0 or not 0 <= val_fraction <= 1:
-        raise MvdiffError(
-            "expected supersample ≥ 1, shapes ≥ 0, copies ≥ 0 and val_fraction in [0, 1]; got "
-            f"{supersample}, {shapes}, {copies}, {val_fraction}"
         )
     far = spherical(rig)[2]
     if depth and float(far.max() - far.min()) > 1e-3:
@@ -93,12 +116,24 @@ def render_objects(
     jobs += shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
     if not jobs:
         raise MvdiffError("nothing to render: give a mesh folder (meshes=DIR) or shapes=N")
+    if meshes is not None and (others := describe_passed_over(meshes)):
+        warnings.warn(others, stacklevel=2)
     settings = Settings(
         rig, scale, up, inputs, (float(low), float(high)), depth, normals, supersample, seed
     )
-    kept, skipped, note = _prepare(out, jobs, settings.record())
-    todo = [job for job in jobs if not _complete(out, job, settings)]
-    if note and progress:
+    check_writable(out)
+    with alone(out):
+        return _render(out, jobs, settings, workers, progress)
+
+
+def _render(
+    out: Path, jobs: list[Job], settings: Settings, workers: int | None, progress: bool
+) -> dict[str, Any]:
+    """Render what is not there yet, and write the index."""
+    rig = settings.rig
+    kept, skipped, notes = _prepare(out, jobs, settings.record())
+    todo, reasons_to_render = _incomplete(out, jobs, settings)
+    for note in notes + reasons_to_render if progress else []:
         print(note)
     reasons = dict(_run(out, todo, settings, workers, progress))
 
@@ -110,12 +145,8 @@ def render_objects(
         done.pop(job.name, None)
         failed.pop(job.name, None)
         if job.name not in reasons:
-            done[job.name] = {
-                "name": job.name,
-                "split": job.split,
-                "source": job.source,
-                "family": job.family,
-            }
+            done[job.name] = _index_entry(out, job)
+    _warn_of_notes([done[job.name] for job in todo if job.name in done])
     index = {
         "version": 1,
         "size": rig.width,
@@ -132,48 +163,105 @@ def render_objects(
     return index
 
 
+def _index_entry(out: Path, job: Job) -> dict[str, Any]:
+    """An object as the index lists it."""
+    record = ObjectRecord.read(out / job.name) or ObjectRecord()
+    entry = {
+        "name": job.name,
+        "split": job.split,
+        "source": job.source,
+        "family": job.family,
+        "pictures": record.digest[:16],
+    }
+    if record.sources:
+        entry["mesh"] = record.source_digest()
+    if record.notes:
+        entry["notes"] = record.notes
+    return entry
+
+
+def _warn_of_notes(entries: list[dict[str, Any]]) -> None:
+    """One warning an object for what of its mesh was not used; of many, the first."""
+    noted = [entry for entry in entries if entry.get("notes")]
+    for entry in noted[:_MAX_WARNINGS]:
+        warnings.warn(f"{entry['name']}: {'; '.join(entry['notes'])}", stacklevel=3)
+    if len(noted) > _MAX_WARNINGS:
+        warnings.warn(
+            f"{len(noted) - _MAX_WARNINGS} more objects have such notes: index.json lists them",
+            stacklevel=3,
+        )
+
+
 def _prepare(
     out: Path, jobs: list[Job], record: dict[str, Any]
-) -> tuple[list[dict], list[dict], str]:
+) -> tuple[list[dict], list[dict], list[str]]:
     """Objects and failures of earlier calls to keep in the index; a note on changed settings.
 
     `settings.json` is written before the first picture, so that an interrupted run can be
     taken up. On other settings every object of this call is first marked incomplete.
     """
-    known, index = _read_json(out / "settings.json"), _read_json(out / "index.json") or {}
-    if known is None:
-        write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
+    index = read_json(out / "index.json", dict) or {}
+    known = read_json(out / "settings.json", dict)
+    if known is None and isinstance(index.get("settings"), dict):
+        known = index["settings"]
+    if known is None and any((out / job.name).is_dir() for job in jobs):
+        known = {}  # nobody knows with what settings these were made
     if known is None or known == record:
-        kept = [o for o in index.get("objects", []) if _present(out, o["name"], "target")]
-        return kept, index.get("skipped", []), ""
+        write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
+        kept = [o for o in _named(index.get("objects")) if _present(out, o["name"])]
+        skipped = [s for s in _named(index.get("skipped")) if isinstance(s.get("reason"), str)]
+        return kept, skipped, []
     changed = sorted(k for k in {*record, *known} if record.get(k) != known.get(k))
     note = (
         f"settings changed since '{out}' was made ({', '.join(changed)}): rendering all "
         f"{len(jobs)} objects again"
     )
     for job in jobs:
-        for part in ("target", "input"):
-            (out / job.name / part / "transforms.json").unlink(missing_ok=True)
+        mark_incomplete(out / job.name)
     (out / "index.json").unlink(missing_ok=True)
     write_text(out / "settings.json", json.dumps(record, indent=1) + "\n")
-    return [], [], note
+    return [], [], [note]
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def _named(entries: Any) -> list[dict[str, Any]]:
+    """The entries of a list in an index that name an object, one folder below the index."""
+    if not isinstance(entries, list):
+        return []
+    named = [entry for entry in entries if isinstance(entry, dict)]
+    return [e for e in named if isinstance(e.get("name"), str) and is_object_name(e["name"])]
 
 
-def _present(out: Path, name: str, part: str) -> bool:
-    """Whether a set of views is complete: `transforms.json` is written after the pictures."""
-    return (out / name / part / "transforms.json").is_file()
+def _present(out: Path, name: str) -> bool:
+    """Whether target views are complete: `transforms.json` is written after the pictures."""
+    return (out / name / "target" / "transforms.json").is_file()
 
 
-def _complete(out: Path, job: Job, settings: Settings) -> bool:
+def _incomplete(out: Path, jobs: list[Job], settings: Settings) -> tuple[list[Job], list[str]]:
+    """The jobs to do, and sentences on those that were done before."""
     parts = ("target", "input") if settings.inputs else ("target",)
-    return all(_present(out, job.name, part) for part in parts)
+    todo, changed, damaged = [], [], []
+    for job in jobs:
+        folder = out / job.name
+        record = ObjectRecord.read(folder)
+        if record is None:
+            todo.append(job)
+        elif not all((folder / part / "transforms.json").is_file() for part in parts) or not (
+            record.pictures_are_whole(folder)
+        ):
+            todo.append(job)
+            damaged.append(job.name)
+        elif job.source == "mesh" and not record.sources_are_unchanged(Path(job.path).parent):
+            todo.append(job)
+            changed.append(job.name)
+    notes = []
+    for names, what in (
+        (changed, "the mesh files of {} changed since their pictures were made"),
+        (damaged, "pictures of {} are missing or damaged"),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            notes.append(f"{what.format(', '.join(names[:3]) + more)}: rendering them again")
+    return todo, notes
 
 
 def _run(
@@ -202,7 +290,9 @@ def _run(
         for name, reason in _results(out, jobs, settings, workers):
             bar.advance(task)
             if reason is not None:
-                bar.console.print(f"skipped {name}: {reason}", markup=False, highlight=False)
+                bar.console.print(
+                    f"skipped {name}: {reason}", markup=False, highlight=False, soft_wrap=True
+                )
                 yield name, reason
 
 
@@ -238,7 +328,20 @@ def _results(
 
 
 def _start_worker() -> None:
+    """Leave signals to the parent, which lets each worker end its object, and end with it."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import MvdiffError
 from .meshes import find_meshes
 from .render_object import Job
+from .render_settings import MAX_OBJECTS
 
 
 def read_patterns(held_out: str | Path | list[str]) -> list[str]:
@@ -35,6 +36,11 @@ def mesh_jobs(
     """One job a mesh file and stretched copy; all arguments as in `render_objects`."""
     folder = Path(folder)
     paths = find_meshes(folder)
+    if len(paths) * (copies + 1) > MAX_OBJECTS:
+        raise MvdiffError(
+            f"{len(paths)} meshes with {copies} copies each are more than {MAX_OBJECTS} objects: "
+            "lower copies"
+        )
     names = _names(folder, paths)
     patterns = None if held_out is None else read_patterns(held_out)
     jobs, clash = [], [name for name in names if copies and name.rpartition("~")[2].isdecimal()]

@@ -14,9 +14,11 @@ import torch
 from ..cameras import Cameras, look_at, spherical
 from ..errors import MvdiffError
 from ..files import atomic
+from .object_record import NAME as OBJECT_RECORD
+from .object_record import ObjectRecord, describe_pictures, describe_sources
 
 #: Part of the recorded settings: raise it when the same call would give other pictures.
-RENDERER = 1
+RENDERER = 2
 #: Depth PNGs: depth = value / 65535 · DEPTH_RANGE + (distance − DEPTH_RANGE / 2); 0 is nothing.
 #: At distance 1.5 these are the published files' numbers.
 DEPTH_RANGE = 1.8
@@ -70,9 +72,17 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
     from ..rendering import Raycaster, Shading
     from .meshes import load_mesh, normalise, stretched
 
+    folder = out / job.name
+    mark_incomplete(folder)
+    record = ObjectRecord()
     try:
         if job.source == "mesh":
+            mesh_folder = Path(job.path).parent
+            before = describe_sources([job.path], mesh_folder)
             mesh = load_mesh(job.path, up=settings.up)
+            # hashed before it was read: a file replaced meanwhile differs the next time
+            record.sources = before + describe_sources(mesh.metadata["files"][1:], mesh_folder)
+            record.notes = mesh.metadata["notes"]
         else:
             from .shapes import make_shape
 
@@ -94,14 +104,21 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
         elevation = rng.uniform(*settings.input_elevation, size=len(settings.rig))
         sets["input"] = _photo_cameras(settings.rig, elevation[: settings.inputs].tolist())
     for part, cameras in sets.items():
-        folder = out / job.name / part
         picture = raycaster.render(cameras, supersample=settings.supersample, shading=shading)
         if settings.depth:
-            _save_depth(folder, picture.depth, rig_distance(settings.rig))
+            _save_depth(folder / part, picture.depth, rig_distance(settings.rig))
         if settings.normals:
-            _save_normals(folder, picture.normals)
-        picture.views(cameras).save(folder)
+            _save_normals(folder / part, picture.normals)
+        picture.views(cameras).save(folder / part)
+    record.pictures, record.digest = describe_pictures(folder, list(sets))
+    record.write(folder)
     return None
+
+
+def mark_incomplete(folder: Path) -> None:
+    """Take an object's folder out of use, before its pictures change."""
+    for name in (OBJECT_RECORD, "target/transforms.json", "input/transforms.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _photo_cameras(rig: Cameras, elevation: list[float]) -> Cameras:

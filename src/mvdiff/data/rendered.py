@@ -30,8 +30,16 @@ def rendered_cameras(root: str | Path) -> Cameras | None:
     index, _ = read_index(root)
     side, record = int(index["size"]), index.get("cameras")
     if record is not None:
-        K, w2c = torch.tensor(record["K"]), torch.tensor(record["w2c"])
-        return Cameras(K, w2c, side, side, record["projection"])
+        try:
+            K, w2c = torch.tensor(record["K"]), torch.tensor(record["w2c"])
+            return Cameras(K, w2c, side, side, record["projection"])
+        except MvdiffError:
+            raise
+        except Exception as error:  # lists of any kind in a file that somebody changed
+            raise MvdiffError(
+                f"the cameras in '{Path(root) / 'index.json'}' are damaged "
+                f"({type(error).__name__}): render the folder again"
+            ) from error
     first = next((o["name"] for o in index["objects"]), "")
     file = Path(root) / first / "target" / "transforms.json"
     return read_transforms(file)[0] if first and file.is_file() else None

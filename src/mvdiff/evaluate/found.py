@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from ..cameras import ring
-from ..errors import MvdiffError
+from ..mesh_readers import SUFFIXES as MESH_SUFFIXES
+from ..utils.images import open_image
 from ..views import Views, read_images
 
-MESH_SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 #: Where views and meshes lie in an object's folder.
 _PLACES = ("", "views", "target")
 
@@ -50,11 +49,8 @@ def find(path: Path) -> Found:
 def load_views(path: Path) -> Views:
     """Views in any known form, also the published ring's pictures without a camera file."""
     if path.is_dir() and not any((path / n).is_file() for n in ("transforms.json", "meta.pkl")):
-        try:
-            with Image.open(path / "000.png") as first:
-                size = first.width
-        except OSError as error:
-            raise MvdiffError(f"cannot read the view '{path / '000.png'}': {error}") from error
+        with open_image(path / "000.png") as first:
+            size = first.width
         return read_images([path / f"{i:03d}.png" for i in range(16)], ring(size=size))
     return Views.load(path)
 
@@ -66,13 +62,8 @@ def read_depths(folder: Path) -> Float[Tensor, "16 256 256"] | None:
     """
     planes = []
     for i in range(16):
-        try:
-            with Image.open(folder / f"{i:03d}-depth.png") as picture:
-                planes.append(np.array(picture))
-        except (OSError, SyntaxError) as error:
-            raise MvdiffError(
-                f"cannot read the depth map '{folder / f'{i:03d}-depth.png'}': {error}"
-            ) from error
+        with open_image(folder / f"{i:03d}-depth.png") as picture:
+            planes.append(np.array(picture))
     if any(plane.shape != (256, 256) for plane in planes):
         warnings.warn(
             f"the depth maps in '{folder}' are not 256×256: the true mesh's surface is used",

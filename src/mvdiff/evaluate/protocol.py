@@ -19,6 +19,7 @@ from torch import Tensor
 from ..cameras import Cameras, ring
 from ..errors import MvdiffError
 from ..metrics import Lpips, hull_iou, volume_iou
+from ..metrics.checks import check_views
 from ..metrics.geometry import (
     chamfer_floor,
     merge,
@@ -28,6 +29,7 @@ from ..metrics.geometry import (
     unproject_depths,
 )
 from ..recon.mesh import Mesh
+from ..recon.mesh_files import read
 from ..views import Views
 from .scores import consistency_scores, measured, picture_scores
 
@@ -52,6 +54,8 @@ def evaluate_views(
     consistency: also what `consistency_scores` gives of `pred`, where it can be measured.
     Raises MvdiffError when numbers of views or sizes differ; warns when cameras do.
     """
+    check_views(pred, "the prediction")
+    check_views(truth, "the truth")
     if len(pred) != len(truth):
         raise MvdiffError(
             f"view i is compared with view i, but there are {len(pred)} predicted and "
@@ -179,12 +183,21 @@ def _warn_of_cameras(pred: Cameras, truth: Cameras) -> None:
 
 
 def _mesh(mesh: trimesh.Trimesh | str | Path, which: str) -> trimesh.Trimesh:
+    """A mesh to measure, from itself or a file; MvdiffError unless it has finite triangles."""
     if isinstance(mesh, str | Path):
         try:
-            return Mesh.load(mesh).to_trimesh()
+            mesh = Mesh.from_trimesh(read(mesh, load_textures=False))
         except MvdiffError as error:
-            raise MvdiffError(f"the {which} mesh '{mesh}': {error}") from error
-    if not len(getattr(mesh, "faces", ())):
+            raise MvdiffError(f"the {which} mesh cannot be used: {error}") from error
+    if isinstance(mesh, trimesh.Scene):
+        mesh = Mesh.from_trimesh(mesh)
+    if isinstance(mesh, Mesh):
+        mesh = mesh.to_trimesh(textured=False)
+    if not isinstance(mesh, trimesh.Trimesh):
+        raise MvdiffError(
+            f"the {which} mesh must be a file or a trimesh.Trimesh, got {type(mesh).__name__}"
+        )
+    if not len(mesh.faces):
         raise MvdiffError(f"the {which} mesh has no faces: expected at least one triangle")
     if not np.isfinite(mesh.vertices).all():
         raise MvdiffError(f"the {which} mesh has NaN or infinite vertices: nothing to compare")

@@ -153,5 +153,5 @@ def _mean_cell(key: str, means: Mapping[str, float], rows: Mapping[str, Any]) ->
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
+    shown = ", ".join(f"'{name}'" for name in names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

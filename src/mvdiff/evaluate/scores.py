@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..metrics import Lpips, corrupted, hull_iou, photometric_error, self_consistency
+from ..metrics.checks import check_views
 from ..metrics.images import view_psnr, view_ssim
 from ..views import Views
 
@@ -31,8 +32,10 @@ def score_views(
     Raises MvdiffError when numbers or sizes of views differ from the truth's, and for pictures
     too small for SSIM (11 pixels) or LPIPS (16).
     """
+    check_views(views)
     out: dict[str, float] = {}
     if truth is not None:
+        check_views(truth, "the truth")
         scores = picture_scores(views.rgb, truth.rgb, lpips)
         out |= {key: float(score.mean()) for key, score in scores.items()}
     out["hull_iou"] = hull_iou(views) if len(views) > 1 else math.nan

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import MvdiffError
 from ..recon.keying import object_mask
 from ..views import Views
+from .checks import check_views
 
 #: Shift as a share of the picture's side: 4 pixels at 256².
 _SHIFT = 4 / 256
@@ -32,6 +33,7 @@ def corrupted(views: Views, *, seed: int = 0) -> dict[str, Views]:
     seed: of the directions and hues. Cameras are unchanged.
     Raises MvdiffError for fewer than 4 views, of which the odd ones cannot be exchanged.
     """
+    check_views(views)
     if len(views) < 4:
         raise MvdiffError(f"controls need at least 4 views, got {len(views)}")
     generator = torch.Generator().manual_seed(seed)

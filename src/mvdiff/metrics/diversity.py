@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import MvdiffError
 from ..views import Views
-from .images import check_comparable
+from .checks import check_comparable, check_views
 
 
 def diversity(samples: Sequence[Views], *, skip: int = 1) -> float:
@@ -24,6 +24,8 @@ def diversity(samples: Sequence[Views], *, skip: int = 1) -> float:
     Raises MvdiffError for fewer than 2 samples, for samples of different sizes or numbers of
     views, and when no view is left.
     """
+    for sample in samples:
+        check_views(sample, "samples")
     if len(samples) < 2:
         raise MvdiffError(f"diversity needs at least 2 samples of one photo, got {len(samples)}")
     if any(len(sample) <= skip for sample in samples):

@@ -18,6 +18,7 @@ from ..cameras.camera import Cameras
 from ..cameras.rigs import ring
 from ..errors import MvdiffError
 from ..rendering import Raycaster
+from .checks import check_mesh
 
 #: Side of the cubes whose points are merged into their mean, world units.
 VOXEL = 0.01
@@ -74,6 +75,9 @@ def normalise(mesh: trimesh.Trimesh, rotate_z: float = 0.0) -> trimesh.Trimesh:
 
     rotate_z: degrees, counter-clockwise seen from +z.
     """
+    check_mesh(mesh)
+    if not len(mesh.faces):
+        raise MvdiffError("the mesh has no faces: expected at least one triangle")
     low, high = mesh.bounds
     if not float((high - low).max()) > 0:
         raise MvdiffError("the mesh has no extent, so it cannot be scaled to size 1")
@@ -98,6 +102,7 @@ def published_depths(
     mesh: trimesh.Trimesh,
 ) -> tuple[Float[Tensor, "view height width"], Cameras]:
     """The mesh's depth maps (0 = nothing) in the 16 published cameras at 256²."""
+    check_mesh(mesh)
     cameras = ring(size=256)
     return Raycaster(mesh).render(cameras, shading=None).depth, cameras
 
@@ -158,6 +163,9 @@ def inside(mesh: trimesh.Trimesh) -> Bool[np.ndarray, "64 64 64"]:
             "the IoU of meshes needs the package mesh2sdf: pip install 'mvdiff[evaluate]', or "
             "leave the IoU out with iou=false"
         ) from error
+    check_mesh(mesh)
+    if not len(mesh.faces):
+        raise MvdiffError("the mesh has no faces: expected at least one triangle")
     vertices = np.asarray(mesh.vertices, dtype=np.float64)
     if np.abs(vertices).max() > 1:
         raise MvdiffError("the mesh leaves [-1, 1]³, where the IoU is measured: scale it to size 1")

@@ -14,6 +14,7 @@ from ..recon.keying import cut_out
 from ..recon.silhouettes import reduced
 from ..rendering import Raycaster
 from ..views import Views
+from .checks import check_views
 from .geometry import depth_points, point_chamfer
 from .hull import hull_mesh
 from .images import view_psnr
@@ -44,6 +45,7 @@ def self_consistency(views: Views, *, resolution: int = 48, size: int = 64) -> d
     (2 a half) neither figure notices small defects; of 8 both do.
     Raises MvdiffError for fewer than 4 views.
     """
+    check_views(views)
     if len(views) < 4:
         raise MvdiffError(
             f"self-consistency needs at least 4 views, two for each half; got {len(views)}"

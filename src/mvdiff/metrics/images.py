@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MvdiffError
+from .checks import check_comparable
 
 #: Equal pictures have an infinite PSNR; it is cut off here, so that means stay finite.
 MAX_PSNR = 100.0
@@ -66,20 +66,3 @@ def view_ssim(
         )
     padding = "same" if border else "valid"
     return kornia_ssim(pred, truth, window_size=11, padding=padding).flatten(1).mean(dim=1)
-
-
-def check_comparable(pred: Tensor, truth: Tensor) -> None:
-    """Raise MvdiffError unless both are pictures of one shape with colours in [0, 1]."""
-    if pred.shape != truth.shape or pred.ndim != 4:
-        raise MvdiffError(
-            "pictures to compare must share one shape (view, 3, height, width); got "
-            f"{tuple(pred.shape)} and {tuple(truth.shape)}"
-        )
-    for picture in (pred, truth):
-        if not torch.isfinite(picture).all():
-            raise MvdiffError("the pictures contain NaN or infinite numbers: nothing to compare")
-        low, high = float(picture.min()), float(picture.max())
-        if low < -1e-3 or high > 1 + 1e-3:
-            raise MvdiffError(
-                f"colours must lie in [0, 1], got {low:.3g} to {high:.3g}: scale the pictures first"
-            )

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from .images import check_comparable
+from .checks import check_comparable
 
 #: What a weights file must be; part of every error.
 EXPECTED = (

@@ -18,6 +18,7 @@ from ..recon.keying import cut_out
 from ..recon.silhouettes import reduced
 from ..rendering import Raycaster
 from ..views import Views
+from .checks import check_views
 from .hull import hull_mesh
 
 #: A point this far behind the surface, as a share of the object's size, still counts as seen.
@@ -73,6 +74,7 @@ def warp_neighbours(
     views: Views, *, neighbours: int = 2, resolution: int = 48, size: int = 64
 ) -> Warped:
     """The pictures behind `photometric_error`; arguments and errors are the same."""
+    check_views(views)
     if len(views) < 3:
         raise MvdiffError(f"the photometric error needs at least 3 views, got {len(views)}")
     views = reduced(cut_out(views), size)

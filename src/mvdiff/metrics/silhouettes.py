@@ -9,6 +9,7 @@ from ..recon.carve import carve, seen_silhouettes
 from ..recon.keying import object_mask
 from ..recon.silhouettes import edge_distance, overlap
 from ..views import Views
+from .checks import check_views
 
 
 def hull_iou(views: Views, *, resolution: int = 64, size: int = 64) -> float:
@@ -25,6 +26,7 @@ def hull_iou(views: Views, *, resolution: int = 64, size: int = 64) -> float:
     Views that show no object count 0. Colours do not matter. Raises MvdiffError for fewer
     than 2 views.
     """
+    check_views(views)
     if len(views) < 2:
         raise MvdiffError(f"agreement needs at least 2 views, got {len(views)}")
     mask, cameras = object_mask(views), views.cameras.to("cpu", torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from PIL import Image
 
 from ..errors import MvdiffError
 from ..files import atomic
-from ..rendering.surface import to_display, to_linear
+from ..mesh_readers import MeshPart, read_mesh_file
+from ..utils.color_space import multiply, to_linear
 
 if TYPE_CHECKING:
     from .mesh import Mesh
@@ -27,25 +29,58 @@ TEXTURED = (".glb", ".obj")
 _TO_GLTF = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
 
-def read(path: str | Path) -> trimesh.Scene:
-    """A file trimesh knows; glTF is turned from y-up to z-up, the rest taken as z-up.
+def read(path: str | Path, *, load_textures: bool = True) -> trimesh.Scene:
+    """A mesh file as a scene, a part a material; glTF is turned from y-up to z-up, the rest taken
+    as z-up. Vertices of equal position and look are merged.
 
+    load_textures: False for shape alone. What of the file was not used is warned of.
     Raises MvdiffError when the file is missing or unreadable.
     """
     path = Path(path)
     if not path.is_file():
         raise MvdiffError(f"no mesh at '{path}': expected a {_listing()} file")
-    try:
-        scene = trimesh.load_scene(path)
-    except Exception as error:  # trimesh's readers raise whatever their parsers do
-        raise MvdiffError(f"cannot read the mesh '{path}': {error}") from error
-    if path.suffix.lower() in (".glb", ".gltf"):
-        for part in scene.geometry.values():
-            if "color" in getattr(part.visual, "vertex_attributes", {}):
-                linear = part.visual.vertex_attributes["color"]
-                part.visual = trimesh.visual.ColorVisuals(part, vertex_colors=_display(linear))
+    loaded = read_mesh_file(path, load_textures=load_textures)
+    if loaded.notes and load_textures:
+        warnings.warn(f"'{path}': {'; '.join(loaded.notes)}", stacklevel=2)
+    scene = trimesh.Scene([_to_trimesh(part) for part in loaded.parts])
+    if loaded.up == "y":
         scene.apply_transform(np.linalg.inv(_TO_GLTF))
     return scene
+
+
+def _to_trimesh(part: MeshPart) -> trimesh.Trimesh:
+    """One part with its texture, vertex colors or plain color."""
+    material = part.material
+    if material is not None and material.texture is not None and part.uv is not None:
+        pixels = material.texture.pixels[..., :3]
+        picture = trimesh.visual.material.PBRMaterial(
+            baseColorTexture=Image.fromarray(_tinted(pixels, material.color)),
+            metallicFactor=0.0,
+        )
+        return trimesh.Trimesh(
+            part.vertices[part.faces].reshape(-1, 3),
+            np.arange(3 * len(part.faces)).reshape(-1, 3),
+            visual=trimesh.visual.TextureVisuals(part.uv.reshape(-1, 2), picture),
+        )
+    colors = None
+    if material is not None or part.colors is not None:
+        corners = np.ones((*part.faces.shape, 3)) if part.colors is None else part.colors[..., :3]
+        if material is not None:
+            corners = multiply(corners, np.asarray(material.color))
+        colors = np.full((len(part.vertices), 4), 255, np.uint8)
+        colors[part.faces, :3] = np.rint(corners * 255).astype(np.uint8)
+    return trimesh.Trimesh(part.vertices, part.faces, vertex_colors=colors)
+
+
+def _tinted(
+    pixels: UInt8[np.ndarray, "height width 3"], color: tuple[float, float, float]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture times a color, in linear light."""
+    if min(color) == 1:
+        return np.ascontiguousarray(pixels)
+    table = np.rint(255 * multiply(np.arange(256)[:, None] / 255, np.asarray(color)))
+    table = table.astype(np.uint8)
+    return np.stack([table[pixels[..., i], i] for i in range(3)], axis=-1)
 
 
 def write(mesh: Mesh, path: str | Path) -> Path:
@@ -127,13 +162,6 @@ def _name_colors(tree: dict) -> None:
             accessor = primitive["attributes"].pop("_color")
             primitive["attributes"]["COLOR_0"] = accessor
             tree["accessors"][accessor]["normalized"] = True
-
-
-def _display(linear: np.ndarray) -> UInt8[np.ndarray, "vertex channel"]:
-    """glTF vertex colours (floats or normalised integers, linear light) as 8-bit sRGB."""
-    if linear.dtype.kind == "u":
-        linear = linear / np.iinfo(linear.dtype).max
-    return np.rint(to_display(linear.clip(0, 1)) * 255).astype(np.uint8)
 
 
 def _listing() -> str:

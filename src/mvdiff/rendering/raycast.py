@@ -18,11 +18,13 @@ from torch import Tensor
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
 from ..views import Views
-from .surface import surface_values
+from .surface import surface_of
 from .tracers import build_tracer
 
 #: Rays traced at once; bounds the memory of large pictures.
 _BATCH = 1 << 21
+#: A ray passes at most this many holes, each at least this far apart (share of the mesh's size).
+_MAX_HOLES, _HOLE_STEP = 64, 1e-4
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class Raycaster:
             normals = np.asarray(smooth)[faces[solid]]
         else:
             normals = np.repeat((across[solid] / area[solid, None])[:, None], 3, axis=1)
-        values, self._paint = surface_values(mesh, faces[solid], solid)
-        # One table of all that varies over a face: normal, then what `_paint` wants.
-        table = np.concatenate([normals, values], axis=2).astype(np.float32)
+        self._surface = surface_of(mesh, faces[solid], solid)
+        # One table of all that varies over a face: normal, then what the surface wants.
+        table = np.concatenate([normals, self._surface.values], axis=2).astype(np.float32)
         self._flat = bool((table == table[:, :1]).all())
         self._table = np.ascontiguousarray(table.transpose(1, 0, 2))
         self._trace = build_tracer(self._corners)
@@ -126,7 +128,7 @@ class Raycaster:
             normals[part].reshape(-1, 3)[hits.pixel] = hits.normal
             if supersample > 1:
                 hits = self._hits(exact[part].resize(height * supersample, width * supersample))
-            rgb = self._paint(hits.value)
+            rgb = self._surface.colors(hits.value, hits.face)
             if shading is not None:
                 rgb = rgb * shading(hits.normal)[:, None]
             shape = color[part].shape[:3]
@@ -143,6 +145,8 @@ class Raycaster:
         found = []
         for pixel, origins, directions in _rays(cameras, self._bounds):
             face, u, v = self._trace(origins, directions)
+            if self._surface.is_solid is not None:
+                face, u, v = self._pass_holes(directions, face, u, v)
             hit = np.flatnonzero(face >= 0)
             found.append((pixel[hit], face[hit], u[hit, None], v[hit, None], directions[hit]))
         pixel, face, u, v, ray = (np.concatenate(x) for x in zip(*found, strict=True))
@@ -152,6 +156,33 @@ class Raycaster:
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
         normal[np.einsum("ni,ni->n", normal, ray) > 0] *= -1
         return _Hits(pixel, face, np.concatenate([u, v], axis=1), normal, value[:, 3:])
+
+    def _pass_holes(
+        self, directions: np.ndarray, face: np.ndarray, u: np.ndarray, v: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First hits that are no holes: rays go on behind each hole."""
+        face, u, v = face.copy(), u.copy(), v.copy()
+        step = _HOLE_STEP * float(np.linalg.norm(self._bounds[1] - self._bounds[0]))
+        a, b, c = self._table
+        ray = np.flatnonzero(face >= 0)
+        for _ in range(_MAX_HOLES):
+            at, s, t = face[ray], u[ray, None], v[ray, None]
+            value = (1 - s - t) * a[at] + s * b[at] + t * c[at]
+            hole = ~self._surface.is_solid(value[:, 3:], at)
+            ray = ray[hole]
+            if not len(ray):
+                return face, u, v
+            corners, weight = (
+                self._corners[face[ray]],
+                np.stack([1 - u[ray] - v[ray], u[ray], v[ray]]),
+            )
+            point = np.einsum("kn,nki->ni", weight.astype(np.float64), corners)
+            way = directions[ray].astype(np.float64)
+            length = np.linalg.norm(way, axis=1, keepdims=True)
+            face[ray], u[ray], v[ray] = self._trace(point + way / length * step, directions[ray])
+            ray = ray[face[ray] >= 0]
+        face[ray] = -1
+        return face, u, v
 
     def _depth(self, cameras: Cameras, hits: _Hits) -> np.ndarray:
         """Camera z of the hits, in float64 from the faces' corners."""
@@ -168,7 +199,7 @@ class _Hits:
     """The pixels (flat index) whose ray meets a face, and what it meets there.
 
     weights: of the face's second and third corner. normal: towards the camera.
-    value: the rest of the table, for the paint.
+    value: the rest of the table, for the surface.
     """
 
     pixel: np.ndarray
