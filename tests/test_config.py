@@ -71,7 +71,7 @@ REFUSED = {
     "seed=true": r"seed must be a whole number, got true",
     "seed=null": r"seed must be a whole number, got null",
     "seed=": r"seed must be a whole number, got ''",
-    "seed=1,2": r"seed takes one value, got '1,2': write seed=\[1,2\]",
+    "seed=1,2": r"seed takes one value, got .1,2.: write seed=N samples=K",
     "turntable=maybe": r"turntable must be true or false, got 'maybe': the default is true",
     "guidance.scale=strong": r"guidance.scale must be a number, got 'strong': the default is 1.0",
     "sizes.volume_dims=5": r"sizes.volume_dims must be a list, got 5",
@@ -190,6 +190,21 @@ def test_additions_that_nothing_reads_are_rejected(word):
 
 def test_additions_that_a_recipe_reads_are_accepted():
     assert compose("generate", ["image=x", "+framing=published"]).framing == "published"
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "fact"),
+    [
+        ("train", "-m", "mvdiff ablate"),
+        ("train", "--multirun", "mvdiff ablate"),
+        ("train", "train.lr=1e-3,1e-4", "mvdiff ablate train.lr=1e-3,1e-4"),
+        ("generate", "seed=0,1", "samples=K"),
+        ("train", "hydra.run.dir=x", "no effect"),
+    ],
+)
+def test_habits_from_hydra_are_answered_with_what_to_type(command, word, fact):
+    with pytest.raises(MvdiffError, match=fact):
+        compose(command, [*NEEDED[command], word])
 
 
 def test_removing_a_part_is_one_sentence():

@@ -5,15 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import build
 from .config import compose
 from .errors import MvdiffError
-from .pipeline import Model, check_projection
-from .recon.finish import finish, texture_side
-from .recon.mesh import Mesh
-from .views import Views
+
+if TYPE_CHECKING:  # torch, diffusers and trimesh are imported when they are used
+    from .pipeline import Model
+    from .recon.mesh import Mesh
+    from .views import Views
 
 
 def load(
@@ -37,6 +37,9 @@ def load(
     Raises MvdiffError on unknown names (the message lists the choices), on arguments of another
     type, and on weights that do not fit.
     """
+    from . import build
+    from .pipeline import check_projection
+
     for name, value in (("recipe", recipe), ("device", str(device))):
         if not isinstance(value, str):
             raise MvdiffError(f"{name} must be a name, got {type(value).__name__}")
@@ -94,9 +97,12 @@ def reconstruct(
     Warns of everything that may make the mesh wrong. Raises MvdiffError for views that nothing
     can be made of, and where mesh and views agree less than `min_agreement`.
     """
+    from . import build
     from .commands.reading import read_configured_views
     from .recon.agreement import view_agreement
     from .recon.consistency import judge, reconstruct_explained
+    from .recon.finish import finish, texture_side
+    from .views import Views
 
     if not isinstance(views, Views | str | Path):
         raise MvdiffError(

@@ -253,10 +253,11 @@ def device(name: str) -> Any:
     try:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen).item()
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        # torch lists all backends and operators; the first few words say what is missing
+        reason = str(error).splitlines()[0].split(". ")[0][:80]
         raise MvdiffError(
-            f"device '{name}' is not available here ({str(error).splitlines()[0]}): use "
-            "device=auto or device=cpu"
+            f"device '{name}' is not available here ({reason}): use device=auto or device=cpu"
         ) from error
     return chosen
 

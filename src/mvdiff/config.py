@@ -156,6 +156,18 @@ def _search_path(plugins: Sequence[str]) -> list[str]:
 
 def _check_form(command: str, override: str) -> str:
     key, separator, value = override.partition("=")
+    if override in ("-m", "--multirun"):
+        raise MvdiffError(
+            f"mvdiff {command} takes no {override}: mvdiff ablate compares variants "
+            "(mvdiff ablate attention=none,depthwise data=…), mvdiff generate samples=K makes "
+            "several results"
+        )
+    launches = command in ("generate", "ablate")
+    if key.startswith(("hydra.", "hydra/")) and not launches and key != "hydra.searchpath":
+        raise MvdiffError(
+            f"'{key}' has no effect on mvdiff {command}, which runs in this process and writes "
+            "to out=…: leave it out"
+        )
     if not separator and not key.startswith("~"):
         path = _PATH_OF.get(command)
         likely = f"{path}={override}" if path and Path(override).exists() else "key=value"
@@ -345,7 +357,7 @@ def _explain(
             choices = ", ".join(known[key])
             return f"unknown {key} '{value}'; choose from {choices}{_hint(value, known[key])}"
         if override in text and "mbiguous" in text:
-            return f"{key} takes one value, got '{value}': write {key}=[{value}] for a list"
+            return f"{key} takes one value, got '{value}'{_list_hint(command, key, value)}"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': put special characters in quotes, key=\"'a (1)'\""
     parts = [o for o in overrides if o.lstrip("+~").partition("=")[0] in known]
@@ -359,6 +371,20 @@ def _explain(
                     f"{', '.join(choices)}{_hint(key.split('.')[-1], choices)}"
                 )
     return f"the settings do not fit together: {text}"
+
+
+def _list_hint(command: str, key: str, value: str) -> str:
+    """What to type instead of several values for a setting that takes one."""
+    from omegaconf import ListConfig, OmegaConf
+
+    default = OmegaConf.select(_defaults(command, ()), key, throw_on_missing=False)
+    if command == "generate" and key == "seed":
+        return ": write seed=N samples=K for K results with the seeds N, N+1, …"
+    if isinstance(default, ListConfig) or key in _PATHS:
+        return f": write {key}=[{value}] for a list"
+    if command in ("train", "ablate"):
+        return f"; mvdiff ablate {key}={value} compares several values"
+    return ""
 
 
 def _keys(command: str, key: str, parts: Sequence[str]) -> list[str]:

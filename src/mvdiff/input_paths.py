@@ -13,6 +13,7 @@ INPUTS: dict[str, dict[str, str]] = {
     "generate": {"weights": "weights", "checkpoint": "weights", "clip": "weights"},
     "reconstruct": {"views": "views"},
     "train": {"data": "data", "val_data": "data", "weights": "weights", "checkpoint": "weights"},
+    "render": {"meshes": "mesh folder", "held_out": "file of names"},
     "export": {"run": "training run", "weights": "weights"},
     "convert": {"in": "checkpoint"},
     "evaluate": {"pred": "views or mesh", "truth": "views or mesh", "lpips": "LPIPS weights"},

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.fingerprint import data_fingerprint
 from ..errors import MvdiffError
 from ..files import read_json, write_json
 
@@ -87,7 +88,7 @@ def run_folder(out: str | Path, variant: str, seed: int, config: Any, budget: An
     """
     kept = {key: value for key, value in config.items() if key not in _NEUTRAL}
     kept["train"] = {k: v for k, v in config["train"].items() if k != "steps"}
-    kept["data"] = _data_stamp(config["data"])
+    kept["data"] = data_stamp(config["data"])
     slug = re.sub(r"[^\w.=-]+", "_", variant)[:60].strip("_")
     end = f"-seed{seed}-{digest([kept, seed, budget])}"
     # the same settings may have had another name in an earlier sweep
@@ -95,16 +96,19 @@ def run_folder(out: str | Path, variant: str, seed: int, config: Any, budget: An
     return there[0] if there else Path(out) / "runs" / (slug + end)
 
 
-def _data_stamp(data: Any) -> list[list[str]]:
-    """What stands for the data: its place, however it was written, and its index's content."""
-    folders = [
-        Path(str(d)).expanduser().resolve() for d in (data if type(data) is list else [data])
-    ]
-    files = [folder / "index.json" for folder in folders]
-    return [
-        [str(f.parent), hashlib.sha256(f.read_bytes()).hexdigest()[:16] if f.is_file() else ""]
-        for f in files
-    ]
+def data_stamp(data: Any) -> list[list[str]]:
+    """What stands for the data: each folder's place, however it was written, and its content.
+
+    A folder without data has no content; the run that reads it says what is wrong.
+    """
+    stamps = []
+    for root in data if isinstance(data, list) else [data]:
+        folder = Path(str(root)).expanduser().resolve()
+        try:
+            stamps.append([str(folder), data_fingerprint(folder)[:16]])
+        except MvdiffError:
+            stamps.append([str(folder), ""])
+    return stamps
 
 
 def digest(content: Any) -> str:

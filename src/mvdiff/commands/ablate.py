@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..ablation.runs import Run, digest, run_folder
+from ..ablation.runs import Run, data_stamp, digest, run_folder
 from ..ablation.sweep import Sweep, combine
 from ..build import plain
 from ..config import compose
@@ -211,10 +211,8 @@ def _shared(sweep: Sweep, budget: dict[str, float], evaluation: dict[str, Any]) 
 
     words = [w for w in sweep.fixed if w.lstrip("+~").partition("=")[0] not in SHARED]
     words = sorted(word for word in words if not word.startswith("budget"))
-    roots = plain(sweep.config.data)
-    roots = [roots] if isinstance(roots, str) else roots
-    places = [str(Path(root).expanduser().resolve()) for root in roots]
-    return digest([words, budget, evaluation, places])
+    data = data_stamp(plain(sweep.config.data))
+    return digest([words, budget, evaluation, data])
 
 
 def _commit() -> str:
