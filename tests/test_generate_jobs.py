@@ -215,14 +215,14 @@ def _refuse(*_, **__):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["jobs=0"], "jobs must be a whole number from 1"),
-        (["jobs=1.5"], "jobs must be a whole number from 1"),
+        (["jobs=0"], "jobs must be a whole number in [1"),
+        (["jobs=1.5"], "jobs must be a whole number in [1"),
         (["jobs=2", "shard=0/2"], "give jobs or shard, not both"),
         (["hydra/launcher=joblib"], "needs the number of jobs"),
         (["hydra.run.dir=x"], "no use for hydra.run.dir=x"),
         (["jobs=2", "hydra/launcher=nowhere"], "the launcher 'nowhere' is not installed"),
         (["jobs=2", "hydra.launcher.nothing=1"], "Hydra does not accept"),
-        (["jobs=2", "samples=0"], "samples must be at least 1"),
+        (["jobs=2", "samples=0"], "samples must be a whole number in [1"),
     ],
 )
 def test_words_that_make_no_sense_are_told_once(album, weights, tmp_path, capsys, words, said):

@@ -194,7 +194,7 @@ def moments(checkpoint: Path) -> dict[str, torch.Tensor]:
         (["train.groups=[]", "cache=kept"], "cache=kept has nothing to keep: the embedder is"),
         (["train.augment.mirror=0.5", "cache=kept"], "train.augment changes the pictures"),
         (["sizes.photo_features=8", "train.photos=[1,2]", "cache=kept"], "draws several pictures"),
-        (["data=nowhere"], "no index.json in 'nowhere'"),
+        (["data=nowhere"], "no data at 'nowhere'"),
         (["rig.elevation=20.0"], "16 of the 16 target cameras of 'a1' are not the recipe's"),
     ],
 )

@@ -14,6 +14,17 @@ import pytest
 from mvdiff import cli
 from mvdiff.utils.signals import Terminated, signals_as_exceptions
 
+
+@pytest.fixture(autouse=True)
+def default_handlers():
+    """Signals as a program in a terminal has them: under nohup SIGHUP is ignored."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on Unix")
 
 
