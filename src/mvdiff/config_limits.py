@@ -161,15 +161,16 @@ def check_limits(config: Any) -> None:
     from omegaconf import OmegaConf
 
     for key, value in _numbers(OmegaConf.to_container(config), ""):
-        limit = next((r for k, r in LIMITS.items() if fnmatch.fnmatchcase(key, k)), FINITE)
-        if value not in limit:
-            raise MvdiffError(f"{key} must be {limit}, got {value}")
+        limit = next((r for k, r in LIMITS.items() if fnmatch.fnmatchcase(key, k)), None)
+        if isinstance(value, bool):
+            if limit is not None:
+                raise MvdiffError(f"{key} must be {limit}, got {str(value).lower()}")
+        elif value not in (limit or FINITE):
+            raise MvdiffError(f"{key} must be {limit or FINITE}, got {value}")
 
 
 def _numbers(node: Any, key: str) -> Iterator[tuple[str, float]]:
-    """All numbers below a node, with the dotted key of their setting."""
-    if isinstance(node, bool):
-        return
+    """All numbers and truth values below a node, with the dotted key of their setting."""
     if isinstance(node, int | float):
         yield key, node
     elif isinstance(node, dict):

@@ -84,9 +84,8 @@ def test_a_step_without_guidance_takes_one_pass(model, monkeypatch):
     ["[0.8,0.2]", "[0.2]", "[0.2,1.5]", "[-0.1,0.5]", "0.5", "high", "[a,b]", "[0,.nan]"],
 )
 def test_intervals_that_are_none_are_refused(interval):
-    with pytest.raises(
-        MvdiffError, match=r"guidance.interval must be (\[lowest,highest\]|a number in \[0, 1\])"
-    ):
+    words = r"guidance.interval must be (\[lowest,highest\]|a number in \[0, 1\])"
+    with pytest.raises(MvdiffError, match=words):
         build.sampler(toy_config("guidance=cfg", f"guidance.interval={interval}"))
 
 
