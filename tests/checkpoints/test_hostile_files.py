@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mvdiff.checkpoints.read import read_weights
 from mvdiff.errors import MvdiffError
@@ -24,6 +25,16 @@ def test_prefixes_of_wrapped_models_are_taken_off_and_said(tmp_path: Path, prefi
         tensors, _ = read_weights(path)
     assert tensors.keys() == STATE.keys()
     assert torch.equal(tensors["a.weight"], STATE["a.weight"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_numbers_that_are_not_finite_are_named(tmp_path: Path, value: float, suffix: str) -> None:
+    broken = {**STATE, "b.bias": torch.tensor([1.0, value])}
+    path = tmp_path / f"broken.{suffix}"
+    save_file(broken, path) if suffix == "safetensors" else torch.save(broken, path)
+    with pytest.raises(MvdiffError, match=r"'b\.bias'"):
+        read_weights(path)
 
 
 def test_a_prefix_that_only_some_names_have_belongs_to_them(tmp_path: Path) -> None:

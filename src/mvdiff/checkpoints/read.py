@@ -79,7 +79,25 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors, metadata = _read_safetensors(path)
     else:
         tensors, metadata = _state_dict(path, _read_pickle(path)), {}
-    return _without_wrappers(path, tensors), metadata
+    tensors = _without_wrappers(path, tensors)
+    _check_finite(path, tensors)
+    return tensors, metadata
+
+
+#: Larger files are not searched for NaN when they are loaded: that would take seconds.
+_SEARCHED_BYTES = 2**30
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise MvdiffError that names the first tensor with NaN or infinite numbers."""
+    if path.stat().st_size > _SEARCHED_BYTES:
+        return
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise MvdiffError(
+                f"'{path}' holds NaN or infinite numbers in '{name}': the training diverged or the "
+                "file is damaged; use an earlier checkpoint"
+            )
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
