@@ -167,7 +167,8 @@ def contact_sheet(
         if labels and len(labels) != count:
             raise MvdiffError(f"expected {count} {kind} labels, got {len(labels)}")
     font = _font(max(12, cell // 8))
-    left = 14 + max(int(font.getlength(t)) for t in row_labels) if row_labels else 0
+    widths = [font.getlength(line) for text in row_labels for line in text.splitlines()]
+    left = 14 + int(max(widths, default=0)) if row_labels else 0
     lines = max((text.count("\n") + 1 for text in column_labels), default=0)
     top = lines * (font.size + 4) + 8 if column_labels else 0
     step = cell + 6
@@ -177,7 +178,8 @@ def contact_sheet(
         draw.text((left + j * step + cell / 2, 0), text, INK, font, anchor="ma", align="center")
     for i, row in enumerate(grid):
         if row_labels:
-            draw.text((left - 14, top + i * step + cell / 2), row_labels[i], INK, font, anchor="rm")
+            at = (left - 14, top + i * step + cell / 2)
+            draw.text(at, row_labels[i], INK, font, anchor="rm", align="right")
         for j, picture in enumerate(row):
             _card(canvas, picture, (left + j * step, top + i * step), cell)
     sheet = _framed(canvas)

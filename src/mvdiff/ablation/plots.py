@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import MvdiffError
 from ..files import atomic
@@ -56,7 +57,7 @@ def write_plots(out: Path, rows: Sequence[Row]) -> list[Path]:
     return written
 
 
-def _draw(axis: object, rows: Sequence[Row], cost: str, quality: str) -> None:
+def _draw(axis: Any, rows: Sequence[Row], cost: str, quality: str) -> None:
     from matplotlib import colormaps
 
     x_column, y_column = COST[cost], QUALITY[quality]
@@ -70,6 +71,7 @@ def _draw(axis: object, rows: Sequence[Row], cost: str, quality: str) -> None:
         axis.scatter([x] * len(ys), ys, s=10, color=colour, alpha=0.45, linewidths=0)
         mark = marks[i % len(marks)]
         axis.scatter([x], [y], s=42, color=colour, marker=mark, label=row.name, zorder=3)
+    _widen(axis, quality, max((len(row.values(f"figures.{quality}")) for row in rows), default=0))
     low, high = axis.get_xlim()
     if high > 5 * max(low, 1e-9):
         axis.set_xscale("log")
@@ -81,6 +83,21 @@ def _draw(axis: object, rows: Sequence[Row], cost: str, quality: str) -> None:
     axis.tick_params(labelsize=8, which="both")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
+
+
+#: the shortest axis of each quality, in its column's units: differences far below it are noise
+_SHORTEST_AXIS = {"psnr": 1.0, "hull_iou": 0.1, "self_psnr": 2.0, "photometric": 2.0}
+
+
+def _widen(axis: Any, quality: str, seeds: int) -> None:
+    """Keep the axis of a quality from zooming into noise, and say so where there is one seed."""
+    low, high = axis.get_ylim()
+    missing = _SHORTEST_AXIS[quality] - (high - low)
+    if missing > 0:
+        axis.set_ylim(low - missing / 2, high + missing / 2)
+    if seeds == 1:
+        text = "one seed: the spread is unknown"
+        axis.set_title(text, fontsize=7, color="0.45", loc="right", pad=2)
 
 
 def _scaled(row: Row, path: str, column: Column) -> list[float]:

@@ -209,7 +209,7 @@ def _why(path: Path, text: str) -> str:
             f"'{path}' asks for code to be run while it is read, which mvdiff never does: get the "
             "weights from their authors, or as .safetensors"
         )
-    if not zipfile.is_zipfile(path) and _is_legacy(path):
+    if _is_legacy(path):
         return (
             f"'{path}' has torch's format from before version 1.6, which cannot be read without "
             "risk: load it with torch where it was made, and save it again"

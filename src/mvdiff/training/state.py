@@ -233,7 +233,9 @@ def _read_state(path: Path) -> dict[str, Any]:
     """A checkpoint's `state.json`; MvdiffError unless its entries have the right types."""
     file = path / "state.json"
     state = {"settings": {}, "meter": {}, "config": {}, **load_json(file, dict)}
-    for key, kind in (("step", int), ("settings", dict), ("meter", dict), ("config", dict)):
+    state["base"] = state.get("base") or {}
+    kinds = {"step": int, "settings": dict, "meter": dict, "config": dict, "base": dict}
+    for key, kind in kinds.items():
         if type(state.get(key)) is not kind:
             raise MvdiffError(f"'{file}' has no usable '{key}'")
     return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..data.dataset import ObjectSet
+from ..gallery import contact_sheet
 from ..pipeline import Sampler, generate_views
 
 
@@ -26,6 +27,7 @@ def make_validation(
     count = min(objects, len(held_out))
     index = np.linspace(0, len(held_out) - 1, count).round().astype(int).tolist()
     batch = held_out.batch(index)
+    names = [str(held_out.names[i]) for i in index]
 
     def psnr(rgb: torch.Tensor) -> float:
         error = (rgb.clamp(0, 1) - batch.views[:, :, :3]).square().mean(dim=(2, 3, 4))
@@ -45,7 +47,7 @@ def make_validation(
         sampled = views(sampler)
         mean = views(Sampler(lambda: from_pure_noise(sampler.scheduler()), steps=1))
         figures = {"psnr_sampled": psnr(sampled), "psnr_one_step": psnr(mean)}
-        return figures, {"views": _grid(batch.photo, batch.views, sampled)}
+        return figures, {"views": _sheet(names, batch.photo, batch.views, sampled)}
 
     return validate
 
@@ -59,12 +61,27 @@ def from_pure_noise(scheduler: Any) -> Any:
     return type(scheduler).from_config(scheduler.config, timestep_spacing="trailing")
 
 
-def _grid(photo: torch.Tensor, truth: torch.Tensor, ours: torch.Tensor, every: int = 2) -> Any:
-    """One object a pair of rows: photo, true views; below, the generated ones."""
-    rows = []
-    for p, t, o in zip(photo[:, :3], truth[:, :, :3], ours, strict=True):
-        blank = torch.ones_like(p)
-        rows.append(torch.cat([p, *t[::every]], dim=-1))
-        rows.append(torch.cat([blank, *o[::every]], dim=-1))
-    pixels = (torch.cat(rows, dim=-2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-    return Image.fromarray(np.ascontiguousarray(pixels.cpu().numpy()))
+def _sheet(
+    names: Sequence[str],
+    photo: torch.Tensor,
+    truth: torch.Tensor,
+    generated: torch.Tensor,
+    every: int = 2,
+) -> Image.Image:
+    """A labeled contact sheet: per object a row of true views and one of generated views.
+
+    names: one per object. photo: (object, 3 or 4, height, width). truth, generated: (object, view,
+    3 or 4, height, width), in [0, 1] on white. every: only each k-th view is shown.
+    """
+    rows, labels = [], []
+    for name, p, t, g in zip(names, photo[:, :3], truth[:, :, :3], generated, strict=True):
+        rows.append([_to_pil(view) for view in (p, *t[::every])])
+        rows.append([_to_pil(view) for view in (torch.ones_like(p), *g[::every])])
+        labels += [f"{name}\ntruth", "generated"]
+    columns = ["input", *(f"view {i}" for i in range(0, truth.shape[1], every))]
+    return contact_sheet(rows, row_labels=labels, column_labels=columns, cell=96)
+
+
+def _to_pil(pixels: torch.Tensor) -> Image.Image:
+    array = (pixels.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(array))
