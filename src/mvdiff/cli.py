@@ -43,6 +43,8 @@ EXAMPLES = {
     "reconstruct": [
         "mvdiff reconstruct views=outputs/photo/sample-0",
         "mvdiff reconstruct views=strip.png",
+        "mvdiff reconstruct views=project/sparse/0 images=project/images       (COLMAP)",
+        "mvdiff reconstruct views=photos/ rig=ring rig.count=12 rig.elevation=20",
     ],
     "render": ["mvdiff render meshes=models/ out=data", "mvdiff render shapes=3000 out=data"],
     "train": [
