@@ -69,7 +69,7 @@ weights: $(STAMP)
 	$(BIN)/mvdiff export run=$(RUN)-last out=$(RUN)-last/weights.safetensors
 	$(TRAIN) out=$(RUN) weights=$(RUN)-last/weights.safetensors $(UNET) $(if $(wildcard $(MESHES)),$(FINE),)
 	$(BIN)/mvdiff export run=$(RUN) out=src/mvdiff/assets/tiny.safetensors
-	$(BIN)/python -m mvdiff.training.elevation data=$(DATA) out=$(RUN)-elevation steps=2500 weights=src/mvdiff/assets/elevation.safetensors
+	$(BIN)/python -m mvdiff.training.train_elevation data=$(DATA) out=$(RUN)-elevation steps=2500 weights=src/mvdiff/assets/elevation.safetensors
 
 clean:
 	rm -rf $(VENV) outputs build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -31,11 +31,12 @@ from typing import Any
 import torch
 from origin import origin
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.attention import ATTENTION, Scene, SlotSpec
-from mvdiff.config import compose, groups
+from mvdiff.config.compose import compose, groups
+from mvdiff.config.instantiate import construct
 from mvdiff.errors import MvdiffError
-from mvdiff.files import write_text
+from mvdiff.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("mvdiff", "torch", "xformers")
@@ -60,7 +61,7 @@ def main() -> None:
     args = DEFAULTS | dict(a.split("=", 1) for a in sys.argv[1:])
     if unknown := set(args) - {*DEFAULTS, "variants", "memory", "name"}:
         sys.exit(f"unknown arguments {sorted(unknown)}: see the top of {__file__}")
-    device = build.device(args["device"]).type
+    device = builders.resolve_device(args["device"]).type
     limits = {"device": device, "timeout": float(args["timeout"])}
     limits["memory"] = float(args.get("memory", 0.8 * free_memory(device)))
     name = args.get("name", f"{device}-{args['precision']}")
@@ -105,7 +106,7 @@ def key(row: dict[str, Any]) -> tuple:
 def in_child(case: dict[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
     """`measure` in a process of its own, which may be refused memory or be ended."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hydra", "mvdiff.build", "mvdiff.attention"])
+    context.set_forkserver_preload(["hydra", "mvdiff.builders.inference", "mvdiff.attention"])
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=measure, args=(case, limits, theirs))
     child.start()
@@ -164,11 +165,11 @@ def prepare(case: dict[str, Any], device: str) -> tuple[Callable[[bool], None], 
     for cameras in RIGS:
         config = configure(case, RIGS[cameras])
         slot = SlotSpec(channels, factor, FRUSTA, 256)
-        module = build.construct(ATTENTION, config.attention, slot=slot).to(device, dtype)
+        module = construct(ATTENTION, config.attention, slot=slot).to(device, dtype)
         frusta = {}
         if "frusta" in module.needs:
             frusta = {factor: random(views, FRUSTA[factor], PLANES // factor, size, size)}
-        rig = build.rig(config).to(device).resize(LATENT)
+        rig = builders.build_rig(config).to(device).resize(LATENT)
         scene = Scene(rig, frusta, random(256), torch.arange(views))
         if not refused(module, scene, random(views, channels, 2, 2)):
             break

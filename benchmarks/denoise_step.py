@@ -33,15 +33,15 @@ from origin import origin
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.attention.base import Scene
-from mvdiff.checkpoints.open import empty
-from mvdiff.checkpoints.rule import fill_by_rule
-from mvdiff.config import compose
+from mvdiff.config.compose import compose
+from mvdiff.denoiser.optimizations import PLAIN, Shortcuts
 from mvdiff.denoiser.precision import lower
-from mvdiff.denoiser.shortcuts import PLAIN, Shortcuts
-from mvdiff.files import write_text
+from mvdiff.utils.files import write_text
 from mvdiff.utils.precision import has_native_bfloat16
+from mvdiff.weights.load_model import empty
+from mvdiff.weights.synthetic import fill_by_rule
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("volume", "frusta", "conditional", "unconditional")
@@ -100,7 +100,7 @@ def make_models(args: dict[str, str], variants: list[str]) -> dict[str, Any]:
     config = compose("generate", settings)
     models = {}
     for precision in dict.fromkeys("bf16" if v.startswith("bf16") else "fp32" for v in variants):
-        model = lower(empty(lambda: build.model(config)), precision)
+        model = lower(empty(lambda: builders.build_model(config)), precision)
         models[precision] = fill_by_rule(model).eval().requires_grad_(False).to(args["device"])
     return models
 

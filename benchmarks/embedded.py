@@ -25,16 +25,17 @@ from origin import origin
 from rich.console import Console
 from rich.table import Table
 
-from mvdiff import build, build_training
-from mvdiff.config import compose
-from mvdiff.data.batches import Batches
+from mvdiff import builders
+from mvdiff.config.compose import compose
+from mvdiff.config.instantiate import plain
+from mvdiff.data.batch_source import Batches
 from mvdiff.data.dataset import MultiViewSet
-from mvdiff.files import atomic
-from mvdiff.gallery import contact_sheet
 from mvdiff.metrics import hull_iou, psnr
 from mvdiff.pipeline import Sampler, generate_views
 from mvdiff.training.ema import Ema
 from mvdiff.training.optim import make_optimizer, seed_of
+from mvdiff.utils.files import atomic
+from mvdiff.visualization import contact_sheet
 
 FILE = Path(__file__).parent / "results" / "embedded.jsonl"
 #: What all start from: one photo an object, unspoilt.
@@ -83,20 +84,20 @@ GUIDED: dict[str, tuple[tuple[float, tuple[float, float] | None], ...]] = {
 def train(config, data: MultiViewSet, seconds: float, init: str | None, seed: int):
     """The averaged network after so many CPU seconds, its steps and its last losses."""
     torch.manual_seed(seed)
-    model, train = build.model(config).train(), config.train
+    model, train = builders.build_model(config).train(), config.train
     if init is not None:
         from safetensors.torch import load_file
 
         model.load_state_dict({k: v.float() for k, v in load_file(init).items()})
-    objective = build.objective(config)
+    objective = builders.build_loss(config)
     optimizer = make_optimizer(
         model, lr=train.lr, weight_decay=train.weight_decay, betas=tuple(train.betas),
         param_groups=None, fused=True, name=train.optimizer,
     )  # fmt: skip
     rates = [group["lr"] for group in optimizer.param_groups]
     batches = Batches(
-        data, augment=build_training.augment(config), mix=build.plain(config.mix),
-        photos=build_training.photos(config),
+        data, augment=builders.build_augment(config), mix=plain(config.mix),
+        photos=builders.input_image_counts(config),
     )  # fmt: skip
     ema, losses, start = Ema(model, 0.98), [], time.process_time()
     while (done := (time.process_time() - start) / seconds) < 1:
@@ -132,7 +133,7 @@ def score(
     model, config, data: MultiViewSet, index: list[int], picture: Path, scale: float, interval: Any
 ) -> dict:
     """PSNR at 64² and hull IoU after 1, 2 and 4 steps; the views after 4 as a picture."""
-    own, batch, found = build.sampler(config), data.batch(index), {}
+    own, batch, found = builders.build_sampler(config), data.batch(index), {}
     truth = [at_64(views[:, :3]) for views in batch.views]
     for steps in (1, 2, 4):
         sampler = Sampler(own.scheduler, steps, own.eta, scale, interval)
@@ -157,7 +158,7 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
     words = VARIANTS[name]
     root = args.larger if "size=96" in words else args.data
     config = compose("train", [f"data={root}", *COMMON, *words])
-    data = build_training.training_data(config, config.data, "train")
+    data = builders.load_training_data(config, config.data, "train")
     held_out = MultiViewSet(root, "val")
     index = np.linspace(0, len(held_out) - 1, args.objects).astype(int).tolist()
     model, losses = train(config, data, args.seconds, args.init, args.seed)

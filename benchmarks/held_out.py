@@ -33,11 +33,11 @@ from mvdiff.cameras.rigs import spherical
 from mvdiff.data.augment import Augment
 from mvdiff.data.dataset import Batch, MultiViewSet
 from mvdiff.data.meshes import find_meshes, load_mesh, normalise
-from mvdiff.gallery import contact_sheet
 from mvdiff.metrics import hull_iou, psnr, ssim
 from mvdiff.metrics.geometry import chamfer
 from mvdiff.pipeline import Sampler, decode_views, denoise_views, views_at_once
 from mvdiff.views import Views
+from mvdiff.visualization import contact_sheet
 
 RESULTS = Path(__file__).parent / "results"
 

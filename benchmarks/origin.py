@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mvdiff.commands.writing import versions
+from mvdiff.generation.writer import versions
 
 
 def origin(device: str = "cpu") -> dict[str, Any]:

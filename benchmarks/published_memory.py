@@ -34,7 +34,7 @@ def peak() -> float:
 
 def recipe(width: int) -> Any:
     """The recipe's config; 320 is the published width of the UNet."""
-    from mvdiff.config import compose
+    from mvdiff.config.compose import compose
 
     return compose("generate", ["recipe=syncdreamer", "image=none", f"sizes.unet_width={width}"])
 
@@ -43,13 +43,13 @@ def write(path: Path, width: int) -> None:
     """A checkpoint under published names, as training frameworks save it."""
     import torch
 
-    from mvdiff import build
-    from mvdiff.checkpoints.open import empty
-    from mvdiff.checkpoints.rule import rule_weight
-    from mvdiff.checkpoints.sources import source
+    from mvdiff import builders
+    from mvdiff.weights.key_sources import source
+    from mvdiff.weights.load_model import empty
+    from mvdiff.weights.synthetic import rule_weight
 
     state = {}
-    model = empty(lambda: build.model(recipe(width)))
+    model = empty(lambda: builders.build_model(recipe(width)))
     for name, parameter in model.named_parameters():
         origin = source(name)
         if origin.name not in state:
@@ -61,15 +61,17 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
     """Load, encode a picture, take one guided step and decode; views = 0 only loads."""
     import torch
 
-    from mvdiff import build
-    from mvdiff.checkpoints.open import open_model
+    from mvdiff import builders
     from mvdiff.denoiser.precision import lower
     from mvdiff.utils.precision import DTYPES
+    from mvdiff.weights.load_model import open_model
 
     config = recipe(width)
-    sampler = build.sampler(config)
+    sampler = builders.build_sampler(config)
     before, start = peak(), time.perf_counter()
-    model = open_model(lambda: lower(build.model(config), precision), str(path), "syncdreamer")
+    model = open_model(
+        lambda: lower(builders.build_model(config), precision), str(path), "syncdreamer"
+    )
     model.eval().requires_grad_(False)
     if not views:
         touched = sum(float(p.sum()) for p in model.parameters())  # mapped pages count once read

@@ -23,11 +23,11 @@ from rich.table import Table
 
 import mvdiff
 from mvdiff.data.dataset import MultiViewSet
-from mvdiff.files import write_text
-from mvdiff.inputs.photo import Photo
+from mvdiff.evaluation.ranking import COLOUR, distances, score_sample
 from mvdiff.metrics import psnr
 from mvdiff.pipeline import Sampler, generate_views
-from mvdiff.ranking import COLOUR, distances, score_sample
+from mvdiff.preprocessing.photo import Photo
+from mvdiff.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -38,11 +38,9 @@ from reconstruct_cases import (
 from reconstruct_report import report, stem
 
 import mvdiff
-from mvdiff import build
-from mvdiff.config import compose, groups
+from mvdiff import builders
+from mvdiff.config.compose import compose, groups
 from mvdiff.errors import MvdiffError
-from mvdiff.files import atomic, write_text
-from mvdiff.gallery import mesh_renders
 from mvdiff.metrics import hull_iou, psnr
 from mvdiff.metrics.geometry import (
     inside,
@@ -53,9 +51,11 @@ from mvdiff.metrics.geometry import (
     unproject_depths,
 )
 from mvdiff.recon import Mesh, Reconstructor
-from mvdiff.recon.agreement import view_agreement
+from mvdiff.recon.view_consistency import view_agreement
 from mvdiff.rendering import Raycaster
+from mvdiff.utils.files import atomic, write_text
 from mvdiff.views import Views
+from mvdiff.visualization import mesh_renders
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("mvdiff", "torch", "numpy", "scipy", "trimesh", "scikit-image", "mesh2sdf")
@@ -96,7 +96,7 @@ def main() -> None:
     print(f"{len(plan)} cases to run, {len(done)} there", flush=True)
     start, cache = time.monotonic(), {}
     built = {
-        r: build.reconstructor(
+        r: builders.build_reconstructor(
             compose("reconstruct", ["views=-", f"reconstructor={r}"]
                     + [f"reconstructor.{s}" for s in settings[r]])
         )

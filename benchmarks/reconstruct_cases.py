@@ -15,7 +15,7 @@ from scipy import ndimage
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.data.meshes import find_meshes, load_mesh
 from mvdiff.data.meshes import normalise as fit
-from mvdiff.evaluate.folders import read_depths
+from mvdiff.evaluation.folders import read_depths
 from mvdiff.metrics.geometry import (
     chamfer_floor,
     inside,
@@ -25,7 +25,7 @@ from mvdiff.metrics.geometry import (
 )
 from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views, read_images
+from mvdiff.views.views import Views, read_images
 
 #: Cameras that no reconstructor gets: azimuths between those of the ring, other heights.
 UNSEEN = (

@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from mvdiff.files import atomic, write_text
-from mvdiff.gallery import contact_sheet
+from mvdiff.utils.files import atomic, write_text
+from mvdiff.visualization import contact_sheet
 
 #: Figure → title, number format.
 FIGURES = {

@@ -33,12 +33,12 @@ from rich.console import Console
 from rich.table import Table
 
 import mvdiff
-from mvdiff import build
-from mvdiff.config import compose
+from mvdiff import builders
+from mvdiff.config.compose import compose
 from mvdiff.data.dataset import MultiViewSet
-from mvdiff.files import write_text
 from mvdiff.metrics import hull_iou, psnr, ssim
 from mvdiff.pipeline import Model, decode_views, denoise_views, views_at_once
+from mvdiff.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULTS = {
@@ -129,7 +129,7 @@ class Ode:
 
     def __init__(self) -> None:
         self.words = ["recipe=syncdreamer", "image=none", "weights=rule", *SMALL]
-        self.model = build.pipeline(compose("generate", self.words)).denoiser
+        self.model = builders.build_pipeline(compose("generate", self.words)).denoiser
         photo = torch.rand(1, 4, 64, 64, generator=torch.Generator().manual_seed(1))
         self.condition = self.model.condition(photo, torch.tensor([30.0]))
         self.latents: dict[tuple[str, int], torch.Tensor] = {}
@@ -147,7 +147,7 @@ class Ode:
         """Latents of one object from seed 0."""
         if (sampler, steps) not in self.latents:
             words = [*self.words, f"sampler={sampler}", f"sampler.steps={steps}"]
-            how = build.sampler(compose("generate", words))
+            how = builders.build_sampler(compose("generate", words))
             at_once = views_at_once(self.model, None)
             self.latents[sampler, steps] = denoise_views(
                 self.model, how, self.condition, [0], at_once
@@ -172,7 +172,7 @@ class Quality:
     def measure(self, case: dict[str, Any]) -> dict[str, Any]:
         """Means over the objects, the spread over them, and CPU seconds an object."""
         denoiser = self.model.denoiser
-        how = build.sampler(compose("generate", ["image=none", *overrides(case)]))
+        how = builders.build_sampler(compose("generate", ["image=none", *overrides(case)]))
         rows, start, seconds = [], time.process_time(), 0.0
         for some in torch.arange(self.objects).split(4):
             start = time.process_time()

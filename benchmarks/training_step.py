@@ -31,13 +31,13 @@ from origin import origin
 from rich.console import Console
 from rich.table import Table
 
-from mvdiff import build, build_training
-from mvdiff.ablation.cost import count_flops
-from mvdiff.checkpoints.start import start_model
-from mvdiff.config import compose
+from mvdiff import builders
+from mvdiff.ablation.profiling import count_flops
+from mvdiff.config.compose import compose
 from mvdiff.data.dataset import Batch
-from mvdiff.data.encoded import EncodedBatch, Posterior
-from mvdiff.files import write_text
+from mvdiff.data.latent_cache import EncodedBatch, Posterior
+from mvdiff.utils.files import write_text
+from mvdiff.weights.initialize import start_model
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULTS = {"width": "320", "repeat": "2", "precision": "fp32", "name": "published"}
@@ -52,19 +52,19 @@ def main() -> None:
     words = ["recipe=syncdreamer", "data=none", "weights=rule"]
     config = compose("train", [*words, f"sizes.unet_width={args['width']}"])
     start = start_model(
-        lambda: build.model(config),
+        lambda: builders.build_model(config),
         "rule",
         config.recipe_name,
         swapped=[],
-        betas=build.training_scheduler(config).betas,
+        betas=builders.build_training_scheduler(config).betas,
     )
-    build_training.param_groups(config, start.model)
+    builders.build_param_groups(config, start.model)
     report(*measure(config, start.model, int(args["repeat"]), args["precision"]), args)
 
 
 def inputs(config: Any) -> tuple[Batch, EncodedBatch]:
     """One training sample as pictures, and in the form of what the encoders make of them."""
-    views, size = len(build.rig(config)), config.size
+    views, size = len(builders.build_rig(config)), config.size
     latent = (4, size // 8, size // 8)
     g = torch.Generator().manual_seed(0)
 
@@ -86,7 +86,7 @@ def measure(
     config: Any, model: Any, repeat: int, precision: str
 ) -> tuple[dict[str, int], dict[str, list[float]]]:
     """Operations and CPU seconds of each part; counting happens in the round that warms up."""
-    objective, (pictures, kept) = build.objective(config), inputs(config)
+    objective, (pictures, kept) = builders.build_loss(config), inputs(config)
     calls: dict[str, Callable[[], Any]] = {
         "kept": lambda: train(model, objective, kept),
         "VAE, one picture": torch.no_grad()(lambda: model.latents.posterior(pictures.photo)),

@@ -26,10 +26,10 @@ from rich.table import Table
 import mvdiff
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.data.dataset import Batch, MultiViewSet
-from mvdiff.files import write_text
-from mvdiff.inputs.elevation import check_elevation
 from mvdiff.metrics import hull_iou, photometric_error, psnr
 from mvdiff.pipeline import Model, generate_views
+from mvdiff.preprocessing.elevation import check_elevation
+from mvdiff.utils.files import write_text
 from mvdiff.views import Views
 
 RESULTS = Path(__file__).parent / "results"

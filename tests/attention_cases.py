@@ -11,10 +11,11 @@ import torch
 from tiny_recipe import randomise, toy_config
 from torch import Tensor
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.attention import ATTENTION, Scene, SlotSpec, ViewAttention
 from mvdiff.cameras import Cameras
-from mvdiff.config import groups
+from mvdiff.config.compose import groups
+from mvdiff.config.instantiate import construct
 from mvdiff.errors import MvdiffError
 
 CHANNELS, FRUSTA, TIME = 8, {1: 8, 2: 16}, 6
@@ -40,7 +41,7 @@ def make(
     slot = SlotSpec(CHANNELS, factor, frusta, TIME)
     config = {**toy_config(*chosen(variant)).attention, **settings}
     torch.manual_seed(0)
-    return build.construct(ATTENTION, config, slot=slot)
+    return construct(ATTENTION, config, slot=slot)
 
 
 def random_one(variant: str, **settings: object) -> ViewAttention:
@@ -50,7 +51,7 @@ def random_one(variant: str, **settings: object) -> ViewAttention:
 @functools.cache
 def remedy(variant: str) -> tuple[str, ...]:
     """The settings that a variant asks for when the published cameras are not for it."""
-    refusal = refused(variant, build.rig(toy_config("rig.count=3")))
+    refusal = refused(variant, builders.build_rig(toy_config("rig.count=3")))
     return tuple(re.findall(r"rig\.\w+=[\w.-]*\w", refusal))
 
 
@@ -65,7 +66,7 @@ def refused(variant: str, cameras: Cameras) -> str:
 
 
 def cameras_for(variant: str, views: int = 3, *settings: str) -> Cameras:
-    return build.rig(toy_config(f"rig.count={views}", *remedy(variant), *settings))
+    return builders.build_rig(toy_config(f"rig.count={views}", *remedy(variant), *settings))
 
 
 def scene_for(

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mvdiff import build
-from mvdiff.checkpoints.rule import rule_weight
-from mvdiff.checkpoints.sources import source
-from mvdiff.config import compose
+from mvdiff import builders
+from mvdiff.config.compose import compose
+from mvdiff.weights.key_sources import source
+from mvdiff.weights.synthetic import rule_weight
 
 #: all levels and blocks as published, so that the names are; only widths and sides are small
 SMALL = [
@@ -52,7 +52,7 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
 
 def small_model() -> Any:
     """Freshly initialised."""
-    return build.model(_config())
+    return builders.build_model(_config())
 
 
 @functools.cache

@@ -11,16 +11,16 @@ from PIL import Image
 from tiny_recipe import TOY, ball_views, picture, pixels, toy_args, toy_config, toy_weights
 
 import mvdiff
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.cameras import ring
 from mvdiff.cameras.formats import write_transforms
 from mvdiff.cameras.rigs import free, sphere
-from mvdiff.cli import main
-from mvdiff.config import compose
+from mvdiff.cli.main import main
+from mvdiff.config.compose import compose
 from mvdiff.errors import MvdiffError
-from mvdiff.gallery import preview
 from mvdiff.recon import Mesh
 from mvdiff.views import Views
+from mvdiff.visualization import preview
 
 RIGS = {
     "eight": ["rig.count=8"],
@@ -57,7 +57,7 @@ def test_generate_writes_the_views_of_any_rig(rig, weights, tmp_path, capsys):
     assert main(["generate", *args]) == 0, capsys.readouterr().err
     folder = tmp_path / "out" / "cup" / "sample-0"
     views = Views.load(folder)
-    expected = build.rig(compose("generate", ["image=none", *settings(rig)]))
+    expected = builders.build_rig(compose("generate", ["image=none", *settings(rig)]))
     assert torch.equal(views.cameras.w2c, expected.w2c)
     assert torch.equal(views.cameras.K, expected.K)
     assert views.cameras.projection == expected.projection
@@ -81,7 +81,7 @@ def test_a_view_is_the_same_whoever_asks_from_python(weights):
 def test_the_photos_camera_stands_at_view_0s_azimuth_and_distance():
     overrides = ["volume=meanvar", "rig=free", "rig.azimuth=[40,100]", "rig.distance=[1.2,2.0]"]
     sizes = [o for o in TOY if not o.startswith("rig.")]
-    model = build.model(compose("generate", ["image=none", *sizes, *overrides]))
+    model = builders.build_model(compose("generate", ["image=none", *sizes, *overrides]))
     cond = model.condition(torch.rand(1, 4, 32, 32), torch.tensor([-15.0]))
     expected = free([40.0], -15.0, 1.2, size=8)
     torch.testing.assert_close(cond.cameras.w2c, expected.w2c, atol=1e-5, rtol=0)
@@ -93,7 +93,7 @@ def test_the_photos_camera_stands_at_view_0s_azimuth_and_distance():
 
 
 def test_labels_tell_elevations_where_they_differ():
-    from mvdiff.gallery import _angles
+    from mvdiff.visualization import _angles
 
     assert _angles(ball_views(ring(4, size=16))) == ["0°", "90°", "180°", "270°"]
     cameras = free([0.0, 90.0], [-10.0, 45.0], size=16)
@@ -139,7 +139,7 @@ def _on_white(views: Views, index: int) -> np.ndarray:
 
 
 def test_training_wants_an_even_ring():
-    from mvdiff.build_training import training_data
+    from mvdiff.builders.training import training_data
 
     sizes = [o for o in TOY if not o.startswith(("rig.", "sampler"))]
     config = compose("train", ["data=none", *sizes, "rig=sphere"])
@@ -149,4 +149,4 @@ def test_training_wants_an_even_ring():
 
 def test_no_volume_has_no_frusta_for_depthwise_attention():
     with pytest.raises(MvdiffError, match=r"'depthwise' needs frusta.*attention=none"):
-        build.model(toy_config("volume=none", "attention=depthwise"))
+        builders.build_model(toy_config("volume=none", "attention=depthwise"))

@@ -6,14 +6,15 @@ import pytest
 import torch
 from tiny_recipe import photos, toy_config
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.attention import ATTENTION
-from mvdiff.commands.list import slots
-from mvdiff.config import compose, groups
+from mvdiff.cli.list import slots
+from mvdiff.config.compose import compose, groups
+from mvdiff.config.instantiate import construct
+from mvdiff.denoiser.embedders import EMBEDDERS
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.embed import EMBEDDERS
-from mvdiff.inputs.foreground import FOREGROUND
-from mvdiff.inputs.latents import LATENTS
+from mvdiff.latents.autoencoders import LATENTS
+from mvdiff.preprocessing.segmentation import FOREGROUND
 from mvdiff.radiance import RADIANCE
 from mvdiff.recon import RECONSTRUCTORS
 from mvdiff.registry import Registry
@@ -57,7 +58,7 @@ def test_every_part_builds_and_runs_at_toy_size(group, variant):
     plain = ["attention=none"] if f"{group}={variant}" == "volume=none" else []
     # without a UNet there must be a rendering
     plain += ["radiance=voxels"] if f"{group}={variant}" == "unet=none" else []
-    model = build.model(toy_config(f"{group}={variant}", *plain))
+    model = builders.build_model(toy_config(f"{group}={variant}", *plain))
     x = torch.zeros(model.latent_shape(1))
     condition = model.condition(photos(1), torch.tensor([10.0]))
     assert model(x, torch.tensor([3.0]), condition).shape == x.shape
@@ -67,10 +68,10 @@ def test_every_part_builds_and_runs_at_toy_size(group, variant):
 @pytest.mark.parametrize("noise", groups()["noise"])
 def test_every_sampler_builds_on_every_noise_schedule(sampler, noise):
     config = toy_config(f"sampler={sampler}", f"noise={noise}")
-    scheduler = build.scheduler(config)
-    assert type(scheduler).__name__ == build.SCHEDULERS[sampler]
+    scheduler = builders.build_scheduler(config)
+    assert type(scheduler).__name__ == builders.SCHEDULERS[sampler]
     assert scheduler.config.prediction_type == config.noise.prediction_type
-    made = build.sampler(config)
+    made = builders.build_sampler(config)
     assert made.steps == config.sampler.steps
     assert made.scheduler() is not made.scheduler()
 
@@ -78,30 +79,32 @@ def test_every_sampler_builds_on_every_noise_schedule(sampler, noise):
 def test_the_training_schedule_is_the_samplers():
     config = toy_config("noise=published")
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
-    assert torch.allclose(build.training_scheduler(config).betas.double(), betas, atol=1e-7)
-    assert torch.allclose(build.scheduler(config).betas.double(), betas, atol=1e-7)
+    assert torch.allclose(
+        builders.build_training_scheduler(config).betas.double(), betas, atol=1e-7
+    )
+    assert torch.allclose(builders.build_scheduler(config).betas.double(), betas, atol=1e-7)
 
 
 def test_bounded_latents_are_clipped_to_their_bound_while_sampling():
-    config = build.scheduler(toy_config("sampler=ddim")).config
+    config = builders.build_scheduler(toy_config("sampler=ddim")).config
     assert config.clip_sample is True
     assert config.clip_sample_range == 1.0
 
 
 @pytest.mark.parametrize("foreground", groups()["foreground"])
 def test_every_foreground_builds(foreground):
-    made = build.foreground(toy_config(f"foreground={foreground}"))
+    made = builders.build_foreground(toy_config(f"foreground={foreground}"))
     assert type(made) is FOREGROUND[foreground]
 
 
 def test_every_reconstructor_builds():
     for name in set(groups()["reconstructor"]) - {"none"}:
-        assert build.reconstructor(toy_config(f"reconstructor={name}")) is not None
+        assert builders.build_reconstructor(toy_config(f"reconstructor={name}")) is not None
 
 
 def test_the_training_objective_is_the_recipes():
     config = toy_config("train.views=3", "noise=published", command="train")
-    objective = build.objective(config)
+    objective = builders.build_loss(config)
     assert objective.views == 3
     assert objective.scheduler.config.prediction_type == "epsilon"
     assert objective.drop == {"everything": 0.0, "latent": 0.0, "volume": 0.0, "token": 0.0}
@@ -109,7 +112,7 @@ def test_the_training_objective_is_the_recipes():
 
 def test_the_tiny_recipe_has_the_promised_size():
     # at most about 10 M parameters: 20 MB in half precision
-    model = build.model(compose("generate", ["image=x"]))
+    model = builders.build_model(compose("generate", ["image=x"]))
     assert 5e6 < sum(p.numel() for p in model.parameters()) < 10.5e6
 
 
@@ -130,7 +133,7 @@ REFUSED = {
 @pytest.mark.parametrize("override", REFUSED)
 def test_parts_that_cannot_be_are_one_sentence(override):
     with pytest.raises(MvdiffError, match=REFUSED[override]) as caught:
-        build.model(toy_config(override))
+        builders.build_model(toy_config(override))
     assert "\n" not in str(caught.value)
 
 
@@ -148,7 +151,7 @@ SAMPLERS_REFUSED = {
 @pytest.mark.parametrize("override", SAMPLERS_REFUSED)
 def test_samplers_that_cannot_be_are_one_sentence(override):
     with pytest.raises(MvdiffError, match=SAMPLERS_REFUSED[override]):
-        build.sampler(toy_config(override))
+        builders.build_sampler(toy_config(override))
 
 
 def test_a_setting_a_variant_lacks_lists_its_own():
@@ -159,41 +162,41 @@ def test_a_setting_a_variant_lacks_lists_its_own():
         def __init__(self, part, width=1, height=2):
             self.size = part, width, height
 
-    assert build.construct(registry, {"name": "box", "width": 5}, part="p").size == ("p", 5, 2)
+    assert construct(registry, {"name": "box", "width": 5}, part="p").size == ("p", 5, 2)
     with pytest.raises(
         MvdiffError, match="thing 'box' has no setting depth; choose from width, he"
     ):
-        build.construct(registry, {"name": "box", "depth": 5}, part="p")
+        construct(registry, {"name": "box", "depth": 5}, part="p")
     with pytest.raises(
         MvdiffError, match=r"unknown thing 'bx'; choose from box. Did you mean 'box'"
     ):
-        build.construct(registry, {"name": "bx"})
+        construct(registry, {"name": "bx"})
 
     @registry.register("plain")
     class Plain:
         pass
 
     with pytest.raises(MvdiffError, match=r"choose from none \(it has no settings\)"):
-        build.construct(registry, {"name": "plain", "depth": 5})
+        construct(registry, {"name": "plain", "depth": 5})
 
 
 def test_devices():
-    assert build.device("cpu") == torch.device("cpu")
-    assert build.device("auto").type in ("cpu", "cuda")
+    assert builders.resolve_device("cpu") == torch.device("cpu")
+    assert builders.resolve_device("auto").type in ("cpu", "cuda")
     for name in ("cuda:99", "nonsense", "meta"):
         with pytest.raises(
             MvdiffError, match=f"device '{name}' is not available here.*device=auto"
         ):
-            build.device(name)
+            builders.resolve_device(name)
 
 
 def test_embedded_weights_of_a_recipe_without_any():
     with pytest.raises(MvdiffError, match=r"no embedded weights for recipe 'other'.*weights=FILE"):
-        build.pipeline(toy_config("recipe_name=other"))
+        builders.build_pipeline(toy_config("recipe_name=other"))
 
 
 def test_an_unknown_precision_is_refused_before_anything_is_loaded():
     with pytest.raises(
         MvdiffError, match="unknown precision 'fp8'; choose from auto, fp32, bf16, fp16"
     ):
-        build.pipeline(toy_config("precision=fp8"))
+        builders.build_pipeline(toy_config("precision=fp8"))

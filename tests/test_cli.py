@@ -17,17 +17,17 @@ from PIL import Image
 from tiny_recipe import ball_views, picture, pixels, toy_args, toy_model, toy_weights
 
 from mvdiff import __version__
-from mvdiff.build import SCHEDULERS
+from mvdiff.builders import SCHEDULERS
+from mvdiff.builders.views import read_views
 from mvdiff.cameras import ring
-from mvdiff.cli import COMMANDS, main
-from mvdiff.commands.generate import find_pictures
-from mvdiff.commands.list import slots
-from mvdiff.commands.reading import read_views
-from mvdiff.commands.reconstruct import Clock
-from mvdiff.config import groups
+from mvdiff.cli.generate import find_pictures
+from mvdiff.cli.list import slots
+from mvdiff.cli.main import COMMANDS, main
+from mvdiff.cli.reconstruct import Clock
+from mvdiff.config.compose import groups
 from mvdiff.errors import MvdiffError
-from mvdiff.recon.mesh import Mesh
-from mvdiff.training.state import save_weights
+from mvdiff.mesh.mesh import Mesh
+from mvdiff.training.checkpointing import save_weights
 from mvdiff.views import Views
 
 QUICK_MESH = ["reconstructor=hull", "reconstructor.resolution=16", "reconstructor.faces=300"]
@@ -54,7 +54,7 @@ def blank(tmp_path_factory) -> Path:
 @pytest.fixture
 def solid(monkeypatch):
     """The toy model's colours on the silhouettes of a ball, so that there is a mesh to make."""
-    from mvdiff.inputs.latents import PixelShuffle
+    from mvdiff.latents.autoencoders import PixelShuffle
 
     decode = PixelShuffle.decode
     mask = ball_views(ring(4, size=32)).mask
@@ -439,7 +439,7 @@ def test_huge_views_are_refused_or_read_one_at_a_time(tmp_path, monkeypatch):
     views, notes = read_views(tmp_path / "views", 64)
     assert views.images.shape == (2, 3, 64, 64)
     assert notes[0].startswith("the views are 10000×10000 pixels: they were scaled down to 64×64")
-    monkeypatch.setattr("mvdiff.view_loading.MAX_PIXELS", 10**7)
+    monkeypatch.setattr("mvdiff.views.loading.MAX_PIXELS", 10**7)
     with pytest.raises(MvdiffError, match=r"huge\.png' has .* the limit is 10 million"):
         read_views(tmp_path / "views", 64)
 
@@ -584,7 +584,7 @@ SLOW = [
 @pytest.mark.parametrize("args", [["--help"], ["generate", "--help"], ["train", "--help"]])
 def test_help_imports_nothing_slow(args):
     code = (
-        f"import sys; from mvdiff.cli import main; code = main({args!r}); "
+        f"import sys; from mvdiff.cli.main import main; code = main({args!r}); "
         f"slow = [m for m in {SLOW!r} if m in sys.modules]; print(slow, file=sys.stderr); "
         "sys.exit(code)"
     )
@@ -616,7 +616,7 @@ def test_every_command_explains_itself(command, capsys):
     assert capsys.readouterr().out == printed
     if command == "list":
         return
-    from mvdiff.config import compose
+    from mvdiff.config.compose import compose
 
     needed = {"generate": ["image=x"], "train": ["data=x"], "reconstruct": ["views=x"]}.get(
         command, {"export": ["out=x", "run=x"], "convert": ["in=x", "out=y"]}.get(command, [])
@@ -634,9 +634,9 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_the_examples_of_the_help_compose():
     from mvdiff.ablation.sweep import combine, read_sweep
-    from mvdiff.cli import EXAMPLES
-    from mvdiff.config import compose
-    from mvdiff.launch import hydra_words
+    from mvdiff.cli.main import EXAMPLES
+    from mvdiff.config.compose import compose
+    from mvdiff.config.launcher import hydra_words
 
     for command, lines in EXAMPLES.items():
         for line in lines:
@@ -711,7 +711,7 @@ def test_a_closed_pipe_is_no_error():
 )
 def test_missing_inputs_are_named_before_torch_is_imported(words, tmp_path):
     code = (
-        "import sys\nfrom mvdiff.cli import main\n"
+        "import sys\nfrom mvdiff.cli.main import main\n"
         f"code = main({words!r})\n"
         "print(code, 'torch' in sys.modules, 'diffusers' in sys.modules)"
     )

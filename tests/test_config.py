@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from tiny_recipe import TOY
 
 import mvdiff
-from mvdiff.cli import COMMANDS, main
-from mvdiff.config import compose, groups, load_plugins
+from mvdiff.cli.main import COMMANDS, main
+from mvdiff.config.compose import compose, groups, load_plugins
 from mvdiff.errors import MvdiffError
 
 NEEDED = {
@@ -264,7 +264,7 @@ def test_python_composes_exactly_as_the_command_line(monkeypatch, capsys):
         with pytest.raises(Stop):
             mvdiff.load(*args, **kwargs)
 
-    monkeypatch.setattr("mvdiff.build.pipeline", stop)
+    monkeypatch.setattr("mvdiff.builders.build_pipeline", stop)
     overrides = ["attention=none", "sampler=dpmpp", "sampler.steps=7", *TOY[:3]]
     load("tiny", overrides=overrides, device="cpu")
     assert main(["generate", "image=none", "device=cpu", *overrides, "--cfg"]) == 0
@@ -349,12 +349,12 @@ def test_a_variant_of_another_package_composes_builds_and_runs(plugin):
     import torch
     from tiny_recipe import photos, randomise
 
-    from mvdiff import build
+    from mvdiff import builders
 
     chosen = ["plugins=[their_views]", "attention=their-mean"]
     config = compose("generate", ["image=x", *TOY, *chosen, "attention.strength=0.25"])
     assert config.attention == {"name": "their-mean", "strength": 0.25}
-    model = randomise(build.model(config)).eval()
+    model = randomise(builders.build_model(config)).eval()
     assert model.all_views
     assert all(slot.strength == 0.25 for slot in model.unet.slots.values())
     x = torch.randn(model.latent_shape(1), generator=torch.Generator().manual_seed(0))
@@ -388,11 +388,11 @@ def test_the_command_line_lists_a_plugins_variants(plugin, capsys):
 def test_a_plugin_without_yaml_is_chosen_by_name_alone(plugin):
     import shutil
 
-    from mvdiff import build
+    from mvdiff import builders
 
     shutil.rmtree(plugin / "their_views" / "conf")
     given = ["image=x", *TOY, "plugins=their_views", "attention=none", "attention.name=their-mean"]
-    model = build.model(compose("generate", given))
+    model = builders.build_model(compose("generate", given))
     assert type(model.unet.slots["middle"]).__name__ == "TheirMean"
 
 
@@ -405,7 +405,7 @@ def test_a_plugin_that_fails_to_import_is_one_sentence(tmp_path, monkeypatch):
 
 def test_composing_needs_no_torch():
     code = (
-        "import sys; from mvdiff.config import compose; compose('generate', ['image=x']);"
+        "import sys; from mvdiff.config.compose import compose; compose('generate', ['image=x']);"
         "sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -18,9 +18,9 @@ from PIL import Image
 from rich.console import Console
 
 from mvdiff.cameras import ring
-from mvdiff.cli import main
+from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
-from mvdiff.evaluate import (
+from mvdiff.evaluation import (
     control_scores,
     evaluate_folder,
     evaluate_mesh,
@@ -30,7 +30,7 @@ from mvdiff.evaluate import (
     table,
     write,
 )
-from mvdiff.evaluate.folders import read_depths
+from mvdiff.evaluation.folders import read_depths
 from mvdiff.metrics import Lpips
 from mvdiff.metrics.geometry import normalise
 from mvdiff.recon import Mesh
@@ -160,7 +160,7 @@ def test_missing_mesh2sdf_leaves_the_chamfer(box, monkeypatch):
 
 @pytest.mark.parametrize(("large", "word"), [("pred", "predicted"), ("truth", "true")])
 def test_a_mesh_beyond_the_grid_of_the_iou_keeps_its_chamfer(box, monkeypatch, large, word):
-    monkeypatch.setattr("mvdiff.evaluate.protocol.volume_iou", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("mvdiff.evaluation.protocol.volume_iou", lambda *_: pytest.fail("too late"))
     moved = {"pred": box, "truth": box, large: box.copy().apply_translation([0, 0, 0.6])}
     told = []
     figures = evaluate_mesh(**moved, left_out=told.append)
@@ -406,7 +406,9 @@ def test_command_refuses_bad_settings_in_a_sentence(box, tmp_path, capsys, setti
 def test_an_output_that_cannot_be_written_is_told_before_the_work(
     box, tmp_path, capsys, monkeypatch, out
 ):
-    monkeypatch.setattr("mvdiff.evaluate.evaluate_folder", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "mvdiff.evaluation.evaluate_folder", lambda *_, **__: pytest.fail("too late")
+    )
     (tmp_path / "file").write_text("no folder")
     box.export(tmp_path / "box.ply")
     args = [f"pred={tmp_path / 'box.ply'}", f"truth={tmp_path / 'box.ply'}"]

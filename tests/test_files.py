@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mvdiff.errors import MvdiffError
-from mvdiff.files import alone, atomic, load_json, read_json, write_text
+from mvdiff.utils.files import alone, atomic, load_json, read_json, write_text
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -96,7 +96,7 @@ def test_a_full_disk_under_the_weights_writers_is_one_sentence(tmp_path, writer)
     code = f"""
 import resource, signal, torch
 from safetensors.torch import save_file
-from mvdiff.files import atomic
+from mvdiff.utils.files import atomic
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 tensors = {{"a": torch.zeros(100_000)}}
@@ -125,7 +125,7 @@ def test_an_interrupted_process_leaves_no_final_name(tmp_path):
     import signal
 
     script = (
-        "import sys, time\nfrom mvdiff.files import atomic\n"
+        "import sys, time\nfrom mvdiff.utils.files import atomic\n"
         "with atomic(sys.argv[1]) as part:\n"
         "    part.write_text('half'); print('writing', flush=True); time.sleep(60)\n"
     )
@@ -156,7 +156,7 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mvdiff.files import alone
+from mvdiff.utils.files import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -219,7 +219,7 @@ def test_new_files_follow_the_umask(tmp_path, mask):
 @pytest.mark.skipif(os.name != "posix", reason="processes as on Unix")
 def test_temporary_files_of_killed_processes_are_removed_and_others_kept(tmp_path):
     code = (
-        "import os, signal, sys\nfrom mvdiff.files import atomic\n"
+        "import os, signal, sys\nfrom mvdiff.utils.files import atomic\n"
         "with atomic(sys.argv[1]) as part:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.txt")], check=False)

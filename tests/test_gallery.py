@@ -15,7 +15,10 @@ from tiny_recipe import ball_views
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import sphere, spherical, spiral
 from mvdiff.errors import MvdiffError
-from mvdiff.gallery import (
+from mvdiff.mesh.mesh import Texture
+from mvdiff.recon import Mesh
+from mvdiff.views import Views
+from mvdiff.visualization import (
     PAPER,
     _display_order,
     contact_sheet,
@@ -24,9 +27,6 @@ from mvdiff.gallery import (
     preview,
     turntable,
 )
-from mvdiff.recon import Mesh
-from mvdiff.recon.mesh import Texture
-from mvdiff.views import Views
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ import pytest
 import torch
 from tiny_recipe import picture, pixels, toy_args, toy_weights
 
-from mvdiff.cli import main
-from mvdiff.commands.behind import Behind
-from mvdiff.commands.progress import Stages
-from mvdiff.commands.sharing import Share
+from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
+from mvdiff.generation.sharding import Share
 from mvdiff.pipeline import Model
+from mvdiff.utils.background import Behind
+from mvdiff.utils.progress import Stages
 
 COLOURS = [(200, 60, 40), (20, 150, 60), (40, 70, 200), (220, 200, 30), (120, 30, 140)]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tiny_recipe import picture, toy_args, toy_weights
 
-from mvdiff.cli import main
-from mvdiff.commands.locking import hold_folder
+from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
+from mvdiff.generation.locking import hold_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -95,7 +95,7 @@ def test_what_another_process_finished_meanwhile_is_not_made_again(
     made, weights, tmp_path, monkeypatch
 ):
     """The other process comes between the look at the folder and its lock."""
-    import mvdiff.commands.one_picture as one_picture
+    import mvdiff.generation.job as one_picture
 
     album, out = made
     real = one_picture.read_elevation

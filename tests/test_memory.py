@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny_recipe import photos, toy_config, toy_model
 
-from mvdiff import build
-from mvdiff.memory import ViewsAtOnce, is_out_of_memory
+from mvdiff import builders
 from mvdiff.pipeline import generate_views
+from mvdiff.utils.oom import ViewsAtOnce, is_out_of_memory
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
@@ -68,7 +68,7 @@ def test_other_errors_and_the_last_view_are_not_tried_again(views, error):
 @pytest.mark.parametrize("chosen", [[], ["sampler=ddpm", "guidance=cfg"]])
 def test_sampling_goes_on_from_the_same_step(monkeypatch, chosen):
     model = toy_model()
-    sampler = build.sampler(toy_config(*chosen, "sampler.steps=3"))
+    sampler = builders.build_sampler(toy_config(*chosen, "sampler.steps=3"))
 
     def run():
         steps, states = [], []
@@ -103,7 +103,7 @@ def test_sampling_goes_on_from_the_same_step(monkeypatch, chosen):
 
 def test_attention_that_needs_all_views_is_not_split():
     model = toy_model("attention=crossview")
-    sampler = build.sampler(toy_config("attention=crossview"))
+    sampler = builders.build_sampler(toy_config("attention=crossview"))
     calls = []
 
     def never(*_, batch_views, **__):

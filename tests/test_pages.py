@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvdiff.pages import cast, give_back
+from mvdiff.utils.mmap import cast, give_back
 
 MB = 2**20
 

@@ -14,12 +14,12 @@ import torch
 from tiny_recipe import TOY, ball_views, photos, picture, toy_config, toy_model, toy_weights
 
 import mvdiff
-from mvdiff import build
-from mvdiff.config import groups
+from mvdiff import builders
+from mvdiff.config.compose import groups
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.elevation import check_elevation
+from mvdiff.evaluation.ranking import distances
 from mvdiff.pipeline import generate_views
-from mvdiff.ranking import distances
+from mvdiff.preprocessing.elevation import check_elevation
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 def views_of(denoiser, seeds, *overrides, count=None, **kwargs):
     count = count or len(seeds)
-    sampler = build.sampler(toy_config(*overrides))
+    sampler = builders.build_sampler(toy_config(*overrides))
     elevation = torch.linspace(0, 30, 3)[:count]
     return generate_views(denoiser, sampler, photos(3)[:count], elevation, seeds, **kwargs)
 
@@ -58,7 +58,7 @@ def test_the_seed_decides(denoiser):
 
 @pytest.mark.parametrize("overrides", [[], ["sampler=ddpm", "sampler.steps=3"], ["guidance=cfg"]])
 def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(denoiser, overrides):
-    sampler = build.sampler(toy_config(*overrides))
+    sampler = builders.build_sampler(toy_config(*overrides))
     rgba, elevation = photos(2), torch.tensor([5.0, 25.0])
 
     def rgb(order, seeds):

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from tiny_recipe import picture
 
-from mvdiff.commands.planning import find_pictures, result_folders, result_name
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.elevation_settings import elevation_per_picture
+from mvdiff.generation.planning import find_pictures, result_folders, result_name
+from mvdiff.preprocessing.elevation_settings import elevation_per_picture
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_a_folder_is_read_and_what_is_passed_over_is_named(tmp_path):
 
 def test_heic_is_read_where_the_extra_is_installed(tmp_path, monkeypatch):
     (tmp_path / "phone.HEIC").write_bytes(b"x")
-    monkeypatch.setattr("mvdiff.commands.planning.register_heif", lambda: False)
+    monkeypatch.setattr("mvdiff.generation.planning.register_heif", lambda: False)
     with pytest.raises(MvdiffError, match=r"phone\.HEIC.*mvdiff\[heif\]"):
         find_pictures(tmp_path)
-    monkeypatch.setattr("mvdiff.commands.planning.register_heif", lambda: True)
+    monkeypatch.setattr("mvdiff.generation.planning.register_heif", lambda: True)
     assert [p.name for p in find_pictures(tmp_path)] == ["phone.HEIC"]
 
 
@@ -147,7 +147,7 @@ def test_tables_that_do_not_fit(tmp_path, content, fact):
 
 def run_without(modules: str, *args: str) -> tuple[int, str]:
     code = (
-        "import sys; from mvdiff.cli import main; code = main(sys.argv[1:]); "
+        "import sys; from mvdiff.cli.main import main; code = main(sys.argv[1:]); "
         f"heavy = sorted(m for m in ({modules}) if m in sys.modules); "
         "print('imported', heavy, file=sys.stderr); sys.exit(code)"
     )
@@ -192,7 +192,9 @@ def test_an_image_that_is_postscript_starts_no_program(tmp_path):
     program.chmod(0o755)
     eps = tmp_path / "x.png"
     Image.new("RGB", (8, 8)).save(eps, format="EPS")
-    code = "import sys; from mvdiff.inputs.load import load_photo; load_photo(sys.argv[1])"
+    code = (
+        "import sys; from mvdiff.preprocessing.image_io import load_photo; load_photo(sys.argv[1])"
+    )
     env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run([sys.executable, "-c", code, eps], capture_output=True, env=env)
     assert b"PostScript" in done.stderr
@@ -209,7 +211,7 @@ def test_a_group_that_is_no_name_is_told(tmp_path):
 
 
 def test_a_file_too_large_for_a_picture_is_not_read(tmp_path):
-    from mvdiff.commands.samples import MAX_FILE_BYTES, fingerprint
+    from mvdiff.generation.sample_store import MAX_FILE_BYTES, fingerprint
 
     path = tmp_path / "x.png"
     with path.open("wb") as file:

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from mvdiff.attention import ATTENTION, SlotSpec
 from mvdiff.cameras import ring
-from mvdiff.checkpoints.published import published_name
+from mvdiff.denoiser.embedders import Embedder
 from mvdiff.denoiser.guidance import Condition
-from mvdiff.denoiser.joint import MultiViewDenoiser
+from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
 from mvdiff.denoiser.unet import SlotUNet
-from mvdiff.inputs.embed import Embedder
-from mvdiff.inputs.latents import Latents
+from mvdiff.latents.autoencoders import Latents
 from mvdiff.volumes import VOLUMES, VolumeInputs
+from mvdiff.weights.key_map import published_name
 
 GOLDEN = Path(__file__).parent / "golden" / "denoiser.npz"
 VIEWS = [0, 5, 11]

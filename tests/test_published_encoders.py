@@ -17,12 +17,12 @@ from agreement import assert_agrees
 from tiny_recipe import toy_config
 from torch import Tensor
 
-from mvdiff import build
-from mvdiff.checkpoints.rule import fill_by_rule
-from mvdiff.config import compose
+from mvdiff.config.compose import compose
+from mvdiff.config.instantiate import construct
+from mvdiff.denoiser.embedders import EMBEDDERS, ClipEmbedder
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.embed import EMBEDDERS, ClipEmbedder
-from mvdiff.inputs.latents import LATENTS, VAE
+from mvdiff.latents.autoencoders import LATENTS, VAE
+from mvdiff.weights.synthetic import fill_by_rule
 
 #: between the two memory layouts of a picture, see `test_vae_posterior`
 LAYOUT_TOLERANCE = 3e-4
@@ -46,7 +46,7 @@ def rgba(golden: dict[str, Tensor]) -> Tensor:
 def vae() -> VAE:
     config = compose("generate", ["image=none", "latents=vae"])
     with init_empty_weights():
-        part = build.construct(LATENTS, config.latents)
+        part = construct(LATENTS, config.latents)
     return fill_by_rule(part, "latents.").eval().requires_grad_(False)
 
 
@@ -54,7 +54,7 @@ def vae() -> VAE:
 def clip() -> ClipEmbedder:
     config = compose("generate", ["image=none", "embedder=clip"])
     with init_empty_weights():
-        part = build.construct(EMBEDDERS, config.embedder)
+        part = construct(EMBEDDERS, config.embedder)
     return fill_by_rule(part, "embedder.").eval().requires_grad_(False)
 
 
@@ -107,7 +107,7 @@ def test_clip_embedding(clip: ClipEmbedder, golden: dict[str, Tensor], rgba: Ten
 
 def test_the_condition_is_the_unscaled_mean() -> None:
     torch.manual_seed(0)
-    vae = build.construct(LATENTS, toy_config("latents=vae").latents).eval()
+    vae = construct(LATENTS, toy_config("latents=vae").latents).eval()
     rgba = torch.rand(1, 4, 32, 32)
     mean, logvar = vae.posterior(rgba)
     assert logvar.shape == mean.shape
@@ -117,6 +117,6 @@ def test_the_condition_is_the_unscaled_mean() -> None:
 
 
 def test_the_vae_refuses_sizes_it_cannot_halve() -> None:
-    vae = build.construct(LATENTS, toy_config("latents=vae").latents)
+    vae = construct(LATENTS, toy_config("latents=vae").latents)
     with pytest.raises(MvdiffError, match=r"36×32 .* multiple of 8"):
         vae.encode(torch.zeros(1, 4, 32, 36))

@@ -14,13 +14,13 @@ import torch
 from agreement import assert_agrees
 from torch import Tensor
 
-from mvdiff import build
-from mvdiff.checkpoints.open import empty
-from mvdiff.checkpoints.rule import fill_by_rule
-from mvdiff.config import compose
-from mvdiff.denoiser.joint import MultiViewDenoiser
-from mvdiff.sampling import sample
-from mvdiff.schedulers import PublishedDDIM
+from mvdiff import builders
+from mvdiff.config.compose import compose
+from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
+from mvdiff.diffusion.sampling import sample
+from mvdiff.diffusion.schedulers import PublishedDDIM
+from mvdiff.weights.load_model import empty
+from mvdiff.weights.synthetic import fill_by_rule
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def read(shared_dir: Path, name: str) -> dict[str, Tensor]:
 def made(*overrides: str) -> tuple[MultiViewDenoiser, Any]:
     """The recipe's model by rule, and its config."""
     config = compose("generate", ["recipe=syncdreamer", "image=none", *ENCODERS, *overrides])
-    model = fill_by_rule(empty(lambda: build.model(config)))
+    model = fill_by_rule(empty(lambda: builders.build_model(config)))
     return model.eval().requires_grad_(False), config
 
 
@@ -68,7 +68,7 @@ def test_four_joint_steps_over_sixteen_views(shared_dir: Path) -> None:
     golden = read(shared_dir, "sampling_small")
     model, config = made("sizes.unet_width=32")
     known = condition(model, golden, golden["elevation_rad"])
-    scheduler = GivenNoise.from_config(build.scheduler(config).config)
+    scheduler = GivenNoise.from_config(builders.build_scheduler(config).config)
     scheduler.given = golden["injected_noise"]
     states: list[Tensor] = []
     scale = float(golden["cfg_scale"])

@@ -10,9 +10,9 @@ import torch
 import trimesh
 
 from mvdiff.cameras import look_at, ring
-from mvdiff.inputs.photo import Photo
+from mvdiff.evaluation.ranking import distances, score_sample, with_photo
 from mvdiff.metrics import corrupted
-from mvdiff.ranking import distances, score_sample, with_photo
+from mvdiff.preprocessing.photo import Photo
 from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 

@@ -11,15 +11,15 @@ import torch
 from small_syncdreamer import SMALL, small_config
 from tiny_recipe import picture
 
-from mvdiff import build
-from mvdiff.checkpoints.load import _BUFFERS, _TEXT
-from mvdiff.checkpoints.open import empty
-from mvdiff.checkpoints.sources import source
-from mvdiff.cli import main
-from mvdiff.config import compose
+from mvdiff import builders
+from mvdiff.cli.main import main
+from mvdiff.config.compose import compose
+from mvdiff.diffusion.sampling import sample
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.photo import Photo, prepare_fit, prepare_published
-from mvdiff.sampling import sample
+from mvdiff.preprocessing.photo import Photo, prepare_fit, prepare_published
+from mvdiff.weights.key_sources import source
+from mvdiff.weights.load_model import empty
+from mvdiff.weights.syncdreamer import _BUFFERS, _TEXT
 
 TABLES = Path(__file__).parent / "golden" / "ddim50.npz"
 
@@ -27,7 +27,7 @@ TABLES = Path(__file__).parent / "golden" / "ddim50.npz"
 def test_the_model_is_the_published_one_name_by_name_and_shape_by_shape(shared_dir):
     published = json.loads((shared_dir / "golden" / "official_state_dict.json").read_text())
     config = compose("generate", ["recipe=syncdreamer", "image=none"])
-    model = empty(lambda: build.model(config))
+    model = empty(lambda: builders.build_model(config))
     used = set()
     for name, parameter in model.named_parameters():
         origin, shape = source(name), tuple(parameter.shape)
@@ -39,7 +39,7 @@ def test_the_model_is_the_published_one_name_by_name_and_shape_by_shape(shared_d
 
 
 def test_the_sampler_has_the_published_tables():
-    scheduler = build.scheduler(small_config())
+    scheduler = builders.build_scheduler(small_config())
     scheduler.set_timesteps(50)
     with np.load(TABLES) as golden:
         assert scheduler.timesteps.tolist() == golden["timesteps"].tolist()[::-1]
@@ -63,7 +63,7 @@ def test_the_sampler_has_the_published_tables():
 
 
 def test_only_the_last_step_adds_no_noise():
-    scheduler = build.scheduler(small_config())
+    scheduler = builders.build_scheduler(small_config())
     scheduler.set_timesteps(50)
     x, noise = torch.randn(1, 4), torch.randn(1, 4)
 
@@ -75,7 +75,7 @@ def test_only_the_last_step_adds_no_noise():
 
 
 def test_the_sampling_loop_hands_eta_and_generators_on():
-    settings = build.sampler(small_config())
+    settings = builders.build_sampler(small_config())
     start = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
 
     def walk(eta: float, seed: int) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_without_weights_it_says_where_they_are(capsys, tmp_path):
 
 def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
     with pytest.warns(UserWarning, match="not trained"):
-        model = build.pipeline(small_config("weights=rule", "foreground=alpha"))
+        model = builders.build_pipeline(small_config("weights=rule", "foreground=alpha"))
     framed = prepare_published(picture(), 50, 64)
     assert torch.equal(model.prepare(picture()).rgba, framed.rgba)
     latents = {}
@@ -120,7 +120,7 @@ def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
 
 def test_a_sample_does_not_depend_on_its_neighbours_in_the_batch():
     with pytest.warns(UserWarning, match="not trained"):
-        model = build.pipeline(small_config("weights=rule", "foreground=alpha"))
+        model = builders.build_pipeline(small_config("weights=rule", "foreground=alpha"))
     assert model.sampler.guidance == 2.0
     photo = model.prepare(picture())
     other = Photo(photo.rgb.flip(-1), photo.alpha.flip(-1))
@@ -144,7 +144,7 @@ def test_a_sample_does_not_depend_on_its_neighbours_in_the_batch():
 
 def test_framing_is_the_published_one_or_the_usual():
     def prepared(*overrides: str) -> torch.Tensor:
-        return build.framing(small_config(*overrides))(picture(), 64).rgba
+        return builders.build_framing(small_config(*overrides))(picture(), 64).rgba
 
     assert torch.equal(prepared(), prepare_published(picture(), 50, 64).rgba)
     assert torch.equal(prepared("crop_size=-1"), prepare_published(picture(), -1, 64).rgba)
@@ -155,7 +155,7 @@ def test_framing_is_the_published_one_or_the_usual():
 
 def test_steps_above_the_schedule_are_refused():
     with pytest.raises(MvdiffError, match=r"steps must lie in \[1, 1000\], got 1001"):
-        build.sampler(small_config("sampler.steps=1001"))
+        builders.build_sampler(small_config("sampler.steps=1001"))
 
 
 def test_small_is_a_change_of_sizes_only():

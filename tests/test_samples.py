@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mvdiff.commands.samples import Samples, fingerprint, output_sizes
 from mvdiff.errors import MvdiffError
+from mvdiff.generation.sample_store import Samples, fingerprint, output_sizes
 
 
 def sample(folder: Path, name: str, seed: int, key: str = "k") -> Path:

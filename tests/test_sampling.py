@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_recipe import toy_config
 
-from mvdiff import build
-from mvdiff.config import groups
-from mvdiff.sampling import sample, start_noise
+from mvdiff import builders
+from mvdiff.config.compose import groups
+from mvdiff.diffusion.sampling import sample, start_noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SAMPLERS = groups()["sampler"]
@@ -25,7 +25,7 @@ class Gaussian:
 
     def __init__(self, config, mean: float, spread: float) -> None:
         self.kind = config.noise.prediction_type
-        self.alphas = build.training_scheduler(config).alphas_cumprod.double()
+        self.alphas = builders.build_training_scheduler(config).alphas_cumprod.double()
         self.mean, self.spread = mean, spread
 
     def __call__(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -46,7 +46,7 @@ def run(config, denoise, seeds=(0, 1), steps=None, eta=None):
     noise, generators = start_noise(SHAPE, list(seeds))
     return sample(
         denoise,
-        build.scheduler(config),
+        builders.build_scheduler(config),
         noise,
         steps=steps or config.sampler.steps,
         eta=config.sampler.eta if eta is None else eta,
@@ -97,7 +97,7 @@ def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(sampler):
     swapped = run(config, denoise, (9, 5), eta=eta, steps=4)
     assert torch.equal(swapped.flip(0), both)
     noise, generators = start_noise((1, *SHAPE[1:]), [9])
-    scheduler = build.scheduler(config)
+    scheduler = builders.build_scheduler(config)
     alone = sample(denoise, scheduler, noise, steps=4, eta=eta or 0.0, generators=generators)
     assert torch.equal(alone[0], both[1])
     assert not torch.allclose(both[0], both[1], atol=1e-3)
@@ -117,7 +117,7 @@ def test_the_callback_sees_every_step_and_the_result_is_its_last():
     told = []
     out = sample(
         Gaussian(config, 0.1, 0.3),
-        build.scheduler(config),
+        builders.build_scheduler(config),
         noise,
         steps=5,
         callback=lambda done, steps, x: told.append((done, steps, x)),

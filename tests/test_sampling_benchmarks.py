@@ -12,8 +12,8 @@ import pytest
 import torch
 from small_syncdreamer import QUICK, training_config
 
-from mvdiff import build, build_training
-from mvdiff.ablation.cost import count_flops
+from mvdiff import builders
+from mvdiff.ablation.profiling import count_flops
 
 
 def load(name: str, monkeypatch) -> Any:
@@ -66,13 +66,13 @@ def test_a_training_sample_is_the_sum_of_its_parts(tmp_path, monkeypatch):
     bench = load("training_step", monkeypatch)
     monkeypatch.setattr(bench, "RESULTS", tmp_path)
     config = training_config(*QUICK)
-    model = build.model(config)
-    build_training.param_groups(config, model)
+    model = builders.build_model(config)
+    builders.build_param_groups(config, model)
     flops, seconds = bench.measure(config, model, 1, "fp32")
     assert all(len(times) == 1 and times[0] > 0 for times in seconds.values())
     pictures, _ = bench.inputs(config)
     with count_flops() as counted:
-        bench.train(model, build.objective(config), pictures)
+        bench.train(model, builders.build_loss(config), pictures)
     assert bench.encoding_too(flops) == counted()
     bench.report(flops, seconds, {"name": "toy"})
     record = json.loads((tmp_path / "training_step_toy.json").read_text())

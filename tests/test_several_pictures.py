@@ -13,8 +13,8 @@ from tiny_recipe import TOY, picture, pixels, toy_args, toy_weights
 import mvdiff
 from mvdiff.cameras import look_at, ring
 from mvdiff.cameras.rigs import input_cameras
-from mvdiff.cli import main
-from mvdiff.inputs.azimuth import check_azimuths
+from mvdiff.cli.main import main
+from mvdiff.preprocessing.azimuth import check_azimuths
 
 
 @pytest.fixture(scope="module")

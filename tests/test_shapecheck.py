@@ -11,7 +11,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from mvdiff.cameras import Cameras, ring
-from mvdiff.inputs.photo import Photo, prepare_fit
+from mvdiff.preprocessing.photo import Photo, prepare_fit
 
 
 def test_wrong_shapes_are_caught_in_this_run():

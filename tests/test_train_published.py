@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from small_syncdreamer import QUICK, TRAIN, small_config, training_config
 from tiny_recipe import randomise
 
-from mvdiff import build
-from mvdiff.checkpoints.convert import NOT_IN_ZERO123
-from mvdiff.cli import main
-from mvdiff.training.state import save_weights
+from mvdiff import builders
+from mvdiff.cli.main import main
+from mvdiff.training.checkpointing import save_weights
+from mvdiff.weights.convert import NOT_IN_ZERO123
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as `mvdiff convert` makes it of Zero123, with weights by their names."""
-    model = randomise(build.model(training_config(*QUICK)))
+    model = randomise(builders.build_model(training_config(*QUICK)))
     with torch.no_grad():  # a narrow posterior, as trained ones have
         model.latents.net.quant_conv.bias[4:] = -8
     weights = {n: t for n, t in model.state_dict().items() if not n.startswith(NOT_IN_ZERO123)}
@@ -104,7 +104,9 @@ def test_the_exported_file_is_a_whole_model(
 ) -> None:
     out = tmp_path / "model.safetensors"
     assert main(["export", f"run={run}", f"out={out}", "precision=fp32"]) == 0
-    model = build.pipeline(small_config(*QUICK, f"weights={out}", "foreground=none")).denoiser
+    model = builders.build_pipeline(
+        small_config(*QUICK, f"weights={out}", "foreground=none")
+    ).denoiser
     start, trained = load_file(zero), load_file(run / "checkpoints/step-00000003/ema.safetensors")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, trained[name] if name in trained else start[name]), name
@@ -176,7 +178,7 @@ def test_two_processes_take_the_steps_of_one(
 
 def moments(checkpoint: Path) -> dict[str, torch.Tensor]:
     """Adam's first moments by name: groups as published, names in the model's order."""
-    names = [name for name, _ in build.model(training_config(*QUICK)).named_parameters()]
+    names = [name for name, _ in builders.build_model(training_config(*QUICK)).named_parameters()]
     slots = [name for name in names if name.startswith("unet.slots.")]
     rest = [name for name in names if name.startswith(("volume.", "time."))]
     state = torch.load(checkpoint / "optimizer.pt")["optimizer"]["state"]

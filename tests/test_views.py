@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mvdiff.builders.views import read_views
 from mvdiff.cameras import look_at, ring, spherical
 from mvdiff.cameras.formats import write_transforms
-from mvdiff.commands.reading import read_views
 from mvdiff.errors import MvdiffError
 from mvdiff.views import Views
 
@@ -71,7 +71,7 @@ def test_the_listing_is_written_last(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvdiff.views.write_transforms", fail)
+    monkeypatch.setattr("mvdiff.views.views.write_transforms", fail)
     with pytest.raises(KeyboardInterrupt):
         some_views().save(tmp_path)
     assert not (tmp_path / "transforms.json").exists()

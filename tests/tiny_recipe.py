@@ -12,10 +12,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.cameras import Cameras, ring
-from mvdiff.config import compose
-from mvdiff.training.state import save_weights
+from mvdiff.config.compose import compose
+from mvdiff.training.checkpointing import save_weights
 from mvdiff.views import Views
 
 #: overrides that keep the recipe's structure, two levels of everything; sizes differ from each
@@ -82,7 +82,7 @@ def randomise(module: nn.Module) -> nn.Module:
 
 def toy_model(*overrides: str) -> Any:
     """A toy denoiser whose every weight matters, in eval mode."""
-    return randomise(build.model(toy_config(*overrides))).eval().requires_grad_(False)
+    return randomise(builders.build_model(toy_config(*overrides))).eval().requires_grad_(False)
 
 
 def toy_weights(path: Path, *overrides: str) -> Path:

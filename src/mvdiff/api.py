@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import compose
+from .config.compose import compose
 from .errors import MvdiffError
 
 if TYPE_CHECKING:  # torch, diffusers and trimesh are imported when they are used
+    from .mesh.mesh import Mesh
     from .pipeline import Model
-    from .recon.mesh import Mesh
     from .views import Views
 
 
@@ -37,7 +37,7 @@ def load(
     Raises MvdiffError on unknown names (the message lists the choices), on arguments of another
     type, and on weights that do not fit.
     """
-    from . import build
+    from . import builders
     from .pipeline import check_projection
 
     for name, value in (("recipe", recipe), ("device", str(device))):
@@ -49,7 +49,7 @@ def load(
     config = compose("generate", [*settings, *_rig_settings(rig), *_list(overrides)])
     if checkpoint is not None:
         config.weights = str(checkpoint)
-    model = build.pipeline(config)
+    model = builders.build_pipeline(config)
     check_projection(model)
     return model
 
@@ -97,11 +97,11 @@ def reconstruct(
     Warns of everything that may make the mesh wrong. Raises MvdiffError for views that nothing
     can be made of, and where mesh and views agree less than `min_agreement`.
     """
-    from . import build
-    from .commands.reading import read_configured_views
-    from .recon.agreement import view_agreement
-    from .recon.consistency import judge, reconstruct_explained
-    from .recon.finish import finish, texture_side
+    from . import builders
+    from .builders.views import read_configured_views
+    from .mesh.postprocess import finish, texture_side
+    from .recon.plausibility import judge, reconstruct_explained
+    from .recon.view_consistency import view_agreement
     from .views import Views
 
     if not isinstance(views, Views | str | Path):
@@ -115,7 +115,7 @@ def reconstruct(
     settings = [f"reconstructor={reconstructor}", "views=none", *_list(overrides)]
     config = compose("reconstruct", settings)
     side = texture_side(config.texture)
-    make = build.reconstructor(config)
+    make = builders.build_reconstructor(config)
     if make is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     notes: list[str] = []

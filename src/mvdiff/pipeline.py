@@ -14,20 +14,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .denoiser.guidance import Condition, join
+from .diffusion.sampling import sample, start_noise
 from .errors import MvdiffError
-from .inputs.azimuth import check_azimuths
-from .inputs.elevation import check_elevation, is_auto, read_elevation
-from .inputs.framing import Framing
-from .inputs.latents import check_finite
-from .inputs.photo import Photo, load_photo
-from .memory import ViewsAtOnce
-from .ranking import Sample, rank
-from .sampling import sample, start_noise
+from .evaluation.ranking import Sample, rank
+from .latents.autoencoders import check_finite
+from .preprocessing.azimuth import check_azimuths
+from .preprocessing.elevation import check_elevation, is_auto, read_elevation
+from .preprocessing.framing import Framing
+from .preprocessing.photo import Photo, load_photo
+from .utils.oom import ViewsAtOnce
 from .utils.precision import DTYPES
 from .views import Views
 
 if TYPE_CHECKING:  # it imports diffusers, which takes seconds
-    from .denoiser.joint import MultiViewDenoiser
+    from .denoiser.multiview_denoiser import MultiViewDenoiser
 
 
 @dataclass(frozen=True)

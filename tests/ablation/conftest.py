@@ -11,14 +11,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_sweep import WORDS, write_balls
 
-from mvdiff.cli import main
+from mvdiff.cli.main import main
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick() -> Iterator[None]:
     """Figures of reconstructions are tested elsewhere; a toy's steps need no long timing."""
-    from mvdiff.ablation import cost
-    from mvdiff.evaluate import scores
+    from mvdiff.ablation import profiling as cost
+    from mvdiff.evaluation import scores
 
     with pytest.MonkeyPatch.context() as patch:
         known = {"self_chamfer": 0.01, "self_psnr": 20.0}

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from toy_sweep import WORDS
 
 from mvdiff.ablation import scoring
-from mvdiff.cli import main
+from mvdiff.cli.main import main
 from mvdiff.metrics import Lpips
-from mvdiff.training.engine import Engine
+from mvdiff.training.trainer import Engine
 
 SWEEP = ["attention=none,depthwise", "seeds=0,1", "budget.steps=4"]
 QUICK = ["objects=1", "samples=1"]

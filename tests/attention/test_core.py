@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvdiff.attention import core
-from mvdiff.attention.core import attend
+from mvdiff.attention import sdpa as core
+from mvdiff.attention.sdpa import attend
 from mvdiff.errors import MvdiffError
 
 HERE = ["auto", "sdpa", "math"]  # what works without CUDA

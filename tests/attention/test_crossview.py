@@ -8,7 +8,7 @@ from tiny_recipe import randomise
 
 from mvdiff.attention import Scene, SlotSpec
 from mvdiff.attention.crossview import CrossViewAttention
-from mvdiff.attention.tokens import embed_rays
+from mvdiff.attention.ray_tokens import embed_rays
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError
 

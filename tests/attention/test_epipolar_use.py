@@ -19,12 +19,12 @@ from epipolar_toys import (
 )
 from tiny_recipe import toy_config
 
-from mvdiff import build
 from mvdiff.attention import ATTENTION, SlotSpec, epipolar, epipolar_masked
 from mvdiff.attention.epipolar import EpipolarAttention
 from mvdiff.attention.epipolar_masked import Bands, EpipolarMaskedAttention
 from mvdiff.cameras import ring
-from mvdiff.config import compose
+from mvdiff.config.compose import compose
+from mvdiff.config.instantiate import construct
 from mvdiff.errors import MvdiffError
 
 
@@ -132,7 +132,7 @@ def test_recipes_build_it_with_the_objects_radius(variant):
     for recipe, radius in (("tiny", 0.6), ("syncdreamer", 3**0.5 / 2)):
         given = ["image=none", f"recipe={recipe}", f"attention={variant}"]
         config = compose("generate", given)
-        module = build.construct(ATTENTION, config.attention, slot=SlotSpec(16, 1, {}, 4))
+        module = construct(ATTENTION, config.attention, slot=SlotSpec(16, 1, {}, 4))
         assert module.needs == {"all_views"}
         if variant == "epipolar":
             assert module.radius == pytest.approx(radius)

@@ -20,8 +20,8 @@ import pytest
 from mvdiff.cameras import ring
 from mvdiff.cameras.colmap import read_colmap_frames, write_colmap
 from mvdiff.cameras.frames import relative_to, scene_origin, stack_cameras
-from mvdiff.cameras.metapickle import read_meta_pickle
 from mvdiff.cameras.rigs import spherical
+from mvdiff.cameras.syncdreamer_pickle import read_meta_pickle
 from mvdiff.cameras.transforms import read_frames, write_transforms
 from mvdiff.cameras.undistortion import needed_margins
 from mvdiff.errors import MvdiffError

@@ -19,7 +19,7 @@ from PIL import Image
 from mvdiff.cameras.lens import Lens, from_coefficients, from_colmap
 from mvdiff.cameras.undistortion import needed_margins
 from mvdiff.errors import MvdiffError
-from mvdiff.view_loading import load_views
+from mvdiff.views.loading import load_views
 
 SIDE, FOCAL = 120, 60.0
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mvdiff.cameras import ring, spherical
-from mvdiff.cameras.metapickle import load_arrays, read_meta_pickle
+from mvdiff.cameras.syncdreamer_pickle import load_arrays, read_meta_pickle
 from mvdiff.errors import MvdiffError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mvdiff.cameras import Cameras, ring
-from mvdiff.cameras.remember import PerCameras
+from mvdiff.cameras.cache import PerCameras
 
 
 class Counter:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny_recipe import toy_model, toy_weights
 
-from mvdiff.checkpoints.embedded import embedded_weights, load_into
 from mvdiff.errors import MvdiffError
-from mvdiff.training.state import save_weights
+from mvdiff.training.checkpointing import save_weights
+from mvdiff.weights.bundled import embedded_weights, load_into
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,9 @@ def weights(tmp_path_factory):
 def fresh(*overrides):
     from tiny_recipe import toy_config
 
-    from mvdiff import build
+    from mvdiff import builders
 
-    return build.model(toy_config(*overrides))
+    return builders.build_model(toy_config(*overrides))
 
 
 def test_everything_goes_in_and_the_report_says_so(weights):
@@ -165,12 +165,12 @@ def test_a_recipe_without_embedded_weights_says_what_to_do():
 
 
 def test_the_embedded_model_fits_its_recipe_and_the_package():
-    from mvdiff import build
-    from mvdiff.config import compose
+    from mvdiff import builders
+    from mvdiff.config.compose import compose
 
     path = embedded_weights("tiny")  # a package without them is not whole
     assert path.stat().st_size <= 20e6
-    model = build.model(compose("generate", ["image=x"]))
+    model = builders.build_model(compose("generate", ["image=x"]))
     report = load_into(model, path)
     assert report.untrained == report.unused == ()
     assert all(torch.isfinite(t).all() for t in model.state_dict().values())

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mvdiff.checkpoints.read import read_weights
 from mvdiff.errors import MvdiffError
-from mvdiff.training.state import Checkpoints, read_checkpoint
+from mvdiff.training.checkpointing import Checkpoints, read_checkpoint
+from mvdiff.weights.safe_load import read_weights
 
 #: more for a long run: MVDIFF_FUZZ=3000 python -m pytest tests/checkpoints/test_fuzz.py
 COUNT = int(os.environ.get("MVDIFF_FUZZ", "60"))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mvdiff.checkpoints.read import read_weights
 from mvdiff.errors import MvdiffError
 from mvdiff.utils.pickles import check_pickle
+from mvdiff.weights.safe_load import read_weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 

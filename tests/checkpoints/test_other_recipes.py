@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from small_syncdreamer import SMALL, published_state, small_model
 from tiny_recipe import picture, toy_config
 
-from mvdiff import build
-from mvdiff.checkpoints.clip import clip_weights
-from mvdiff.checkpoints.open import empty, open_model
-from mvdiff.checkpoints.rule import fill_by_rule
-from mvdiff.cli import main
-from mvdiff.config import compose
+from mvdiff import builders
+from mvdiff.cli.main import main
+from mvdiff.config.compose import compose
 from mvdiff.errors import MvdiffError
+from mvdiff.weights.clip import clip_weights
+from mvdiff.weights.load_model import empty, open_model
+from mvdiff.weights.synthetic import fill_by_rule
 
 NO_COUNTERPART = (
     r"published weights lack '.*', which this model needs: use recipe=syncdreamer with "
@@ -43,12 +43,12 @@ def test_parts_that_no_published_file_has_are_told_in_one_sentence(
     given = [f"checkpoint={published}", "foreground=alpha"]
     config = compose("generate", ["recipe=syncdreamer", "image=none", *small, *change, *given])
     with pytest.raises(MvdiffError, match=NO_COUNTERPART) as caught:
-        build.pipeline(config)
+        builders.build_pipeline(config)
     assert str(published) in str(caught.value)
     if conv:
         clip = {"visual.class_embedding": torch.zeros(32)}
         with pytest.raises(MvdiffError, match=NO_COUNTERPART):
-            clip_weights(empty(lambda: build.model(config)), clip)
+            clip_weights(empty(lambda: builders.build_model(config)), clip)
 
 
 @pytest.mark.parametrize("converted", [False, True])
@@ -79,4 +79,4 @@ def test_rule_weights_fill_any_recipe() -> None:
 
 def open_with_rule(config: Any) -> torch.nn.Module:
     with pytest.warns(UserWarning, match="MADE BY A RULE"):
-        return open_model(lambda: build.model(config), "rule", "tiny")
+        return open_model(lambda: builders.build_model(config), "rule", "tiny")

@@ -15,13 +15,13 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from small_syncdreamer import published_state, small_config, small_model
 
-from mvdiff import build
-from mvdiff.checkpoints.convert import NOT_IN_ZERO123, convert
-from mvdiff.checkpoints.load import load_published
-from mvdiff.checkpoints.open import empty, open_model
-from mvdiff.checkpoints.read import read_weights
-from mvdiff.checkpoints.rule import fill_by_rule
+from mvdiff import builders
 from mvdiff.errors import MvdiffError
+from mvdiff.weights.convert import NOT_IN_ZERO123, convert
+from mvdiff.weights.load_model import empty, open_model
+from mvdiff.weights.safe_load import read_weights
+from mvdiff.weights.syncdreamer import load_published
+from mvdiff.weights.synthetic import fill_by_rule
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +216,12 @@ def test_zero123_without_a_tensor_is_refused(state):
 def small_recipe(monkeypatch):
     """`mvdiff convert` with the small sizes."""
     config = small_config()
-    monkeypatch.setattr("mvdiff.config.compose", lambda *_: config)
+    monkeypatch.setattr("mvdiff.config.compose.compose", lambda *_: config)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_convert_writes_what_generate_reads(tmp_path, state, wanted, small_recipe, precision):
-    from mvdiff.commands.convert import run
+    from mvdiff.cli.convert import run
 
     path, out = lightning(tmp_path / "in.ckpt", state), tmp_path / "out.safetensors"
     config = OmegaConf.create(
@@ -247,5 +247,5 @@ def test_a_converted_zero123_is_no_generator(tmp_path, state):
 
 def test_the_pipeline_takes_a_published_file(tmp_path, state):
     path = lightning(tmp_path / "published.ckpt", state)
-    model = build.pipeline(small_config(f"weights={path}", "foreground=alpha"))
+    model = builders.build_pipeline(small_config(f"weights={path}", "foreground=alpha"))
     assert not any(p.is_meta or p.requires_grad for p in model.denoiser.parameters())

@@ -9,11 +9,11 @@ import torch
 from small_syncdreamer import published_state, small_config, small_model
 from tiny_recipe import toy_config, toy_model, toy_weights
 
-from mvdiff import build
-from mvdiff.checkpoints.convert import NOT_IN_ZERO123
-from mvdiff.checkpoints.start import Start, digest, start_model
+from mvdiff import builders
 from mvdiff.errors import MvdiffError
-from mvdiff.training.state import save_weights
+from mvdiff.training.checkpointing import save_weights
+from mvdiff.weights.convert import NOT_IN_ZERO123
+from mvdiff.weights.initialize import Start, digest, start_model
 
 SYNC = "syncdreamer"
 
@@ -74,7 +74,7 @@ def test_weights_of_the_recipe_are_gone_on_from(trained: dict, tmp_path: Path) -
 
 def test_a_swapped_part_starts_untrained(tmp_path: Path) -> None:
     path = toy_weights(tmp_path / "toy.safetensors", "attention=none", "volume=none")
-    begun = start_model(lambda: build.model(toy_config()), str(path), "tiny")
+    begun = start_model(lambda: builders.build_model(toy_config()), str(path), "tiny")
     assert {n.split(".")[0] for n in begun.untrained} == {
         "unet",
         "volume",
@@ -82,7 +82,7 @@ def test_a_swapped_part_starts_untrained(tmp_path: Path) -> None:
         "radiance_stem",
     }
     back = start_model(
-        lambda: build.model(toy_config("attention=none", "volume=none")),
+        lambda: builders.build_model(toy_config("attention=none", "volume=none")),
         str(toy_weights(tmp_path / "whole.safetensors")),
         "tiny",
     )
@@ -162,10 +162,10 @@ def test_a_published_file_starts_a_model_with_a_swapped_part(tmp_path: Path) -> 
     torch.save({"state_dict": state}, tmp_path / "sync.ckpt")
     config = small_config("attention=none")
     begun = start_model(
-        lambda: build.model(config),
+        lambda: builders.build_model(config),
         str(tmp_path / "sync.ckpt"),
         SYNC,
-        swapped=build.swapped(config),
+        swapped=builders.swapped_prefixes(config),
     )
     assert not any(name.startswith("unet.slots.") for name in begun.model.state_dict())
     assert torch.equal(begun.model.project.bias, state["cc_projection.bias"])
@@ -175,7 +175,7 @@ def test_other_cameras_and_schedules_are_told(tmp_path: Path) -> None:
     state = published_state(small_model())
     more = {"poses": torch.zeros(16, 3, 4), "betas": torch.linspace(0, 0.5, 1000)}
     torch.save({"state_dict": state | more}, tmp_path / "sync.ckpt")
-    betas = build.training_scheduler(small_config()).betas
+    betas = builders.build_training_scheduler(small_config()).betas
     with pytest.warns(UserWarning, match="other camera poses|noise schedule") as told:
         start_model(small_model, str(tmp_path / "sync.ckpt"), SYNC, betas=betas)
     said = " ".join(str(warning.message) for warning in told)
@@ -197,7 +197,10 @@ def test_a_radiance_field_no_file_has_starts_as_made(
     def begin(weights: str | None) -> Start:
         torch.manual_seed(7)
         return start_model(
-            lambda: build.model(config), weights, SYNC, swapped=build.swapped(config)
+            lambda: builders.build_model(config),
+            weights,
+            SYNC,
+            swapped=builders.swapped_prefixes(config),
         )
 
     begun, fresh = begin(str(path)), begin(None)
@@ -211,9 +214,9 @@ def test_a_radiance_field_no_file_has_starts_as_made(
 def test_another_recipe_and_another_number_of_views_are_told(tmp_path: Path) -> None:
     torch.save(published_state(small_model()), tmp_path / "sync.ckpt")
     with pytest.raises(MvdiffError, match=r"sync\.ckpt': published .*use recipe=syncdreamer"):
-        start_model(lambda: build.model(toy_config()), str(tmp_path / "sync.ckpt"), "tiny")
+        start_model(lambda: builders.build_model(toy_config()), str(tmp_path / "sync.ckpt"), "tiny")
     path = toy_weights(tmp_path / "w.safetensors", "volume=concat")
     config = toy_config("volume=concat", "rig.count=8")
     words = r"w\.safetensors' cannot start this training: they are for 4 views.*rig has 8"
     with pytest.raises(MvdiffError, match=words):
-        start_model(lambda: build.model(config), str(path), "tiny")
+        start_model(lambda: builders.build_model(config), str(path), "tiny")

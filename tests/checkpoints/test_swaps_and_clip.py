@@ -13,14 +13,14 @@ from small_syncdreamer import published_state, small_config, small_model
 from tiny_recipe import picture
 from torch import Tensor
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.cameras import ring
-from mvdiff.checkpoints.clip import clip_weights
-from mvdiff.checkpoints.convert import convert, fold_polar
-from mvdiff.checkpoints.open import empty, open_model
-from mvdiff.checkpoints.rule import fill_by_rule
-from mvdiff.cli import main
+from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
+from mvdiff.weights.clip import clip_weights
+from mvdiff.weights.convert import convert, fold_polar
+from mvdiff.weights.load_model import empty, open_model
+from mvdiff.weights.synthetic import fill_by_rule
 
 CLIP = "clip_image_encoder.model."
 
@@ -54,7 +54,7 @@ def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
 ) -> None:
     without = [f"{slot}=none" for slot in slots]
     with pytest.warns(UserWarning, match=r"not the published parts .* expect worse pictures"):
-        model = build.pipeline(
+        model = builders.build_pipeline(
             small_config(*without, f"checkpoint={published}", "foreground=alpha")
         ).denoiser
     own = model.state_dict()
@@ -71,13 +71,13 @@ def test_a_radiance_field_is_swapped_in_fresh_and_the_same_each_time(
 ) -> None:
     config = small_config("radiance=voxels", f"checkpoint={published}", "foreground=alpha")
     with pytest.warns(UserWarning, match=r"radiance and radiance_stem are not the published parts"):
-        own = build.pipeline(config).denoiser.state_dict()
+        own = builders.build_pipeline(config).denoiser.state_dict()
     parts = ("radiance.", "radiance_stem.")
     assert {n.split(".")[0] + "." for n in own.keys() - wanted.keys()} == set(parts)
     assert all(torch.equal(own[n], t) for n, t in wanted.items())
     assert not own["radiance_stem.weight"].any()  # pictures are the published ones until trained
     with pytest.warns(UserWarning, match="not the published parts"):
-        again = build.pipeline(config).denoiser.state_dict()
+        again = builders.build_pipeline(config).denoiser.state_dict()
     assert all(torch.equal(t, again[n]) for n, t in own.items())
 
 
@@ -90,11 +90,11 @@ def test_files_with_our_names_may_differ_in_a_part_whatever_their_kind(
     save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
     config = small_config("attention=none", f"weights={path}", "foreground=alpha")
     with pytest.warns(UserWarning, match="unused, because their part was swapped"):
-        own = build.pipeline(config).denoiser.state_dict()
+        own = builders.build_pipeline(config).denoiser.state_dict()
     assert all(torch.equal(t, wanted[n]) for n, t in own.items())
     config = small_config("sizes.unet_width=24", f"weights={path}", "foreground=alpha")
     with pytest.raises(MvdiffError, match=r"belong to another model: '.*' has shape"):
-        build.pipeline(config)
+        builders.build_pipeline(config)
 
 
 def test_a_swap_does_not_hide_other_faults(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -102,7 +102,7 @@ def test_a_swap_does_not_hide_other_faults(tmp_path: Path, state: dict[str, Tens
     torch.save(partial, tmp_path / "partial.ckpt")
     config = small_config("attention=none", f"checkpoint={tmp_path / 'partial.ckpt'}")
     with pytest.raises(MvdiffError, match=r"'time_embed\.0\.bias' is missing"):
-        build.pipeline(config)
+        builders.build_pipeline(config)
 
 
 def test_checkpoint_and_weights_are_one_setting() -> None:
@@ -129,7 +129,7 @@ def test_clip_from_its_own_file_replaces_the_tower(
         path = tmp_path / "converted.safetensors"
         save_file({k: v.clone() for k, v in wanted.items()}, path)
     config = small_config(f"checkpoint={path}", f"clip={clip}", "foreground=alpha")
-    own = build.pipeline(config).denoiser.state_dict()
+    own = builders.build_pipeline(config).denoiser.state_dict()
     for name, tensor in wanted.items():
         factor = 2.0 if name.startswith("embedder.") else 1.0
         assert torch.equal(own[name], tensor * factor), name
@@ -212,9 +212,9 @@ def test_the_polar_angle_needs_one_target_elevation() -> None:
 def test_convert_says_what_it_took_the_fourth_value_for(
     tmp_path: Path, monkeypatch, capsys, state, name: str, polar: object, folded: bool
 ) -> None:
-    from mvdiff.commands.convert import run
+    from mvdiff.cli.convert import run
 
-    monkeypatch.setattr("mvdiff.config.compose", lambda *_: small_config())
+    monkeypatch.setattr("mvdiff.config.compose.compose", lambda *_: small_config())
     parts = {
         k.replace("clip_image_encoder.", "cond_stage_model."): v
         for k, v in state.items()

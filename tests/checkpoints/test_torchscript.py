@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mvdiff.checkpoints.read import read_weights
 from mvdiff.errors import MvdiffError
+from mvdiff.weights.safe_load import read_weights
 
 
 class Tower(nn.Module):

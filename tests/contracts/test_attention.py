@@ -34,9 +34,9 @@ from attention_cases import (
 from tiny_recipe import photos, toy_config, toy_model
 from torch import Tensor
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.attention import ATTENTION
-from mvdiff.attention.core import KERNELS
+from mvdiff.attention.sdpa import KERNELS
 from mvdiff.errors import MvdiffError
 
 
@@ -223,7 +223,7 @@ def test_orthographic_cameras(variant):
 @every
 def test_cameras_it_cannot_take_are_refused_with_settings_that_help(variant):
     for settings in ([], ["rig.elevation=0"], [ORTHOGRAPHIC], ["rig.elevation=90"]):
-        refusal = refused(variant, build.rig(toy_config("rig.count=3", *settings)))
+        refusal = refused(variant, builders.build_rig(toy_config("rig.count=3", *settings)))
         if refusal:
             assert re.search(rf"^attention '{variant}' needs .*: use .*rig\.", refusal)
             assert "\n" not in refusal

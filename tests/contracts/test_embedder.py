@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_recipe import photos, randomise, toy_config
 
-from mvdiff import build
-from mvdiff.config import groups
-from mvdiff.inputs.embed import EMBEDDERS, Embedder
+from mvdiff.config.compose import groups
+from mvdiff.config.instantiate import construct
+from mvdiff.denoiser.embedders import EMBEDDERS, Embedder
 
 VARIANTS = groups()["embedder"]
 
@@ -18,7 +18,7 @@ def test_every_registered_name_has_its_yaml():
 
 
 def make(variant: str) -> Embedder:
-    return randomise(build.construct(EMBEDDERS, toy_config(f"embedder={variant}").embedder)).eval()
+    return randomise(construct(EMBEDDERS, toy_config(f"embedder={variant}").embedder)).eval()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -7,17 +7,17 @@ import pytest
 from PIL import Image
 from tiny_recipe import picture, toy_config
 
-from mvdiff import build
-from mvdiff.config import groups
+from mvdiff import builders
+from mvdiff.config.compose import groups
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.foreground import FOREGROUND
+from mvdiff.preprocessing.segmentation import FOREGROUND
 
 VARIANTS = groups()["foreground"]
 pytestmark = pytest.mark.filterwarnings("ignore:the picture has no transparency")
 
 
 def make(variant: str):
-    return build.foreground(toy_config(f"foreground={variant}"))
+    return builders.build_foreground(toy_config(f"foreground={variant}"))
 
 
 def on_ground(colour: tuple[int, int, int] = (250, 250, 250)) -> Image.Image:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny_recipe import ball_views
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.cameras import ring
-from mvdiff.config import compose, groups
+from mvdiff.config.compose import compose, groups
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import RECONSTRUCTORS, Mesh
 
@@ -27,7 +27,7 @@ QUICK = {
 
 def make(variant: str):
     overrides = [f"reconstructor={variant}", "views=none", *QUICK.get(variant, [])]
-    return build.reconstructor(compose("reconstruct", overrides))
+    return builders.build_reconstructor(compose("reconstruct", overrides))
 
 
 def test_every_registered_name_has_its_yaml():
@@ -35,7 +35,9 @@ def test_every_registered_name_has_its_yaml():
 
 
 def test_none_is_no_reconstructor():
-    assert build.reconstructor(compose("generate", ["image=x", "reconstructor=none"])) is None
+    assert (
+        builders.build_reconstructor(compose("generate", ["image=x", "reconstructor=none"])) is None
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

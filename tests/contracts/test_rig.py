@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny_recipe import TOY
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.cameras import RIGS, Cameras, spherical
-from mvdiff.config import compose, groups
+from mvdiff.config.compose import compose, groups
 from mvdiff.errors import MvdiffError
 
 VARIANTS = groups()["rig"]
@@ -18,7 +18,9 @@ SIZES = [override for override in TOY if not override.startswith("rig.")]
 
 
 def make(variant: str, *overrides: str) -> Cameras:
-    return build.rig(compose("generate", ["image=none", *SIZES, f"rig={variant}", *overrides]))
+    return builders.build_rig(
+        compose("generate", ["image=none", *SIZES, f"rig={variant}", *overrides])
+    )
 
 
 def test_every_registered_name_has_its_yaml():

@@ -15,10 +15,10 @@ from PIL import Image
 
 from mvdiff.cameras.rigs import look_at, ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.batches import Batches
+from mvdiff.data.batch_source import Batches
 from mvdiff.data.dataset import Batch, MultiViewSet, ObjectSet, pack
-from mvdiff.data.order import BLOCK, Order
-from mvdiff.data.thinned import Thinned
+from mvdiff.data.shuffled_order import BLOCK, Order
+from mvdiff.data.view_subset import Thinned
 from mvdiff.errors import MvdiffError
 from mvdiff.views import Views
 

@@ -12,11 +12,11 @@ from published_data import VIEWS, write_published
 from torch import Tensor
 
 from mvdiff.cameras import ring
-from mvdiff.data import encoded as module
+from mvdiff.data import latent_cache as module
 from mvdiff.data.augment import Augment
-from mvdiff.data.batches import Batches
-from mvdiff.data.encoded import EncodedSet, Encoders
-from mvdiff.data.published import PublishedSet
+from mvdiff.data.batch_source import Batches
+from mvdiff.data.latent_cache import EncodedSet, Encoders
+from mvdiff.data.syncdreamer import PublishedSet
 from mvdiff.errors import MvdiffError
 
 SIZE, COUNT = 8, 5

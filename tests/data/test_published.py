@@ -14,8 +14,8 @@ from published_data import VIEWS, input_elevations, write_meta, write_published
 
 from mvdiff.cameras import ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.batches import Batches
-from mvdiff.data.published import PublishedSet, is_published, read_uids
+from mvdiff.data.batch_source import Batches
+from mvdiff.data.syncdreamer import PublishedSet, is_published, read_uids
 from mvdiff.errors import MvdiffError
 
 SIZE = 8

@@ -11,10 +11,10 @@ import trimesh
 from PIL import Image
 
 from mvdiff.cameras import ring, spherical
-from mvdiff.data import render as render_module
 from mvdiff.data.meshes import load_mesh, normalise, stretched
-from mvdiff.data.render import render_objects
-from mvdiff.data.render_jobs import mesh_jobs, read_patterns
+from mvdiff.data.render import run as render_module
+from mvdiff.data.render.plan import mesh_jobs, read_patterns
+from mvdiff.data.render.run import render_objects
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
 from mvdiff.views import Views

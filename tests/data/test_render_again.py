@@ -15,11 +15,11 @@ import trimesh
 from PIL import Image
 
 from mvdiff.cameras import ring
-from mvdiff.data import render as render_module
 from mvdiff.data.dataset import MultiViewSet
 from mvdiff.data.fingerprint import data_fingerprint
-from mvdiff.data.object_record import ObjectRecord
-from mvdiff.data.render import render_objects
+from mvdiff.data.render import run as render_module
+from mvdiff.data.render.manifest import ObjectRecord
+from mvdiff.data.render.run import render_objects
 from mvdiff.errors import MvdiffError
 
 SMALL = {"rig": ring(4, size=16), "inputs": 4, "workers": 1, "progress": False, "supersample": 1}
@@ -278,7 +278,7 @@ def test_the_fingerprint_is_that_of_a_copy_and_of_no_other_folder(tmp_path, mesh
     ["rig.count=1000000000", "size=1000000000", "rig.count=0", "input_elevation=[1]", "seed=-1"],
 )
 def test_the_command_names_numbers_out_of_range(tmp_path, capsys, setting):
-    from mvdiff.cli import main
+    from mvdiff.cli.main import main
 
     assert main(["render", "shapes=1", f"out={tmp_path / 'out'}", setting]) == 2
     assert setting.partition("=")[0] in capsys.readouterr().err

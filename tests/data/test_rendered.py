@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mvdiff.cameras import ring
-from mvdiff.cli import main
-from mvdiff.data.rendered import check_cameras, rendered_cameras
+from mvdiff.cli.main import main
+from mvdiff.data.render.cameras import check_cameras, rendered_cameras
 from mvdiff.errors import MvdiffError
 
 RIG = ["rig=ring", "rig.count=4", "rig.elevation=0", "rig.projection=orthographic"]

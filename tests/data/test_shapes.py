@@ -7,7 +7,7 @@ import pytest
 
 from mvdiff.cameras import ring
 from mvdiff.data.meshes import normalise
-from mvdiff.data.shapes import SHAPES, family_of, make_shape
+from mvdiff.data.procedural import SHAPES, family_of, make_shape
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
 

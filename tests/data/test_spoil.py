@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mvdiff.data.augment import Augment
-from mvdiff.data.spoil import Spoil
+from mvdiff.data.degradation import Spoil
 from mvdiff.errors import MvdiffError
 
 GREEN, CLEAN = (0.0, 1.0, 0.0), 95

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mvdiff.data.dataset import MultiViewSet
-from mvdiff.data.thinned import Thinned
+from mvdiff.data.view_subset import Thinned
 from mvdiff.errors import MvdiffError
 
 

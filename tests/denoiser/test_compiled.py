@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_recipe import toy_model
 
-from mvdiff.denoiser.compiled import MODES, compile_unet
+from mvdiff.denoiser.compilation import MODES, compile_unet
 from mvdiff.errors import MvdiffError
 
 # in a process of its own: Dynamo cannot look through the shape checks of the tests

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_recipe import photos, toy_config, toy_model
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.denoiser.guidance import join
 from mvdiff.errors import MvdiffError
 from mvdiff.pipeline import generate_views
@@ -28,7 +28,7 @@ def sampled(model, monkeypatch, *overrides: str):
         return forward(x, timestep, condition, guidance=guidance, **kwargs)
 
     monkeypatch.setattr(model, "forward", noting)
-    sampler = build.sampler(toy_config(*overrides))
+    sampler = builders.build_sampler(toy_config(*overrides))
     keep = states.append
     generate_views(
         model, sampler, photos(1), torch.tensor([5.0]), [1], callback=lambda i, n, x: keep(x)
@@ -68,7 +68,7 @@ def test_a_step_without_guidance_takes_one_pass(model, monkeypatch):
     def rows(*overrides: str) -> int:
         passes.clear()
         monkeypatch.setattr(model.unet, "forward", counting)
-        sampler = build.sampler(toy_config(*overrides))
+        sampler = builders.build_sampler(toy_config(*overrides))
         generate_views(model, sampler, photos(1), torch.tensor([5.0]), [1])
         monkeypatch.undo()
         return sum(shape[0] for shape in passes)
@@ -86,7 +86,7 @@ def test_a_step_without_guidance_takes_one_pass(model, monkeypatch):
 def test_intervals_that_are_none_are_refused(interval):
     words = r"guidance.interval must be (\[lowest,highest\]|a number in \[0, 1\])"
     with pytest.raises(MvdiffError, match=words):
-        build.sampler(toy_config("guidance=cfg", f"guidance.interval={interval}"))
+        builders.build_sampler(toy_config("guidance=cfg", f"guidance.interval={interval}"))
 
 
 def test_conditions_join_into_the_batch_they_would_have_been(model):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_recipe import photos, randomise, toy_config, toy_model
 
-from mvdiff import build
-from mvdiff.config import groups
+from mvdiff import builders
+from mvdiff.config.compose import groups
 
 VIEWS = 4
 
@@ -120,13 +120,13 @@ def test_the_rig_is_not_in_the_weights(model):
 
 def test_a_fresh_model_predicts_zero_whatever_the_parts_say():
     # zero-initialised output: training starts from the mean
-    fresh = build.model(toy_config("radiance=none")).eval()
+    fresh = builders.build_model(toy_config("radiance=none")).eval()
     out = fresh(noisy(), TIMES, condition(fresh))
     assert not out.any()
 
 
 def test_gradients_reach_every_part_in_training():
-    model = randomise(build.model(toy_config())).train()
+    model = randomise(builders.build_model(toy_config())).train()
     out = model(noisy(), TIMES, condition(model), wanted=[1, 3], with_rendering=True)
     sum(part.square().mean() for part in out).backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None]

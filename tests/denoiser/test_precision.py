@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from small_syncdreamer import published_state, small_config, small_model
 from tiny_recipe import picture
 
-from mvdiff import build
-from mvdiff.checkpoints.open import open_model
+from mvdiff import builders
 from mvdiff.denoiser.layout import channels_last
 from mvdiff.denoiser.precision import lower
 from mvdiff.errors import MvdiffError
 from mvdiff.utils.precision import check_precision
+from mvdiff.weights.load_model import open_model
 
 
 def test_an_unknown_precision_names_the_choices():
@@ -47,7 +47,7 @@ def test_half_precision_is_near_float32():
     latents = {}
     for precision in ("fp32", "bf16", "fp16"):
         with pytest.warns(UserWarning, match="very slow" if precision == "fp16" else "trained"):
-            model = build.pipeline(
+            model = builders.build_pipeline(
                 small_config("weights=rule", "foreground=alpha", f"precision={precision}")
             )
         model.generate(

@@ -10,16 +10,16 @@ from small_syncdreamer import small_config, small_model
 from tiny_recipe import photos, randomise, toy_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.attention import Scene, SlotSpec
 from mvdiff.attention.depthwise import DepthwiseAttention
 from mvdiff.cameras import Cameras, ring
-from mvdiff.checkpoints.open import empty
-from mvdiff.checkpoints.rule import fill_by_rule
-from mvdiff.denoiser.joint import MultiViewDenoiser
-from mvdiff.denoiser.shortcuts import PLAIN, Shortcuts
+from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
+from mvdiff.denoiser.optimizations import PLAIN, Shortcuts
 from mvdiff.denoiser.transformer import SpatialTransformer
 from mvdiff.errors import MvdiffError
+from mvdiff.weights.load_model import empty
+from mvdiff.weights.synthetic import fill_by_rule
 
 NAMES = [field.name for field in fields(Shortcuts)]
 
@@ -174,7 +174,7 @@ def test_one_token_gives_the_same_gradients_with_queries_and_without(trained):
 
 
 def test_the_unets_own_attention_takes_a_kernel(published):
-    chosen = empty(lambda: build.model(small_config("unet.kernel=math"))).unet
+    chosen = empty(lambda: builders.build_model(small_config("unet.kernel=math"))).unet
     processors = [m.processor for m in chosen.modules() if hasattr(m, "processor")]
     assert {processor.kernel for processor in processors} == {"math"}
     sdpa = predict(published, wanted=[0])
@@ -183,4 +183,4 @@ def test_the_unets_own_attention_takes_a_kernel(published):
             module.processor.kernel = "math"
     assert error(predict(published, wanted=[0]), sdpa) <= 1e-5
     with pytest.raises(MvdiffError, match="unknown attention kernel 'flash'; choose from auto"):
-        build.model(small_config("unet.kernel=flash"))
+        builders.build_model(small_config("unet.kernel=flash"))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from small_syncdreamer import small_model
 from torch import nn
 
-from mvdiff.checkpoints.rule import fill_by_rule
 from mvdiff.denoiser import winograd as module
-from mvdiff.denoiser.shortcuts import PLAIN, Shortcuts
+from mvdiff.denoiser.optimizations import PLAIN, Shortcuts
 from mvdiff.denoiser.winograd import WinogradConv2d, use_winograd, winograd
+from mvdiff.weights.synthetic import fill_by_rule
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -17,7 +17,7 @@ CHOSEN = ["plugins=[view_mean]", "attention=view-mean", "attention.hidden=8"]
 
 COMMANDS = """
 import json, sys
-from mvdiff.cli import main
+from mvdiff.cli.main import main
 for command in json.loads(sys.argv[1]):
     if code := main(command):
         sys.exit(f"{command[0]} ended with {code}")

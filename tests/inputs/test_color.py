@@ -18,7 +18,7 @@ from helpers.icc import (
 )
 from PIL import Image, ImageCms
 
-from mvdiff.inputs.load import load_photo
+from mvdiff.preprocessing.image_io import load_photo
 
 #: inside sRGB's gamut, so that nothing is clipped
 COLORS = [(180, 90, 60), (60, 120, 70), (128, 128, 128), (90, 70, 160), (255, 255, 255), (0, 0, 0)]

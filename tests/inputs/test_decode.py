@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs import decode
-from mvdiff.inputs.decode import to_upright_rgba
-from mvdiff.inputs.load import load_photo
+from mvdiff.preprocessing import decoding as decode
+from mvdiff.preprocessing.decoding import to_upright_rgba
+from mvdiff.preprocessing.image_io import load_photo
 from mvdiff.utils.images import decoding_bytes, open_image
 
 
@@ -72,7 +72,7 @@ def test_a_small_file_of_many_pixels_takes_little_memory(tmp_path):
     Image.new("1", (12_000, 12_000), 1).save(path, compression="group4")
     assert path.stat().st_size < 10_000
     code = (
-        "import sys; from mvdiff.inputs.load import load_photo; "
+        "import sys; from mvdiff.preprocessing.image_io import load_photo; "
         "assert load_photo(sys.argv[1]).size == (2048, 2048); "
         "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
@@ -102,7 +102,7 @@ def test_formats_whose_decoders_need_much_have_lower_limits(tmp_path, monkeypatc
 def test_a_large_progressive_jpeg_is_read_at_a_fraction_of_its_size(tmp_path, monkeypatch):
     path = tmp_path / "x.jpg"
     photo(3000, 2600, "RGB").save(path, progressive=True, subsampling=2)
-    monkeypatch.setattr("mvdiff.inputs.load.MAX_SIDE", 300)
+    monkeypatch.setattr("mvdiff.preprocessing.image_io.MAX_SIDE", 300)
     # coefficients of 4:2:0: 3 bytes per pixel; a quarter of the side at 4 bytes per pixel
     monkeypatch.setattr("mvdiff.utils.images.MAX_DECODING_BYTES", 3000 * 2600 * 3.3)
     assert load_photo(path).size == (300, 260)

@@ -6,7 +6,7 @@ import torch
 
 from mvdiff.cameras import look_at
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.elevation import (
+from mvdiff.preprocessing.elevation import (
     FILL,
     HIGH,
     LOW,
@@ -16,7 +16,7 @@ from mvdiff.inputs.elevation import (
     estimate_elevation,
     read_elevation,
 )
-from mvdiff.inputs.photo import Photo
+from mvdiff.preprocessing.photo import Photo
 from mvdiff.rendering import Raycaster
 
 

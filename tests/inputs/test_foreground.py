@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.foreground import FOREGROUND
-from mvdiff.inputs.photo import load_photo
+from mvdiff.preprocessing.photo import load_photo
+from mvdiff.preprocessing.segmentation import FOREGROUND
 
 
 def truth(size: int = 96) -> Image.Image:
@@ -299,7 +299,7 @@ def test_haze_is_removed(level):
     with pytest.warns(UserWarning, match="haze"):
         cut = FOREGROUND["auto"]()(clear_where(truth(), alpha))
     assert iou(cut) > 0.97
-    from mvdiff.inputs.photo import _object_box
+    from mvdiff.preprocessing.photo import _object_box
 
     assert _object_box(cut) == _object_box(truth())
 

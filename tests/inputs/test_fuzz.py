@@ -14,7 +14,7 @@ from helpers.icc import DISPLAY_P3, rgb_profile
 from PIL import Image
 
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.load import load_photo
+from mvdiff.preprocessing.image_io import load_photo
 
 #: name → format and options of a picture file
 FORMS = {

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs import load
-from mvdiff.inputs.foreground import FOREGROUND
-from mvdiff.inputs.photo import Photo, load_photo, prepare, prepare_fit, prepare_published
+from mvdiff.preprocessing import image_io as load
+from mvdiff.preprocessing.photo import Photo, load_photo, prepare, prepare_fit, prepare_published
+from mvdiff.preprocessing.segmentation import FOREGROUND
 
 
 def gradient(width: int = 12, height: int = 8) -> Image.Image:

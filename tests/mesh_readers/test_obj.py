@@ -11,7 +11,7 @@ from PIL import Image
 from mvdiff.cameras import look_at
 from mvdiff.data.meshes import load_mesh, normalise
 from mvdiff.errors import MvdiffError
-from mvdiff.evaluate import evaluate_mesh
+from mvdiff.evaluation import evaluate_mesh
 from mvdiff.mesh_readers import read_mesh_file
 from mvdiff.rendering import Raycaster
 

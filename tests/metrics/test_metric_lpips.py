@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mvdiff.cli import main
+from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import Lpips
 

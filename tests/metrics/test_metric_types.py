@@ -19,7 +19,7 @@ SCRIPT = """
 import numpy as np, torch, trimesh
 from mvdiff import metrics
 from mvdiff.errors import MvdiffError
-from mvdiff.evaluate import evaluate_mesh, evaluate_views, score_views
+from mvdiff.evaluation import evaluate_mesh, evaluate_views, score_views
 
 good = torch.rand(2, 3, 16, 16)
 box = trimesh.creation.box()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import input_cameras
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.latents import PixelShuffle
+from mvdiff.latents.autoencoders import PixelShuffle
 from mvdiff.radiance.voxels import DENSITY, GAIN, THIN, VoxelField, composite
-from mvdiff.volumes.lift import grid_points
+from mvdiff.volumes.unprojection import grid_points
 
 from tiny_recipe import photos, toy_config  # isort: skip
 
@@ -184,7 +184,7 @@ def test_settings_that_cannot_work_are_refused(wrong):
 
 
 def test_a_new_model_starts_with_the_rendering_and_the_unet_adds_to_it():
-    model = build.model(toy_config("radiance=voxels")).eval()
+    model = builders.build_model(toy_config("radiance=voxels")).eval()
     condition = model.condition(photos(1), torch.tensor([10.0]))
     noisy, time = torch.randn(model.latent_shape(1)), torch.tensor([3.0])
     with torch.no_grad():
@@ -200,7 +200,7 @@ def test_a_new_model_starts_with_the_rendering_and_the_unet_adds_to_it():
 
 
 def test_other_predictions_see_the_rendering_without_adding_to_it():
-    model = build.model(toy_config("radiance=voxels", "noise.prediction_type=epsilon"))
+    model = builders.build_model(toy_config("radiance=voxels", "noise.prediction_type=epsilon"))
     assert not model.residual
     x, condition = torch.randn(model.latent_shape(1)), model.condition(photos(1), torch.zeros(1))
     torch.nn.init.ones_(model.unet.out[-1].weight)
@@ -210,6 +210,6 @@ def test_other_predictions_see_the_rendering_without_adding_to_it():
 
 
 def test_no_volume_no_rendering():
-    model = build.model(toy_config("radiance=voxels", "volume=none", "attention=none"))
+    model = builders.build_model(toy_config("radiance=voxels", "volume=none", "attention=none"))
     assert model.radiance is None
     assert model.radiance_stem is None

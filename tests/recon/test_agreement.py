@@ -15,8 +15,8 @@ from rich.console import Console
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import Hull, Mesh
-from mvdiff.recon.agreement import ViewScore as Score
-from mvdiff.recon.agreement import _outliers, view_agreement
+from mvdiff.recon.view_consistency import ViewScore as Score
+from mvdiff.recon.view_consistency import _outliers, view_agreement
 from mvdiff.views import Views
 
 

@@ -10,9 +10,9 @@ import torch
 import trimesh
 
 from mvdiff.cameras import Cameras, ring
+from mvdiff.mesh.postprocess import finish
 from mvdiff.recon import Hull, Mesh, Neus
-from mvdiff.recon.agreement import view_agreement
-from mvdiff.recon.finish import finish
+from mvdiff.recon.view_consistency import view_agreement
 from mvdiff.rendering import Raycaster
 from mvdiff.views import Views
 

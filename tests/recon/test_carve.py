@@ -9,10 +9,10 @@ import torch
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError
-from mvdiff.recon.carve import agreement, carve
-from mvdiff.recon.keying import object_mask
-from mvdiff.recon.place import looked_at, searched_cube, stand_back
-from mvdiff.recon.silhouettes import CUTOFF, edge_distance, overlap
+from mvdiff.silhouettes.masks import CUTOFF, edge_distance, overlap
+from mvdiff.silhouettes.matting import object_mask
+from mvdiff.silhouettes.scene_bounds import looked_at, searched_cube, stand_back
+from mvdiff.silhouettes.visual_hull import agreement, carve
 from mvdiff.views import Views
 
 

@@ -9,9 +9,9 @@ import torch
 
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
-from mvdiff.recon.checks import check_cameras_outside, checked_views
-from mvdiff.recon.keying import background, cut_out, object_mask
-from mvdiff.recon.silhouettes import edge_distance, reduced
+from mvdiff.recon.validation import check_cameras_outside, checked_views
+from mvdiff.silhouettes.masks import edge_distance, reduced
+from mvdiff.silhouettes.matting import background, cut_out, object_mask
 from mvdiff.views import Views
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from mvdiff.mesh.postprocess import finish
+from mvdiff.mesh.repair import close
 from mvdiff.recon import Mesh
-from mvdiff.recon.close import close
-from mvdiff.recon.finish import finish
 
 
 def as_mesh(shape: trimesh.Trimesh) -> Mesh:

@@ -12,10 +12,10 @@ from helpers.ellipsoids import intrinsics, render, ring, write_json, write_scene
 
 import mvdiff
 from mvdiff.cameras import Cameras
-from mvdiff.cli import main
+from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
-from mvdiff.recon.agreement import Agreement, ViewScore
-from mvdiff.recon.consistency import better_projection, hull_agreement, judge
+from mvdiff.recon.plausibility import better_projection, hull_agreement, judge
+from mvdiff.recon.view_consistency import Agreement, ViewScore
 from mvdiff.views import Views
 
 SIDE, FOCAL, DISTANCE = 64, 70.0, 2.0

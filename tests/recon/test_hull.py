@@ -216,7 +216,7 @@ def test_tolerance_must_leave_two_views(sphere_views):
 def test_real_scan_meets_the_published_protocol(shared_dir):
     from PIL import Image
 
-    from mvdiff.evaluate import evaluate_mesh
+    from mvdiff.evaluation import evaluate_mesh
 
     folder = shared_dir / "data" / "chicken"
     pixels = [np.array(Image.open(folder / f"{i:03d}.png").convert("RGBA")) for i in range(16)]

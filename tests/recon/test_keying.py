@@ -13,9 +13,9 @@ from recon.scenes import dented_box
 
 from mvdiff.cameras import ring
 from mvdiff.recon import Hull
-from mvdiff.recon.keying import background, cut_out, object_mask
-from mvdiff.recon.silhouettes import overlap
 from mvdiff.rendering import Raycaster
+from mvdiff.silhouettes.masks import overlap
+from mvdiff.silhouettes.matting import background, cut_out, object_mask
 from mvdiff.views import Views
 
 WHITE, GREY = (1.0, 1.0, 1.0), (0.6, 0.6, 0.65)

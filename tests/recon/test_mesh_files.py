@@ -16,8 +16,9 @@ from PIL import Image
 from mvdiff.cameras import look_at
 from mvdiff.data.meshes import load_mesh, normalise
 from mvdiff.errors import MvdiffError
-from mvdiff.recon import Mesh, mesh_files
-from mvdiff.recon.mesh import Texture
+from mvdiff.mesh import io as mesh_files
+from mvdiff.mesh.mesh import Texture
+from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
 
 

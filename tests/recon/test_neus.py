@@ -11,11 +11,11 @@ from recon.scenes import dented_box, floor_height
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import Neus
+from mvdiff.recon.hull_steps import Carving, carve_hull
 from mvdiff.recon.neus.field import Field
+from mvdiff.recon.neus.initialize import Box, hull_distance
 from mvdiff.recon.neus.rays import gather_rays
 from mvdiff.recon.neus.render import place_samples, weights
-from mvdiff.recon.neus.start import Box, hull_distance
-from mvdiff.recon.shape import Carving, carve_hull
 from mvdiff.views import Views
 
 QUICK = {

@@ -8,11 +8,11 @@ import pytest
 from recon.scenes import foreground_psnr
 
 from mvdiff.cameras import ring
-from mvdiff.evaluate import evaluate_mesh
+from mvdiff.evaluation import evaluate_mesh
+from mvdiff.mesh.postprocess import finish
 from mvdiff.recon import Mesh
-from mvdiff.recon.finish import finish
 from mvdiff.recon.neus import Neus
-from mvdiff.views import read_images
+from mvdiff.views.views import read_images
 
 
 @pytest.mark.slow

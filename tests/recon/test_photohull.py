@@ -10,7 +10,7 @@ from recon.scenes import dented_box, floor_height
 from mvdiff.cameras import look_at
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import RECONSTRUCTORS, Hull, PhotoHull
-from mvdiff.recon.sweep import sweep
+from mvdiff.recon.plane_sweep import sweep
 from mvdiff.views import Views
 
 QUICK = {"resolution": 48, "pictures": 64, "planes": 32}

@@ -11,8 +11,8 @@ import trimesh
 from tiny_recipe import ball_views
 
 from mvdiff.cameras import ring
-from mvdiff.cli import main
-from mvdiff.commands.reconstruct import _closed
+from mvdiff.cli.main import main
+from mvdiff.cli.reconstruct import _closed
 from mvdiff.recon import Mesh
 
 QUICK = ["reconstructor.resolution=20", "reconstructor.faces=400", "turntable=false"]

@@ -10,11 +10,11 @@ from recon.scenes import foreground_psnr
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError
+from mvdiff.mesh.postprocess import finish, texture_side
+from mvdiff.mesh.texture import bake
+from mvdiff.mesh.texture.atlas import PADDING, rasterise, unwrap
+from mvdiff.mesh.texture.inpaint import GREY, dilate, spread
 from mvdiff.recon import Hull, Mesh
-from mvdiff.recon.finish import finish, texture_side
-from mvdiff.recon.texture import bake
-from mvdiff.recon.texture.atlas import PADDING, rasterise, unwrap
-from mvdiff.recon.texture.fill import GREY, dilate, spread
 from mvdiff.views import Views
 
 

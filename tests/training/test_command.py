@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from toy import toy
 
-from mvdiff.cli import main
-from mvdiff.files import alone
-from mvdiff.training.state import Checkpoints
+from mvdiff.cli.main import main
+from mvdiff.training.checkpointing import Checkpoints
+from mvdiff.utils.files import alone
 
 
 def words(out: Path, *more: str) -> list[str]:
@@ -44,7 +44,9 @@ def test_a_second_run_in_a_folder_is_refused_at_once(
 def test_only_the_main_process_holds_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mvdiff.training.devices.place", lambda device: (1, 2, torch.device("cpu")))
+    monkeypatch.setattr(
+        "mvdiff.training.distributed.place", lambda device: (1, 2, torch.device("cpu"))
+    )
     with alone(tmp_path):  # by process 0 of the same run
         assert main(words(tmp_path)) == 2
     assert "no-data" in told(capsys)

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from mvdiff.cameras import ring
 from mvdiff.data.augment import Augment
 from mvdiff.data.dataset import MultiViewSet
-from mvdiff.data.render import render_objects
+from mvdiff.data.render.run import render_objects
 from mvdiff.errors import MvdiffError
-from mvdiff.inputs.elevation import ElevationNet
-from mvdiff.training.elevation import EACH, Inputs, answers, calibrate, errors, main
+from mvdiff.preprocessing.elevation import ElevationNet
+from mvdiff.training.train_elevation import EACH, Inputs, answers, calibrate, errors, main
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from toy import Noise, copy_photo, toy
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.groups import freeze_others, frozen, rest_frozen_parts
 from mvdiff.training.loop import train
+from mvdiff.training.param_groups import freeze_others, frozen, rest_frozen_parts
 
 
 def rates(model: torch.nn.Module, groups: list[dict[str, Any]]) -> dict[str, tuple]:

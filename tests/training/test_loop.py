@@ -16,8 +16,8 @@ from short_runs import log, run, same_weights
 from toy import Noise, Toy, copy_photo, denoise, toy
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.engine import Engine
-from mvdiff.training.stop import Stop
+from mvdiff.training.early_exit import Stop
+from mvdiff.training.trainer import Engine
 
 
 def test_a_plain_run_equals_the_textbook(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from small_syncdreamer import small_config, small_model, training_config
 from tiny_recipe import randomise, toy_config, toy_model
 from torch import nn
 
-from mvdiff import build, build_training
+from mvdiff import builders
 from mvdiff.cameras.rigs import spherical
 from mvdiff.data.dataset import Batch, MorePhotos
 from mvdiff.errors import MvdiffError
-from mvdiff.training.objective import Objective
-from mvdiff.training.validate import from_pure_noise
+from mvdiff.training.loss import Objective
+from mvdiff.training.validation import from_pure_noise
 
 VIEWS, SIZE = 16, 64
 
@@ -76,7 +76,7 @@ def spy() -> Spy:
 
 @pytest.fixture(scope="module")
 def published() -> Objective:
-    return build.objective(training_config())
+    return builders.build_loss(training_config())
 
 
 def test_the_published_objective_is_a_configuration(published: Objective) -> None:
@@ -130,7 +130,7 @@ def test_the_photo_is_unscaled_and_drawn_from_its_posterior(spy: Spy) -> None:
     found = {}
     for posterior in ("mean", "sample"):
         spy.calls.clear()
-        build.objective(training_config(f"train.posterior={posterior}"))(spy, whole, step())
+        builders.build_loss(training_config(f"train.posterior={posterior}"))(spy, whole, step())
         found[posterior] = spy.calls[0][2].latent
     torch.testing.assert_close(found["mean"], mean)
     z = (found["sample"] - mean) / (0.5 * logvar).exp()
@@ -152,14 +152,14 @@ def test_attention_over_all_views_gets_one_choice_for_all(
 
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(MvdiffError, match="unknown posterior 'mode'; choose from mean, sample"):
-        build.objective(training_config("train.posterior=mode"))
+        builders.build_loss(training_config("train.posterior=mode"))
     with pytest.raises(MvdiffError, match=r"train.views must lie in \[1, 16\], got 17"):
-        build.objective(training_config("train.views=17"))
+        builders.build_loss(training_config("train.views=17"))
 
 
 def test_one_step_validation_starts_from_pure_noise() -> None:
     """A perfect prediction of the noise gives the clean picture in one step."""
-    scheduler = from_pure_noise(build.scheduler(small_config()))
+    scheduler = from_pure_noise(builders.build_scheduler(small_config()))
     scheduler.set_timesteps(1)
     clean, noise = torch.rand(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     (t,) = scheduler.timesteps
@@ -183,7 +183,7 @@ def test_further_photos_reach_the_model_with_their_cameras() -> None:
             pixels[:, 5:], torch.tensor([[1, 3], [2, 1]]), torch.tensor([[5.0, 10.0], [15.0, 25.0]])
         ),
     )
-    build.objective(toy_config(command="train"))(tiny, whole, step())
+    builders.build_loss(toy_config(command="train"))(tiny, whole, step())
     condition = tiny.calls[0][2]
     expected = [tiny.module.latents.condition(p) for p in pixels[:, 4:].unbind(1)]
     torch.testing.assert_close(condition.photos, torch.stack(expected, dim=1))
@@ -199,14 +199,14 @@ def test_further_photos_reach_the_model_with_their_cameras() -> None:
 def test_volumes_that_lift_no_photo_are_trained_with_one() -> None:
     words = ("train.photos=[1,3]", "sizes.photo_features=0")
     with pytest.raises(MvdiffError, match="lifts none"):
-        build_training.photos(toy_config(*words, command="train"))
-    assert build_training.photos(training_config()) == [1]
+        builders.input_image_counts(toy_config(*words, command="train"))
+    assert builders.input_image_counts(training_config()) == [1]
 
 
 def rendering_model(*overrides: str) -> tuple[Any, Any]:
     config = toy_config("radiance=voxels", "train.augment.spoil=0", *overrides, command="train")
     torch.manual_seed(0)
-    return build.model(config), build.objective(config)
+    return builders.build_model(config), builders.build_loss(config)
 
 
 def small_batch() -> Batch:
@@ -234,7 +234,9 @@ def test_the_rendering_learns_from_its_own_loss_alone():
 def test_without_radiance_there_is_one_loss():
     config = toy_config("radiance=none", command="train")
     torch.manual_seed(0)
-    assert set(build.objective(config)(build.model(config), small_batch(), step())) == {"loss"}
+    assert set(
+        builders.build_loss(config)(builders.build_model(config), small_batch(), step())
+    ) == {"loss"}
 
 
 @pytest.mark.parametrize("kind", ["sample", "v_prediction"])
@@ -285,4 +287,4 @@ def test_a_share_of_the_steps_is_scheduled_sampling():
 def test_scheduled_sampling_that_cannot_be_is_refused(words):
     words = [f"train.scheduled_sampling={words[0]}", *words[1:]]
     with pytest.raises(MvdiffError, match=r"train\.scheduled_sampling"):
-        build.objective(toy_config(*words, command="train"))
+        builders.build_loss(toy_config(*words, command="train"))

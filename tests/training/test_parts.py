@@ -16,11 +16,11 @@ from PIL import Image
 from toy import toy
 
 from mvdiff.errors import MvdiffError
+from mvdiff.training.averages import Meter
 from mvdiff.training.ema import Ema
-from mvdiff.training.meter import Meter
 from mvdiff.training.optim import lr_factor, make_optimizer, seed_of
-from mvdiff.training.prefetch import prefetch
-from mvdiff.training.record import Progress, Record
+from mvdiff.training.run_logger import Progress, Record
+from mvdiff.utils.prefetch import prefetch
 
 # Average
 

@@ -7,8 +7,8 @@ import torch
 from small_syncdreamer import small_model
 from tiny_recipe import photos, randomise
 
-from mvdiff.denoiser.joint import MultiViewDenoiser
-from mvdiff.training.groups import freeze_others
+from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
+from mvdiff.training.param_groups import freeze_others
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from toy import Toy, toy
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.state import (
+from mvdiff.training.checkpointing import (
     Checkpoints,
     Damaged,
     first_readable,

@@ -11,7 +11,7 @@ import torch
 from tiny_recipe import toy_config
 from torch import nn
 
-from mvdiff import build
+from mvdiff import builders
 from mvdiff.data.dataset import Batch
 from mvdiff.errors import MvdiffError
 from mvdiff.training.loop import Result, train
@@ -53,7 +53,7 @@ class Spy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.module, self.calls = build.model(config()).eval().requires_grad_(False), []
+        self.module, self.calls = builders.build_model(config()).eval().requires_grad_(False), []
 
     def forward(self, noisy: Any, timestep: Any, condition: Any, **chosen: Any) -> Any:
         self.calls.append({"noisy": noisy, "timestep": timestep, **chosen})
@@ -61,7 +61,7 @@ class Spy(nn.Module):
         return (zeros, zeros) if chosen.get("with_rendering") else zeros
 
     def asked(self, setting: str, batch: Batch, seed: int = 5) -> dict[str, Any]:
-        objective = build.objective(config(f"train.volume_views={setting}"))
+        objective = builders.build_loss(config(f"train.volume_views={setting}"))
         objective(self, batch, torch.Generator().manual_seed(seed))
         return self.calls[-1]
 
@@ -137,11 +137,11 @@ def test_fewer_views_change_the_loss_and_gradients_arrive(batch: Batch) -> None:
     losses = []
     for setting in ("null", "[2,2]"):
         torch.manual_seed(0)
-        model = build.model(config())
+        model = builders.build_model(config())
         nn.init.normal_(model.unet.out[-1].weight)  # zero at start: nothing would be heard
         for slot in model.unet.slots.values():
             nn.init.normal_(slot.out[-1].weight)
-        objective = build.objective(config(f"train.volume_views={setting}"))
+        objective = builders.build_loss(config(f"train.volume_views={setting}"))
         loss = objective(model, batch, torch.Generator().manual_seed(1))["loss"]
         loss.backward()
         assert model.volume.net.stem.weight.grad.any()
@@ -151,8 +151,8 @@ def test_fewer_views_change_the_loss_and_gradients_arrive(batch: Batch) -> None:
 
 def run(out: Path, objective: Any = None, accumulate: int = 1) -> tuple[nn.Module, Result]:
     torch.manual_seed(0)
-    model = build.model(config())
-    made = build.objective(config("train.volume_views=[2,8]"))
+    model = builders.build_model(config())
+    made = builders.build_loss(config("train.volume_views=[2,8]"))
     result = train(
         model,
         objective or made,
@@ -173,7 +173,7 @@ def run(out: Path, objective: Any = None, accumulate: int = 1) -> tuple[nn.Modul
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    made = build.objective(config("train.volume_views=[2,8]"))
+    made = builders.build_loss(config("train.volume_views=[2,8]"))
 
     class Enough(Exception):
         pass
@@ -220,9 +220,9 @@ def test_accumulated_steps_draw_the_same(tmp_path: Path) -> None:
 )
 def test_settings_out_of_range_are_one_sentence(overrides: tuple[str, ...], words: str) -> None:
     with pytest.raises(MvdiffError, match=words) as caught:
-        build.objective(config(*overrides))
+        builders.build_loss(config(*overrides))
     assert "\n" not in str(caught.value)
 
 
 def test_concat_takes_null() -> None:
-    assert build.objective(config("volume=concat")).volume_views is None
+    assert builders.build_loss(config("volume=concat")).volume_views is None

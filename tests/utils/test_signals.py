@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from mvdiff import cli
+from mvdiff.cli import main as cli
 from mvdiff.utils.signals import Terminated, signals_as_exceptions
 
 

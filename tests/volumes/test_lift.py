@@ -7,8 +7,8 @@ from tiny_recipe import randomise
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.cameras.frustum import frustum_points
-from mvdiff.volumes.frusta import FrustumNet
-from mvdiff.volumes.lift import grid_points, lift, look_up, seen
+from mvdiff.volumes.frustum_net import FrustumNet
+from mvdiff.volumes.unprojection import grid_points, lift, look_up, seen
 
 SIDE = 16
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MvdiffError
-from ..files import atomic
+from ..utils.files import atomic
 from .report import COST, QUALITY, Column, Row
 
 #: what is drawn against what, where runs have both

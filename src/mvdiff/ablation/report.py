@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import read_json, write_json, write_text
+from ..utils.files import read_json, write_json, write_text
 from .runs import Run, all_runs
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..data.fingerprint import data_fingerprint
 from ..errors import MvdiffError
-from ..files import read_json, write_json
+from ..utils.files import read_json, write_json
 
 #: settings that change nothing about a run's result
 _NEUTRAL = (

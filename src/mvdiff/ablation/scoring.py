@@ -14,11 +14,11 @@ import torch
 
 from ..cameras.camera import Cameras
 from ..data.dataset import Batch, ObjectSet
-from ..files import atomic
 from ..metrics import Lpips
 from ..pipeline import Sampler, generate_views
+from ..utils.files import atomic
 from ..views import Views
-from .cost import count_flops, peak_memory, timed
+from .profiling import count_flops, peak_memory, timed
 
 #: objects that are sampled several times, for the diversity
 SEVERAL = 4
@@ -102,7 +102,7 @@ def score(
     lpips: Lpips | None = None,
 ) -> Scores:
     """`evaluate.score_views` of every object, by its name. truth: for figures that need it."""
-    from ..evaluate import score_views
+    from ..evaluation import score_views
 
     found: Scores = {}
     for i, (name, view) in enumerate(zip(names, views, strict=True)):
@@ -140,7 +140,7 @@ def controls(
     which a figure that measures anything must tell apart; and the input picture in place of
     every view.
     """
-    from ..evaluate import control_scores, score_views
+    from ..evaluation import control_scores, score_views
 
     found: dict[str, Scores] = {}
     pairs = zip(true_views(batch, rig), copied_views(batch, rig), batch.names, strict=True)

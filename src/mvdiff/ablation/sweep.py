@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import compose, literal, quoted
+from ..config.compose import compose, literal, quoted
+from ..config.launcher import hydra_words
 from ..errors import MvdiffError
-from ..launch import hydra_words
 
 #: what a sweep keeps for itself, and what to write instead
 _OWN = {
@@ -165,7 +165,7 @@ class _Groups:
     """What Hydra's parser asks for when it meets `attention=glob(*)`."""
 
     def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
-        from ..config import groups
+        from ..config.compose import groups
 
         return groups().get(group_name, [])
 

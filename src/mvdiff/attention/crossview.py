@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import MvdiffError
 from .base import ATTENTION, Scene, SlotSpec, ViewAttention
-from .tokens import RayTokens, TokenAttention
+from .ray_tokens import RayTokens, TokenAttention
 
 
 @ATTENTION.register("crossview")

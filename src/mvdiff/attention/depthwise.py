@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import MvdiffError
 from .base import ATTENTION, Scene, SlotSpec, ViewAttention
-from .core import attend, check_kernel
+from .sdpa import attend, check_kernel
 
 GROUPS = 8
 

@@ -13,13 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..cameras.cache import PerCameras
 from ..cameras.camera import Cameras
 from ..cameras.epipolar import corners, into_views, near_views, ray_samples
-from ..cameras.remember import PerCameras
 from ..errors import MvdiffError
 from .base import ATTENTION, Scene, SlotSpec, ViewAttention
-from .core import attend, check_kernel, head_width
-from .tokens import embed_rays
+from .ray_tokens import embed_rays
+from .sdpa import attend, check_kernel, head_width
 
 #: Octaves of the sines and cosines that encode rays and depths.
 OCTAVES = 4

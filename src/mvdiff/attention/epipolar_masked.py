@@ -7,13 +7,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..cameras.cache import PerCameras
 from ..cameras.camera import Cameras
 from ..cameras.epipolar import EpipolarLines, epipolar_lines
-from ..cameras.remember import PerCameras
 from ..errors import MvdiffError
 from .base import ATTENTION, Scene, SlotSpec, ViewAttention
-from .core import attend, check_kernel, head_width
 from .epipolar import PixelTokens, pixel_rays
+from .sdpa import attend, check_kernel, head_width
 
 #: Masks of up to this many entries (bytes) are remembered, larger ones made a view at a time.
 MASK_SIZE = 2**25

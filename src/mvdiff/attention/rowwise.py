@@ -11,11 +11,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from ..cameras.cache import PerCameras
 from ..cameras.camera import Cameras
-from ..cameras.remember import PerCameras
 from ..errors import MvdiffError
 from .base import ATTENTION, Scene, SlotSpec, ViewAttention
-from .tokens import RayTokens, TokenAttention
+from .ray_tokens import RayTokens, TokenAttention
 
 #: rows may differ by this share of the picture's height
 TOLERANCE = 0.005

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..errors import MvdiffError
-from ..files import write_text
+from ..utils.files import write_text
 from .camera import Cameras
 from .frames import Frame, check_coordinates, checked_intrinsics, to_cameras
 from .lens import COLMAP_MODELS, COLMAP_PARAMETERS, Lens, from_colmap

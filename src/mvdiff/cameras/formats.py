@@ -7,7 +7,7 @@ y down. The world is the same, so converting flips two columns of camera-to-worl
 from __future__ import annotations
 
 from .colmap import read_colmap, write_colmap
-from .metapickle import read_meta_pickle
+from .syncdreamer_pickle import read_meta_pickle
 from .transforms import from_opengl, read_transforms, to_opengl, write_transforms
 
 __all__ = [

@@ -14,15 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MvdiffError
-from ..files import load_json, write_text
+from ..utils.files import load_json, write_text
 from .camera import Cameras, Projection
-from .frames import (
-    Frame,
-    check_coordinates,
-    check_rotations,
-    checked_intrinsics,
-    to_cameras,
-)
+from .frames import Frame, check_coordinates, check_rotations, checked_intrinsics, to_cameras
 from .lens import COLMAP_PARAMETERS, Lens, from_coefficients
 
 #: Camera models that are read, and our names for their projections.

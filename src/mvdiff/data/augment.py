@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..errors import MvdiffError
-from .spoil import Spoil, draw_spoil
+from .degradation import Spoil, draw_spoil
 
 _GREY = torch.tensor([0.299, 0.587, 0.114])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import MvdiffError
 from .augment import Augment, Draw, apply, apply_photo, view_order
-from .packed import pack
+from .memmap import pack
 
 __all__ = ["Batch", "MultiViewSet", "ObjectSet", "Sample", "pack"]
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import MvdiffError
-from .packed import read_index
+from .memmap import read_index
 
 _PARTS = ("target", "input")
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attention.core import attend, check_kernel
+from ..attention.sdpa import attend, check_kernel
 
 
 class Attend:

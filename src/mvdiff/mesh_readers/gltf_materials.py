@@ -10,14 +10,7 @@ import numpy as np
 from ..errors import MvdiffError
 from ..utils.color_space import to_display
 from .files import SourceFiles, relative_path, shorten
-from .gltf_buffers import (
-    Buffers,
-    decode_data_uri,
-    get_dict,
-    get_integer,
-    get_item,
-    get_numbers,
-)
+from .gltf_buffers import Buffers, decode_data_uri, get_dict, get_integer, get_item, get_numbers
 from .parts import Material, Notes, Texture, Wrap
 
 #: Blended surfaces have holes where less than this is there; elsewhere they are drawn opaque.

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import MvdiffError
 from .files import SourceFiles, shorten
 from .parts import Material, Notes, Texture
+from .wavefront_text import decode_text, split_lines
 
 #: Options of texture statements and how many words follow at most; numbers end early.
 _OPTIONS = {
@@ -38,8 +39,6 @@ def read_mtl(
     Diffuse colors are taken as displayed; a diffuse texture replaces the color. Keywords may
     be written in any letter case. Raises MvdiffError when the file cannot be read.
     """
-    from .obj import decode_text, split_lines
-
     materials: dict[str, Material] = {}
     name = None
     known = {key.casefold() for key in used}

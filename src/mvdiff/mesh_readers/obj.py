@@ -12,6 +12,7 @@ from .files import SourceFiles, shorten
 from .mtl import read_mtl
 from .parts import LoadedMesh, Material, MeshPart, Notes, check_faces, unit
 from .polygons import triangulate
+from .wavefront_text import decode_text, split_lines
 
 
 @dataclass
@@ -63,22 +64,6 @@ def read_obj(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedM
         look = materials.get(lines.names[number])
         parts.append(_part(chosen, vertices, uv, normals, colors, look))
     return LoadedMesh(parts, "z", list(notes))
-
-
-def decode_text(content: bytes) -> str:
-    """Text in UTF-8, with or without byte order mark, else in Latin-1."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", errors="replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def split_lines(text: str) -> list[str]:
-    """Lines, joined where one ends in a backslash."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.replace("\\\n", " ").split("\n")
 
 
 def _sort_lines(text: str) -> _Lines:

@@ -1,13 +1,13 @@
 """Figures: of pictures, of meshes, and of how well views agree with each other."""
 
-from .controls import corrupted
+from .corruptions import corrupted
 from .diversity import diversity
 from .geometry import chamfer, volume_iou
-from .halves import self_consistency
+from .hull_iou import hull_iou
 from .images import psnr, ssim
 from .lpips import Lpips
 from .photometric import photometric_error
-from .silhouettes import hull_iou
+from .self_consistency import self_consistency
 
 __all__ = [
     "Lpips",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 import trimesh
 
-from ..recon.carve import carve
-from ..recon.color import vertex_colors
-from ..recon.silhouettes import edge_distance
+from ..silhouettes.masks import edge_distance
+from ..silhouettes.vertex_colors import vertex_colors
+from ..silhouettes.visual_hull import carve
 from ..views import Views
 
 

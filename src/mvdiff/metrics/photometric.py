@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..cameras.epipolar import near_views
 from ..errors import MvdiffError
-from ..recon.keying import cut_out
-from ..recon.silhouettes import reduced
 from ..rendering import Raycaster
+from ..silhouettes.masks import reduced
+from ..silhouettes.matting import cut_out
 from ..views import Views
 from .checks import check_views
 from .hull import hull_mesh

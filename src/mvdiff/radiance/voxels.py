@@ -8,12 +8,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..cameras.cache import PerCameras
 from ..cameras.camera import Cameras
 from ..cameras.frustum import frustum_points
-from ..cameras.remember import PerCameras
 from ..errors import MvdiffError
-from ..inputs.latents import Latents
-from ..volumes.lift import grid_points, lift, look_up
+from ..latents.autoencoders import Latents
+from ..volumes.unprojection import grid_points, lift, look_up
 from .base import RADIANCE, RadianceField
 
 GROUPS = 8

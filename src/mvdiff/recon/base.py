@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from ..mesh.mesh import Mesh
 from ..registry import Registry
+from ..utils.callbacks import ProgressCallback
 from ..views import Views
-from .mesh import Mesh
 
 RECONSTRUCTORS = Registry("reconstructor")
-
-#: Called with a stage's name and the fraction of the whole work done, in [0, 1].
-Progress = Callable[[str, float], None]
 
 
 @runtime_checkable
@@ -22,4 +19,4 @@ class Reconstructor(Protocol):
     Raises MvdiffError when the views show nothing or contradict each other.
     """
 
-    def __call__(self, views: Views, *, progress: Progress | None = None) -> Mesh: ...
+    def __call__(self, views: Views, *, progress: ProgressCallback | None = None) -> Mesh: ...

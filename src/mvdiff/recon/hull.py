@@ -6,11 +6,12 @@ Hollows that no silhouette shows (the inside of a bowl) stay filled.
 
 from __future__ import annotations
 
+from ..mesh.mesh import Mesh
+from ..utils.callbacks import ProgressCallback
 from ..views import Views
-from .base import RECONSTRUCTORS, Progress
-from .checks import check_number
-from .mesh import Mesh
-from .shape import Carving, carve_hull, finish_mesh
+from .base import RECONSTRUCTORS
+from .hull_steps import Carving, carve_hull, finish_mesh
+from .validation import check_number
 
 
 @RECONSTRUCTORS.register("hull")
@@ -44,7 +45,7 @@ class Hull:
         check_number("hull", "power", power)
         self.faces, self.polish, self.power = faces, polish, power
 
-    def __call__(self, views: Views, *, progress: Progress | None = None) -> Mesh:
+    def __call__(self, views: Views, *, progress: ProgressCallback | None = None) -> Mesh:
         """Two or more views → mesh.
 
         Raises MvdiffError for fewer views, for views without an object or without a

@@ -13,15 +13,16 @@ import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
+from ..mesh.mesh import Mesh
 from ..rendering import Raycaster
+from ..silhouettes.masks import CUTOFF, overlap, reduced
+from ..silhouettes.visual_hull import VoxelGrid, seen_silhouettes
+from ..utils.callbacks import ProgressCallback
 from ..views import Views
-from .base import RECONSTRUCTORS, Progress
-from .carve import VoxelGrid, seen_silhouettes
-from .checks import check_number, check_setting
-from .mesh import Mesh
-from .shape import CarvedHull, Carving, carve_hull, drop_pieces, finish_mesh
-from .silhouettes import CUTOFF, overlap, reduced
-from .sweep import Depths, sweep
+from .base import RECONSTRUCTORS
+from .hull_steps import CarvedHull, Carving, carve_hull, drop_pieces, finish_mesh
+from .plane_sweep import Depths, sweep
+from .validation import check_number, check_setting
 
 #: Votes reach this many grid steps to both sides of a depth.
 _TRUNCATION = 4
@@ -79,7 +80,7 @@ class PhotoHull:
         self.neighbours, self.patch, self.votes = neighbours, patch, votes
         self.faces, self.polish, self.power = faces, polish, power
 
-    def __call__(self, views: Views, *, progress: Progress | None = None) -> Mesh:
+    def __call__(self, views: Views, *, progress: ProgressCallback | None = None) -> Mesh:
         """Two or more views → mesh. Raises MvdiffError as `hull` does."""
         report = progress or (lambda stage, fraction: None)
         hull = carve_hull(views, self.carving, lambda stage, done: report(stage, 0.3 * done))

@@ -19,18 +19,18 @@ from PIL import Image
 from torch import nn
 
 from ..errors import MvdiffError
-from .engine import AnyBatch, Engine, Objective, Settings
-from .meter import Meter
-from .prefetch import prefetch
-from .record import Progress, Record
-from .stop import Stop
+from ..utils.prefetch import prefetch
+from .averages import Meter
+from .early_exit import Stop
+from .run_logger import Progress, Record
+from .trainer import AnyBatch, Engine, Objective, Settings
 
 Validate = Callable[[nn.Module, int], tuple[Mapping[str, float], Mapping[str, Image.Image]]]
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where batches come from; `mvdiff.data.batches.Batches` is one."""
+    """Where batches come from; `mvdiff.data.batch_source.Batches` is one."""
 
     def batch_at(
         self, step: int, *, batch_size: int, seed: int, shard: int, shards: int, device: Any

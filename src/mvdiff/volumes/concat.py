@@ -9,8 +9,8 @@ from torch import Tensor
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
 from .base import VOLUMES
-from .lift import lift
-from .lifted import LiftedVolume
+from .unprojected import LiftedVolume
+from .unprojection import lift
 
 
 @VOLUMES.register("concat")

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..cameras.camera import Cameras
 from .base import VOLUMES
-from .lift import lift, seen
-from .lifted import LiftedVolume
+from .unprojected import LiftedVolume
+from .unprojection import lift, seen
 
 
 @VOLUMES.register("meanvar")

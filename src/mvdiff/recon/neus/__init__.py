@@ -11,18 +11,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...errors import MvdiffError
+from ...mesh.mesh import Mesh
+from ...silhouettes.visual_hull import VoxelGrid
+from ...utils.callbacks import ProgressCallback
 from ...views import Views
-from ..base import RECONSTRUCTORS, Progress
-from ..carve import VoxelGrid
-from ..checks import check_number, check_setting
-from ..mesh import Mesh
+from ..base import RECONSTRUCTORS
+from ..hull_steps import CarvedHull, Carving, carve_hull, drop_pieces, finish_mesh, is_whole
 from ..photohull import PhotoHull
-from ..shape import CarvedHull, Carving, carve_hull, drop_pieces, finish_mesh, is_whole
+from ..validation import check_number, check_setting
 from . import checkpoint as files
 from .field import Field
 from .fit import Fit, Schedule
+from .initialize import Box, hull_distance
 from .rays import gather_rays
-from .start import Box, hull_distance
 
 #: Room around the hull, as a share of its longest side; and how far from the hull's surface, in
 #: box units, rays are still looked at: silhouettes that the hull falls short of end there.
@@ -136,7 +137,7 @@ class Neus:
         self.device = _device(device)
         self.faces, self.power, self.polish = faces, power, polish
 
-    def __call__(self, views: Views, *, progress: Progress | None = None) -> Mesh:
+    def __call__(self, views: Views, *, progress: ProgressCallback | None = None) -> Mesh:
         """Two or more views → mesh.
 
         Raises MvdiffError as `hull` does, for a checkpoint that cannot be used, and when the
@@ -181,7 +182,7 @@ class Neus:
         )
         return Fit(field.to(self.device), rays.to(self.device), self.schedule)
 
-    def _run(self, fit: Fit, views: Views, report: Progress) -> None:
+    def _run(self, fit: Fit, views: Views, report: ProgressCallback) -> None:
         """Take the steps, from the checkpoint's state and with saves when there is one."""
         steps = self.schedule.steps
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...errors import MvdiffError
-from ...files import atomic
+from ...utils.files import atomic
 from ...views import Views
 
 

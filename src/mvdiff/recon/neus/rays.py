@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from ...silhouettes.masks import reduced
 from ...views import Views
-from ..silhouettes import reduced
-from .start import Box
+from .initialize import Box
 
 #: Spheres walked along a ray, and the least step (box units): grazing rays end early.
 _STEPS, _LEAST = 48, 0.004

@@ -1,0 +1,209 @@
+"""What a variant costs: seconds, operations and memory of a training step and of a sample."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import MvdiffError
+from ..training.trainer import Engine, Settings
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """Everything a training step needs.
+
+    objective, data, groups: as `training.loop.train` takes them.
+    """
+
+    model: nn.Module
+    objective: Callable[..., Any]
+    data: Any
+    groups: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Of one training step, measured before training.
+
+    parameters, trained: numbers in the model, and those that learn.
+    seconds, cpu_seconds: median over `steps` steps after warm-up, making the batch included;
+        by the clock, and of the processor.
+    flops: floating-point operations of matrix products, convolutions and attention, forward and
+        backward (a multiplication and an addition count as two).
+    memory: peak bytes above the start: weights, moments, averages, activations.
+        None where the system does not tell.
+    """
+
+    parameters: int
+    trained: int
+    steps: int
+    seconds: float
+    cpu_seconds: float
+    flops: int
+    memory: int | None
+
+
+WARM_UP = 3
+LEAST = 5
+
+
+def step_costs(
+    make: Callable[[], Trainee],
+    settings: Settings,
+    device: str,
+    *,
+    seconds: float,
+    most: int = 50,
+) -> StepCosts:
+    """Train a fresh model for some steps and forget it.
+
+    make: builds it. seconds: about how long to measure; at least `LEAST` steps, at most `most`.
+    """
+
+    def begin() -> tuple[Trainee, Engine]:
+        trainee = make()
+        engine = Engine(
+            trainee.model, settings, out=Path("unused"), keep=1, device=device,
+            channels_last=False, param_groups=trainee.groups, config={}, base=None,
+            say=lambda line: None,
+        )  # fmt: skip
+        engine.prepare(trainee.objective)
+        for _ in range(WARM_UP):
+            _step(engine, trainee.data)
+        return trainee, engine
+
+    begin()  # imports and kernels' own tables are no part of a step's memory
+    with peak_memory(device) as memory:
+        trainee, engine = begin()
+        clock, processor = [], []
+        begun = time.perf_counter()
+        while len(clock) < LEAST or (len(clock) < most and time.perf_counter() - begun < seconds):
+            wall, cpu = _step(engine, trainee.data)
+            clock.append(wall)
+            processor.append(cpu)
+    with count_flops() as flops:
+        _step(engine, trainee.data)
+    weights = list(trainee.model.parameters())
+    return StepCosts(
+        parameters=sum(p.numel() for p in weights),
+        trained=sum(p.numel() for p in weights if p.requires_grad),
+        steps=len(clock),
+        seconds=statistics.median(clock),
+        cpu_seconds=statistics.median(processor),
+        flops=flops(),
+        memory=memory(),
+    )
+
+
+def steps_for(budget: dict[str, float], costs: StepCosts) -> int:
+    """How many steps a budget buys, at least 1.
+
+    budget: one of {"steps": n}, {"seconds": s} or {"cpu_seconds": s}.
+    """
+    ((kind, amount),) = budget.items()
+    return int(amount) if kind == "steps" else max(1, int(amount / asdict(costs)[kind]))
+
+
+def _step(engine: Engine, data: Any) -> tuple[float, float]:
+    """One training step as the loop does it; seconds by the clock and of the processor."""
+    before = _now(engine.device)
+    settings = engine.settings
+    parts = [
+        data.batch_at(
+            engine.step, batch_size=settings.batch_size, seed=settings.seed,
+            shard=engine.shard(i), shards=engine.shards, device=engine.device,
+        )
+        for i in range(settings.accumulate)
+    ]  # fmt: skip
+    engine.update(iter(parts))
+    after = _now(engine.device)
+    return after[0] - before[0], after[1] - before[1]
+
+
+def _now(device: torch.device) -> tuple[float, float]:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter(), time.process_time()
+
+
+@contextmanager
+def timed(device: torch.device) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Yields a function that tells, afterwards, the seconds by the clock and of the processor."""
+    before, after = _now(device), (0.0, 0.0)
+    yield lambda: (after[0] - before[0], after[1] - before[1])
+    after = _now(device)
+
+
+@contextmanager
+def count_flops() -> Iterator[Callable[[], int]]:
+    """Yields a function that tells the operations done within, in this thread."""
+    from torch.utils.flop_counter import (
+        FlopCounterMode,
+        flop_registry,
+        sdpa_backward_flop_count,
+        sdpa_flop_count,
+    )
+
+    # torch's own table leaves out the CPU's fused attention
+    aten, custom = torch.ops.aten, {}
+    forward = getattr(aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+    backward = getattr(aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+    if forward is not None and forward not in flop_registry:
+        custom[forward] = lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+    if backward is not None and backward not in flop_registry:
+        custom[backward] = lambda g, q, k, v, *_, **__: sdpa_backward_flop_count(g, q, k, v)
+    with FlopCounterMode(display=False, custom_mapping=custom) as counter:
+        yield lambda: int(counter.get_total_flops())
+
+
+@contextmanager
+def peak_memory(device: torch.device | str) -> Iterator[Callable[[], int | None]]:
+    """Yields a function that tells the peak bytes above the start, on the device ("auto": found).
+
+    Of a CPU it is the process's resident memory, reset before: Linux only, None elsewhere.
+    """
+    gc.collect()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = torch.device(device)
+    cuda = where.type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(where)
+        start: int | None = torch.cuda.memory_allocated(where)
+    else:
+        start = _reset_resident()
+    found: list[int | None] = [None]
+    yield lambda: found[0]
+    if start is not None:
+        peak = torch.cuda.max_memory_allocated(where) if cuda else _resident("VmHWM")
+        found[0] = max(0, peak - start)
+
+
+def _reset_resident() -> int | None:
+    """Forget the highest resident memory so far; what is resident now, or None."""
+    try:
+        # what was freed goes back to the system: it would hide what is taken next
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        return _resident("VmRSS")
+    except (OSError, AttributeError, MvdiffError):
+        return None
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return 1024 * int(line.split()[1])
+    raise MvdiffError(f"the system tells no {field}")

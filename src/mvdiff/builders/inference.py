@@ -1,0 +1,116 @@
+"""The pipeline ready to generate, and the parts around the network, from a config."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ..config.instantiate import construct
+from ..errors import MvdiffError
+from .model import build_model, swapped_prefixes
+from .sampler import build_sampler, build_training_scheduler
+
+if TYPE_CHECKING:
+    from ..pipeline import Model
+
+
+def build_reconstructor(config: Any) -> Any:
+    """The reconstructor, or None for `reconstructor=none`."""
+    if config.reconstructor.name == "none":
+        return None
+    from ..recon import RECONSTRUCTORS
+
+    return construct(RECONSTRUCTORS, config.reconstructor)
+
+
+def build_foreground(config: Any) -> Any:
+    """The function that finds the object in a photo."""
+    from ..preprocessing.segmentation import FOREGROUND
+
+    return construct(FOREGROUND, config.foreground)
+
+
+def build_framing(config: Any) -> Any:
+    """The function that frames a cut-out photo; recipes without a choice fit by `fill`."""
+    from ..preprocessing.framing import framing as make
+
+    name = config.get("framing", "fit")
+    return make(name, fill=config.fill, crop_size=config.get("crop_size"))
+
+
+def resolve_device(name: str) -> Any:
+    """The torch device of a config's `device`; "auto" takes a GPU when there is one."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        # torch lists all backends and operators; the first few words say what is missing
+        reason = str(error).splitlines()[0].split(". ")[0][:80]
+        raise MvdiffError(
+            f"device '{name}' is not available here ({reason}): use device=auto or device=cpu"
+        ) from error
+    return chosen
+
+
+def build_pipeline(config: Any) -> Model:
+    """The recipe with its weights, ready to generate."""
+    from ..cameras.rigs import is_ring
+    from ..denoiser.compilation import check_mode, compile_unet
+    from ..denoiser.precision import lower
+    from ..pipeline import Model
+    from ..utils.precision import describe_precision, has_native_bfloat16, resolve_precision
+    from ..weights.load_model import open_model
+
+    check_mode(config.compile)
+    target = resolve_device(config.device)
+    precision = resolve_precision(config.precision, target)
+    if config.precision == "auto":
+        chosen = describe_precision(precision, target)
+        warnings.warn(f"precision=auto: {chosen}", stacklevel=2)
+    elif precision != "fp32" and target.type == "cpu" and not has_native_bfloat16(target):
+        warnings.warn(
+            f"precision={precision} is very slow on this CPU, which has no native bfloat16 or "
+            "float16: use precision=fp32, or auto",
+            stacklevel=2,
+        )
+    elif precision == "fp16" and target.type == "cpu":
+        warnings.warn(
+            "precision=fp16 is very slow on a CPU: use bf16 or fp32 here, or auto", stacklevel=2
+        )
+    frame = build_framing(config)
+    denoiser = open_model(
+        lambda: lower(build_model(config), precision),
+        config.weights,
+        config.recipe_name,
+        betas=build_training_scheduler(config).betas,
+        clip=config.get("clip"),
+        swapped=swapped_prefixes(config),
+    )
+    if not denoiser.volume.any_views and not is_ring(denoiser.rig):
+        warnings.warn(
+            f"volume '{config.volume.name}' learned an even ring of cameras, and rig "
+            f"'{config.rig.name}' is none: expect poor views, or use weights trained with "
+            "volume=meanvar",
+            stacklevel=2,
+        )
+    if config.guidance.scale != 1 and not any(config.train.drop.values()):
+        warnings.warn(
+            f"recipe '{config.recipe_name}' never learned to answer without its condition "
+            f"(train.drop is 0), and guidance.scale={config.guidance.scale} compares with such "
+            "answers: expect worse pictures than with guidance=none",
+            stacklevel=2,
+        )
+    denoiser = denoiser.to(target).eval().requires_grad_(False)
+    compile_unet(denoiser, config.compile)
+    return Model(
+        denoiser=denoiser,
+        sampler=build_sampler(config),
+        foreground=build_foreground(config),
+        framing=frame,
+        precision=precision,
+        config=config,
+    )

@@ -1,0 +1,101 @@
+"""The denoiser and its parts, from a config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..config.instantiate import construct, plain
+from ..errors import MvdiffError
+
+if TYPE_CHECKING:
+    from ..cameras.camera import Cameras
+    from ..denoiser.multiview_denoiser import MultiViewDenoiser
+
+#: slot → its parameters' prefixes, and the variant of published checkpoints
+PUBLISHED = {
+    "attention": (("unet.slots.",), "depthwise"),
+    "volume": (("volume.",), "concat"),
+    "radiance": (("radiance.", "radiance_stem."), "none"),
+}
+
+
+def build_rig(config: Any) -> Cameras:
+    """Target cameras at the recipe's picture size."""
+    from ..cameras.rigs import RIGS
+
+    return construct(RIGS, config.rig, size=config.size)
+
+
+def build_model(config: Any) -> MultiViewDenoiser:
+    """The denoiser with all its parts, freshly initialised."""
+    from ..denoiser.embedders import EMBEDDERS
+    from ..denoiser.multiview_denoiser import MultiViewDenoiser
+    from ..latents.autoencoders import LATENTS
+    from ..volumes import VOLUMES
+
+    cameras = build_rig(config)
+    sizes = config.sizes
+    latents = construct(LATENTS, config.latents)
+    volume = construct(
+        VOLUMES,
+        config.volume,
+        latent_channels=latents.channels,
+        views=len(cameras),
+        time_dim=sizes.time_dim,
+    )
+    levels = [2 ** (len(config.unet.get("mults", [1])) - 1), *volume.frustum_channels]
+    coarsest = latents.factor * max(levels)
+    if config.size % coarsest:
+        raise MvdiffError(
+            f"size must be a multiple of {coarsest} for these latents and parts, got {config.size}"
+        )
+
+    backbone = build_unet(config, latents, volume)
+    return MultiViewDenoiser(
+        rig=cameras,
+        latents=latents,
+        embedder=construct(EMBEDDERS, config.embedder),
+        volume=volume,
+        unet=backbone,
+        context_dim=sizes.context_dim,
+        time_dim=sizes.time_dim,
+        radiance=build_radiance(config, latents, volume),
+        residual=config.noise.get("prediction_type") == "sample",
+    )
+
+
+def build_radiance(config: Any, latents: Any, volume: Any) -> Any:
+    """The radiance field, or None for `radiance=none` and where no volume is there to render."""
+    if config.radiance.name == "none" or not volume.channels:
+        return None
+    from ..radiance import RADIANCE
+
+    return construct(RADIANCE, config.radiance, latents=latents, channels=volume.channels)
+
+
+def build_unet(config: Any, latents: Any, volume: Any) -> Any:
+    """The UNet with its slots, or None for `unet=none`."""
+    if config.unet.get("name") == "none":
+        return None
+    from ..attention import ATTENTION, SlotSpec
+    from ..denoiser.unet import SlotUNet
+
+    sizes = config.sizes
+
+    def slot(name: str, channels: int, factor: int) -> Any:
+        spec = SlotSpec(channels, factor, volume.frustum_channels, sizes.time_dim)
+        return construct(ATTENTION, config.attention, slot=spec)
+
+    return SlotUNet(
+        inputs=2 * latents.channels,  # noisy view beside the input picture
+        outputs=latents.channels,
+        context_dim=sizes.context_dim,
+        make_slot=slot,
+        **plain(config.unet),
+    )
+
+
+def swapped_prefixes(config: Any) -> list[str]:
+    """Prefixes of the parts that published checkpoints have no weights for."""
+    changed = [parts for slot, (parts, name) in PUBLISHED.items() if config[slot].name != name]
+    return [part for parts in changed for part in parts]

@@ -1,0 +1,149 @@
+"""What a training run is made of: data, loss, parameter groups, encoders; from a config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..config.instantiate import plain, registered
+from ..errors import MvdiffError
+from .model import build_rig
+from .sampler import build_training_scheduler
+
+if TYPE_CHECKING:
+    from ..data.augment import Augment
+    from ..data.dataset import ObjectSet
+    from ..data.latent_cache import Encoders
+    from ..denoiser.multiview_denoiser import MultiViewDenoiser
+    from ..training.loss import Objective
+
+
+def build_loss(config: Any) -> Objective:
+    """The training objective of the recipe."""
+    from ..training.loss import Objective
+
+    train, count = config.train, len(build_rig(config))
+    if not 1 <= train.views <= count:
+        raise MvdiffError(f"train.views must lie in [1, {count}], got {train.views}")
+    return Objective(
+        scheduler=build_training_scheduler(config),
+        views=train.views,
+        time_power=train.time_power,
+        drop=plain(train.drop),
+        posterior=train.posterior,
+        rendering=train.rendering,
+        scheduled_sampling=train.scheduled_sampling,
+        volume_views=_volume_views(config, train.views, count),
+    )
+
+
+def _volume_views(config: Any, least: int, most: int) -> tuple[int, int] | None:
+    """`train.volume_views`, checked; null where the volume is built from the whole rig."""
+    from ..volumes import VOLUMES
+
+    given = plain(config.train.get("volume_views"))
+    if given is None:
+        return None
+    if not registered(VOLUMES, config.volume.name).any_views:
+        raise MvdiffError(
+            f"volume '{config.volume.name}' is bound to all {most} views of the rig: use "
+            "train.volume_views=null, or volume=meanvar"
+        )
+    whole = isinstance(given, list) and [type(n) for n in given] == [int, int]
+    if not (whole and least <= given[0] <= given[1] <= most):
+        raise MvdiffError(
+            f"train.volume_views must be [fewest,most] within [{least}, {most}] (train.views to "
+            f"the rig's cameras), got {given}"
+        )
+    return given[0], given[1]
+
+
+def _check_reached(model: MultiViewDenoiser) -> None:
+    """The volume reaches the loss by attention or by rendering, or not at all."""
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    if model.unet is None or model.radiance is not None or list(model.unet.slots.parameters()):
+        return
+    if all(name.startswith(("volume.", "time.")) for name in trained):
+        raise MvdiffError(
+            "attention=none leaves nothing to train, for the UNet is frozen and nothing else sees "
+            "the volume: choose another attention, or train the UNet, too (train.groups=[])"
+        )
+
+
+def build_param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, Any]] | None:
+    """The optimizer's groups; freezes what none of them names. None: all is trained alike."""
+    from ..training.param_groups import freeze_others
+
+    if config.train.groups:
+        groups = freeze_others(model, plain(config.train.groups), config.train.weight_decay)
+        _check_reached(model)
+        return groups
+    # pictures are encoded without gradient, so an autoencoder is never trained along
+    model.latents.requires_grad_(False)
+    return None
+
+
+def load_training_data(config: Any, root: Any, split: str) -> ObjectSet:
+    """The objects at `root`, in our layout or the published one; MvdiffError unless they fit."""
+    from ..cameras.rigs import is_ring
+    from ..data.dataset import MultiViewSet
+    from ..data.render.cameras import check_cameras
+    from ..data.syncdreamer import PublishedSet, is_published
+    from ..data.view_subset import Thinned
+
+    root, cameras = plain(root), build_rig(config)
+    if not is_ring(cameras):
+        raise MvdiffError(
+            f"training turns its objects, so it needs an even ring of cameras, and rig "
+            f"'{config.rig.name}' is none: train with rig=ring, then generate with any rig"
+        )
+    if isinstance(root, str) and is_published(root):
+        return PublishedSet(root, cameras)
+    check_cameras(root, cameras, config.rig.name)
+    data: ObjectSet = MultiViewSet(root, split=split)
+    if data.view_count % len(cameras) == 0:  # 8 of 16 views on an even ring are one, too
+        data = Thinned(data, len(cameras))
+    if data.view_count != len(cameras) or data.size != config.size:
+        raise MvdiffError(
+            f"the recipe wants {len(cameras)} views of {config.size}², '{root}' has "
+            f"{data.view_count} of {data.size}²: render it again with those"
+        )
+    return data
+
+
+def build_augment(config: Any) -> Augment:
+    """How training objects are changed."""
+    from ..data.augment import Augment
+
+    return Augment(**plain(config.train.augment))
+
+
+def input_image_counts(config: Any) -> list[int]:
+    """Numbers of input pictures an object, one of which is drawn a step."""
+    counts = plain(config.train.photos)
+    if not isinstance(counts, list) or any(type(n) is not int for n in counts):
+        raise MvdiffError(f"train.photos must be a list of whole numbers, got {counts}")
+    if max(counts, default=1) > 1 and not config.volume.get("photo_features"):
+        raise MvdiffError(
+            f"train.photos has several input pictures an object, and volume '{config.volume.name}' "
+            "lifts none: set sizes.photo_features, or train.photos=[1]"
+        )
+    return counts
+
+
+def build_encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Encoders | str:
+    """The frozen networks whose answers can be kept; or why there are none."""
+    from ..data.latent_cache import Encoders
+    from ..weights.initialize import digest
+
+    if not hasattr(model.latents, "posterior"):
+        return f"latents '{config.latents.name}' need no network"
+    if any(p.requires_grad for p in model.embedder.parameters()):
+        return "the embedder is trained, so its answers change"
+    if not build_augment(config).turns_only:
+        return "train.augment changes the pictures each time (all but roll must be off)"
+    if max(input_image_counts(config)) > 1:
+        return "train.photos draws several pictures an object, and one is kept"
+    latents, embedder = model.latents.to(device).eval(), model.embedder.to(device).eval()
+    parts = {f"latents.{n}": p for n, p in latents.named_parameters()}
+    parts |= {f"embedder.{n}": p for n, p in embedder.named_parameters()}
+    return Encoders(latents.posterior, embedder, digest(parts), device)

@@ -1,0 +1,227 @@
+"""A whole training run from a config: its parts, and the call of the training loop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..config.instantiate import plain
+from ..errors import MvdiffError
+from .model import build_model, swapped_prefixes
+from .sampler import build_sampler, build_training_scheduler
+from .training import (
+    build_augment,
+    build_encoders,
+    build_loss,
+    build_param_groups,
+    input_image_counts,
+    load_training_data,
+)
+
+if TYPE_CHECKING:
+    from ..training.loop import Result
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a training run is made of.
+
+    groups, base, data_fingerprint: as `training.loop.train` takes them.
+    """
+
+    model: Any
+    objective: Any
+    batches: Any
+    groups: list[dict[str, Any]] | None
+    base: dict[str, str] | None
+    validate: Any
+    data_fingerprint: str | None = None
+
+
+def build_training(config: Any) -> TrainingSetup:
+    """Data, objective and the model with its starting weights."""
+    from ..data.batch_source import Batches
+    from ..training.distributed import place
+    from ..training.param_groups import frozen
+    from ..weights.initialize import digest, start_model
+
+    here = place(config.device)
+    data = load_training_data(config, config.data, "train")
+    validate = _validation(config)
+    objective = build_loss(config)
+    torch.manual_seed(config.seed)
+    weights = _weights(config)
+    start = start_model(
+        lambda: build_model(config),
+        weights,
+        config.recipe_name,
+        swapped=swapped_prefixes(config),
+        betas=build_training_scheduler(config).betas,
+    )
+    model = start.model
+    groups = build_param_groups(config, model)
+    fixed = frozen(model)
+    _check_start(config, weights, start.untrained, fixed)
+    if start.said and here[0] == 0:
+        print(start.said)
+    if config.activation_checkpointing:
+        for module in model.modules():
+            if hasattr(module, "checkpointing"):
+                module.checkpointing = True
+    material = _encoded(config, model, data, *here)
+    batches = Batches(
+        material,
+        augment=build_augment(config),
+        mix=plain(config.mix),
+        photos=input_image_counts(config),
+    )
+    base = {"weights": str(weights), "sha256": digest(fixed)} if fixed else None
+    return TrainingSetup(model, objective, batches, groups, base, validate, data.fingerprint)
+
+
+def hyperparameters(config: Any) -> dict[str, Any]:
+    """What decides the result of training, as `training.loop.train` takes it."""
+    settings = config.train
+    return {
+        "steps": settings.steps,
+        "batch_size": settings.batch,
+        "lr": settings.lr,
+        "warmup": settings.warmup,
+        "schedule": settings.schedule,
+        "weight_decay": settings.weight_decay,
+        "betas": list(settings.betas),
+        "grad_clip": settings.grad_clip,
+        "ema_decay": settings.ema,
+        "optimizer": settings.optimizer,
+        "precision": resolved_precision(config),
+        "seed": config.seed,
+        "accumulate": config.accumulate,
+    }
+
+
+def resolved_precision(config: Any) -> str:
+    """The precision of autocast; train.precision=auto is decided by the device."""
+    from ..training.distributed import place
+    from ..utils.precision import resolve_precision
+
+    return resolve_precision(config.train.precision, place(config.device)[2])
+
+
+def run_training(config: Any, setup: TrainingSetup, **kwargs: Any) -> Result:
+    """Train them. kwargs: further arguments of `training.loop.train`, such as `progress`."""
+    from ..training.loop import train
+
+    return train(
+        setup.model,
+        setup.objective,
+        setup.batches,
+        out=Path(config.out),
+        **hyperparameters(config),
+        param_groups=setup.groups,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+        validate=setup.validate,
+        validate_every=config.validate_every or None,
+        resume=config.resume,
+        time_budget=config.time_budget,
+        tensorboard=config.tensorboard,
+        device=config.device,
+        config=plain(config),
+        base=setup.base,
+        data_fingerprint=setup.data_fingerprint,
+        **kwargs,
+    )
+
+
+def _validation(config: Any) -> Any:
+    """The validation function, or None where none is wanted."""
+    from ..data.syncdreamer import is_published
+    from ..training.validation import make_validation
+
+    if not config.validate_every:
+        return None
+    root = config.data if config.val_data is None else config.val_data
+    if config.val_data is None and isinstance(root, str) and is_published(root):
+        raise MvdiffError(
+            "the published layout holds no objects out for validation: pass "
+            "val_data=FOLDER with others, or validate_every=0"
+        )
+    held_out = load_training_data(config, root, "val")
+    return make_validation(held_out, build_sampler(config), config.validate_objects)
+
+
+def _weights(config: Any) -> str | None:
+    """What to start from: `weights=`, or `checkpoint=` where a recipe calls it so."""
+    for given in (config.weights, config.get("checkpoint")):
+        if given not in (None, "none"):
+            return str(given)
+    return None
+
+
+def _check_start(
+    config: Any, weights: str | None, untrained: tuple[str, ...], fixed: dict[str, Any]
+) -> None:
+    """What is frozen must come from a file: noise that is never trained teaches nothing."""
+    random = [name for name in untrained if name in fixed]
+    if random and not config.train.groups:
+        raise MvdiffError(
+            f"'{random[0]}' is never trained here and starts without weights: pass weights that "
+            f"hold it, or choose other latents than '{config.latents.name}'"
+        )
+    if random and weights is None:
+        raise MvdiffError(
+            f"recipe '{config.recipe_name}' keeps most of its weights frozen ('{random[0]}', …): "
+            "pass the ones to start from, weights=zero123.safetensors (mvdiff convert "
+            "in=zero123-xl.ckpt out=zero123.safetensors), or train everything with train.groups=[]"
+        )
+    if random:
+        raise MvdiffError(
+            f"'{random[0]}' is frozen, yet '{weights}' does not have it: add it to "
+            "train.groups, or start from weights that have it"
+        )
+
+
+def _encoded(
+    config: Any, model: Any, data: Any, process: int, processes: int, device: torch.device
+) -> Any:
+    """The data, encoded once where its encoders are frozen; made here on first use."""
+    from ..data.latent_cache import EncodedSet
+
+    if config.cache == "none":
+        return data
+    encoders = build_encoders(config, model, device)
+    if isinstance(encoders, str):
+        if config.cache != "auto":
+            raise MvdiffError(f"cache={config.cache} has nothing to keep: {encoders}")
+        return data
+    root = plain(config.data)
+    folder = config.cache if config.cache != "auto" else root if isinstance(root, str) else root[0]
+    encoded = EncodedSet(data, encoders, folder, config.cache_precision)
+    if encoded.missing():
+        if process == 0:
+            print(f"encoding {len(data)} objects once, into '{encoded.folder}'", flush=True)
+        encoded.encode(
+            process=process, processes=processes, progress=_Progress() if process == 0 else None
+        )
+    return encoded
+
+
+class _Progress:
+    """A line every so often: how much is done, and how long the rest will take."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self.every, self.begun = every, time.monotonic()
+        self.last = self.begun
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last < self.every and done < total:
+            return
+        self.last = now
+        left = (now - self.begun) / done * (total - done)
+        print(f"encoded {done} of {total} objects  left {left:.0f} s", flush=True, file=sys.stdout)

@@ -1,0 +1,229 @@
+"""`mvdiff ablate`: variants × seeds → runs → results.json, table.md, plots, a contact sheet."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..ablation.runs import Run, data_stamp, digest, run_folder
+from ..ablation.sweep import Sweep, combine
+from ..config.compose import compose
+from ..config.instantiate import plain
+from ..errors import MvdiffError
+from ..utils.files import check_writable, read_json, write_json
+
+if TYPE_CHECKING:
+    from ..ablation.report import Row
+
+BUDGETS = ("steps", "seconds", "cpu_seconds")
+
+
+def run(sweep: Sweep) -> int:
+    """Carry out what is missing and write the report; 1 when some runs failed."""
+    config = sweep.config
+    if config.report is not None:
+        return _report(Path(str(config.report)).expanduser())
+    out = Path(str(config.out)).expanduser()
+    sweep = _fix_precision(sweep, out)
+    seeds, budget = _seeds(config), _budget(config)
+    evaluation = _evaluation(config)
+    composed = [compose("ablate", combine(sweep.fixed, v.overrides)) for v in sweep.variants]
+    _check_data(composed)
+    check_writable(out)
+    out = out.resolve()
+    shared = _shared(sweep, budget, evaluation)
+    runs = [
+        Run(
+            folder=run_folder(out, variant.name, seed, plain(config), budget),
+            variant=variant.name,
+            seed=seed,
+            overrides=tuple(combine(sweep.fixed, variant.overrides)),
+            shared=shared,
+            evaluation=evaluation,
+            budget=budget,
+        )
+        for seed in seeds
+        for variant, config in zip(sweep.variants, composed, strict=True)
+    ]
+    _announce(out, sweep, runs, seeds)
+    todo = [run.folder for run in runs if run.result is None]
+    if len(todo) < len(runs):
+        print(f"{len(runs) - len(todo)} of {len(runs)} runs are done already", flush=True)
+    try:
+        if todo:
+            _launch(todo, out, sweep.hydra)
+    except KeyboardInterrupt:
+        print(
+            "mvdiff: interrupted; the same command goes on where it stopped, and "
+            f"mvdiff ablate report={config.out} shows what is done",
+            file=sys.stderr,
+        )
+        return 130
+    return _report(out)
+
+
+def _fix_precision(sweep: Sweep, out: Path) -> Sweep:
+    """One precision for all runs: train.precision=auto is decided once and kept in sweep.json.
+
+    Later runs of the sweep, on whatever machine, use the same, or they could not be compared.
+    """
+    if sweep.config.train.precision != "auto":
+        return sweep
+    from ..builders.training_run import resolved_precision
+
+    plan = read_json(out / "sweep.json", dict) or {}
+    chosen = plan.get("precision") or resolved_precision(sweep.config)
+    print(f"precision=auto: {chosen} for all runs", flush=True)
+    config = sweep.config.copy()
+    config.train.precision = chosen
+    fixed = (*sweep.fixed, f"train.precision={chosen}")
+    return replace(sweep, config=config, fixed=fixed)
+
+
+def _launch(folders: Sequence[Path], out: Path, words: Sequence[str]) -> None:
+    from ..ablation.run_job import run as task
+    from ..config.launcher import launch
+
+    launch(folders, task, out, words)
+
+
+def _announce(out: Path, sweep: Sweep, runs: Sequence[Run], seeds: Sequence[int]) -> None:
+    """Write what is asked for: `run.json` of every run, and the sweep's own `sweep.json`."""
+    for run in runs:
+        run.announce()
+        if run.result is None:  # what failed before is tried again
+            (run.folder / "failed.json").unlink(missing_ok=True)
+    launcher = [word.partition("=")[2] for word in sweep.hydra if "hydra/launcher=" in word]
+    plan = {
+        "runs": [run.folder.name for run in runs],
+        "shared": runs[0].shared,
+        "budget": dict(runs[0].budget),
+        "evaluation": dict(runs[0].evaluation),
+        "seeds": list(seeds),
+        "data": plain(sweep.config.data),
+        "words": [*sweep.fixed, *sweep.hydra],
+        "variants": {variant.name: list(variant.overrides) for variant in sweep.variants},
+        "precision": sweep.config.train.precision,
+        "parallel": launcher[-1:] not in ([], ["basic"]),
+    }
+    write_json(out / "sweep.json", plan)
+
+
+def _report(out: Path) -> int:
+    """Table, results, plots and contact sheet from what is done; 1 when some runs failed."""
+    from ..ablation.contact_sheet import write_sheets
+    from ..ablation.plots import write_plots
+    from ..ablation.report import collect, write_results, write_table
+
+    plan = read_json(out / "sweep.json", dict)
+    if plan is None:
+        raise MvdiffError(f"no sweep in '{out}': expected a folder written by mvdiff ablate")
+    rows: list[Row] = collect(out, plan)
+    missing = sum(len(row.failed) for row in rows)
+    if not any(row.results for row in rows):
+        for row in rows:
+            for seed, why in row.failed.items():
+                print(f"mvdiff: {row.name}, seed {seed}: {why}", file=sys.stderr)
+        raise MvdiffError(f"no run in '{out}' is finished, so there is nothing to report")
+    write_results(out, plan, rows, _commit())
+    print(write_table(out, plan, rows), end="")
+    sheets = write_sheets(out, rows)
+    try:
+        plots = write_plots(out, rows)
+    except MvdiffError as error:
+        plots = []
+        print(f"note: {error}", file=sys.stderr)
+    written = [out / "results.json", out / "table.md", *plots, *sheets]
+    print("\nwrote " + ", ".join(str(path) for path in written))
+    return 1 if missing else 0
+
+
+def _seeds(config: Any) -> list[int]:
+    seeds = plain(config.seeds)
+    good = [type(seed) is int and 0 <= seed < 2**31 for seed in seeds]
+    if not seeds or not all(good):
+        wrong = seeds[good.index(False)] if seeds else "none"
+        raise MvdiffError(f"seeds must be whole numbers from 0, as in seeds=0,1; got '{wrong}'")
+    return list(dict.fromkeys(seeds))
+
+
+def _budget(config: Any) -> dict[str, float]:
+    """The one amount that is given, by its kind."""
+    given = {kind: config.budget.get(kind) for kind in BUDGETS}
+    given = {kind: amount for kind, amount in given.items() if amount is not None}
+    if len(given) != 1:
+        asked = " and ".join(f"budget.{kind}" for kind in given) or "none"
+        raise MvdiffError(
+            "a run's budget is one of budget.steps=N, budget.seconds=N or budget.cpu_seconds=N; "
+            f"got {asked}"
+        )
+    ((kind, amount),) = given.items()
+    number = isinstance(amount, int | float) and not isinstance(amount, bool)
+    if not number or not math.isfinite(amount) or amount <= 0:
+        raise MvdiffError(f"budget.{kind} must be a number above 0, got '{amount}'")
+    if kind == "steps" and amount != int(amount):
+        raise MvdiffError(f"budget.steps must be a whole number, got {amount}")
+    return {kind: amount}
+
+
+def _evaluation(config: Any) -> dict[str, Any]:
+    for name in ("objects", "samples"):
+        if config[name] < 1:
+            raise MvdiffError(f"{name} must be at least 1, got {config[name]}")
+    evaluation = {
+        "objects": config.objects,
+        "samples": config.samples,
+        "val_data": plain(config.val_data),
+    }
+    if config.lpips is not None:
+        from ..metrics import Lpips
+
+        files = plain(config.lpips)
+        files = files if isinstance(files, list) else [files]
+        Lpips.load(files)  # what is wrong with them is told now
+        evaluation["lpips"] = [str(Path(file).expanduser().resolve()) for file in files]
+    return evaluation
+
+
+def _check_data(composed: Sequence[Any]) -> None:
+    """Raise the first variant's error when no variant can use the data."""
+    from .. import builders
+
+    errors = []
+    for config in composed:
+        try:
+            builders.load_training_data(config, config.data, "train")
+            return
+        except MvdiffError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _shared(sweep: Sweep, budget: dict[str, float], evaluation: dict[str, Any]) -> str:
+    """Stands for all that runs must have in common to stand in one table."""
+    from ..ablation.sweep import SHARED
+
+    words = [w for w in sweep.fixed if w.lstrip("+~").partition("=")[0] not in SHARED]
+    words = sorted(word for word in words if not word.startswith("budget"))
+    data = data_stamp(plain(sweep.config.data))
+    return digest([words, budget, evaluation, data])
+
+
+def _commit() -> str:
+    """Of this source, when it is a git checkout; "+" marks changes since."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        words = ("git", "-C", str(here.parent), *words)
+        return subprocess.run(words, capture_output=True, text=True, timeout=10).stdout.strip()
+
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if git("ls-files", here.name):  # an installed package may lie in someone else's checkout
+            return git("describe", "--always", "--dirty=+", "--abbrev=10")
+    return ""

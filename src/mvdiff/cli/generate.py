@@ -1,0 +1,102 @@
+"""`mvdiff generate`: pictures → views → meshes, with everything written beside each other.
+
+Planning, and finding out what is finished, imports neither torch nor diffusers, so that errors
+and finished pictures are told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import MvdiffError
+from ..generation.planning import FINISHED, Wanted, find_pictures, plan, samples_of
+from ..generation.sample_store import read_record
+from ..generation.sharding import Share, choose_gpu
+from ..generation.summary import Tally
+from ..utils.progress import Stages
+from ..utils.warnings import NoteBook, notes_by_thread
+
+__all__ = ["exit_code", "find_pictures", "make", "plan", "run"]
+
+
+def run(config: Any) -> int:
+    """All pictures; 1 when some failed or have no mesh, and 2 when all failed."""
+    wanted, share = plan(config), Share.read(config.shard)
+    tally = make(config, wanted[share.index :: share.count], alone=len(wanted) == 1)
+    counts = share.added([len(tally.errors), tally.meshless, tally.pictures])
+    if len(wanted) == 1 and tally.errors:
+        raise tally.errors[0]
+    return exit_code(*counts)
+
+
+def exit_code(failed: int, meshless: int, pictures: int) -> int:
+    """1 when some pictures failed or have no mesh, 2 when all of them failed."""
+    if failed and failed == pictures:
+        return 2
+    return 1 if failed or meshless else 0
+
+
+def make(config: Any, wanted: Sequence[Wanted], *, alone: bool) -> Tally:
+    """Some of the pictures. alone: there is one in all, and its error is left to the caller."""
+    tally, book = Tally(), NoteBook([str(shot.path) for each in wanted for shot in each.shots])
+    if not wanted:
+        return tally
+    with notes_by_thread(), Stages("looking for what is finished") as stages:
+        try:
+            rest = _skip_finished(config, wanted, stages, tally, book)
+            if rest:
+                _make_rest(config, rest, stages, tally, book, tell=not alone)
+        finally:
+            for line in book.take():
+                stages.say(f"note: {line}")
+    return tally
+
+
+def _skip_finished(
+    config: Any, wanted: Sequence[Wanted], stages: Stages, tally: Tally, book: NoteBook
+) -> list[Wanted]:
+    """Tell of the objects with nothing left to do; the others are returned."""
+    rest = []
+    for each in wanted:
+        try:
+            samples = samples_of(config, each)
+        except MvdiffError:  # told by the stage that reads
+            rest.append(each)
+            continue
+        done = samples.finished() if config.resume else {}
+        if not samples.in_order(done):
+            rest.append(each)
+            continue
+        tally.pictures += 1
+        book.add(str(each.path), FINISHED)
+        for path in sorted(done.values(), key=lambda p: int(p.name.removeprefix("sample-"))):
+            tally.tell_result(stages, each, path, read_record(path).get("trouble"))
+    return rest
+
+
+def _make_rest(
+    config: Any,
+    wanted: Sequence[Wanted],
+    stages: Stages,
+    tally: Tally,
+    book: NoteBook,
+    *,
+    tell: bool,
+) -> None:
+    """Load the model and make what is missing."""
+    from .. import builders
+    from ..generation.batch_generator import Stream
+    from ..generation.writer import Timer
+    from ..pipeline import check_projection
+
+    timer = Timer()
+    stages.start("loading the model", None)
+    choose_gpu()
+    model = builders.build_pipeline(config)
+    check_projection(model)
+    reconstructor = builders.build_reconstructor(config)
+    timer.lap("setup")
+    setup = timer.seconds["setup"]
+    stream = Stream(config, model, reconstructor, stages, tally, book, setup=setup, tell=tell)
+    stream.run(wanted)

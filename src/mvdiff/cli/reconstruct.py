@@ -1,0 +1,163 @@
+"""`mvdiff reconstruct`: views with cameras → a mesh."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import trimesh
+
+from .. import builders
+from ..builders.views import read_configured_views, user_path
+from ..config.instantiate import plain
+from ..errors import MvdiffError
+from ..generation.writer import save_picture, versions
+from ..mesh.io import FORMATS, TEXTURED
+from ..mesh.mesh import Mesh
+from ..mesh.postprocess import finish, texture_side
+from ..recon.plausibility import judge, reconstruct_explained
+from ..recon.view_consistency import view_agreement
+from ..utils.files import check_writable, write_json
+from ..utils.progress import Stages
+from ..visualization import VIDEOS, mesh_renders, preview, turntable
+
+
+class Clock:
+    """Seconds by stage, booked when the next one begins."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage, self._since = "", time.perf_counter()
+
+    def start(self, stage: str) -> None:
+        """Book the running stage and begin another."""
+        now = time.perf_counter()
+        if self._stage and self._stage != "done":
+            spent = self.seconds.get(self._stage, 0.0) + now - self._since
+            self.seconds[self._stage] = round(spent, 3)
+        self._stage, self._since = stage, now
+
+    def within(self, told: Callable[[str, float], None]) -> Callable[[str, float], None]:
+        """A progress callback that books each of its stages and passes on what it is told."""
+
+        def update(stage: str, share: float) -> None:
+            name = re.sub(r"\s*\d.*", "", stage)  # "fitting 25/1500 colour 0.01" is one stage
+            if name != self._stage:
+                self.start(name)
+            told(stage, share)
+
+        return update
+
+    def __str__(self) -> str:
+        parts = [f"{stage} {spent:.1f}" for stage, spent in self.seconds.items() if spent >= 0.05]
+        return f"{sum(self.seconds.values()):.1f} s ({', '.join(parts)})"
+
+
+def run(config: Any) -> int:
+    """Read the views, make the mesh, write it with a preview, a turntable and a record."""
+    source = user_path(config.views, "views")
+    formats, side = _check(config)
+    beside = source if source.is_dir() else source.parent
+    out = user_path(config.out, "out") if config.out is not None else beside
+    reconstructor = builders.build_reconstructor(config)
+    if reconstructor is None:
+        raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
+    clock = Clock()
+    with Stages("reading") as stages:
+        clock.start("reading")
+        loaded = read_configured_views(source, config)
+        views, notes = loaded.views, list(loaded.notes)
+        check_writable(out)
+        told = clock.within(stages.within("mesh"))
+        mesh = reconstruct_explained(reconstructor, views, loaded.form, told)
+        mesh, more = finish(
+            mesh,
+            views,
+            faces=config.faces,
+            watertight=config.watertight,
+            texture=side,
+            progress=told,
+        )
+        notes += more
+        closed = _closed(mesh)
+        if config.watertight and closed and side is not None and "glb" in formats:
+            notes.append(
+                "mesh.glb is closed by its positions; its vertices are split at the texture's "
+                "seams, so that a reader must merge them to find it closed (texture=none has none)"
+            )
+        _begin(clock, stages, "agreement")
+        agreement = view_agreement(mesh, views)
+        notes += judge(agreement, views, loaded.form, config.min_agreement)
+        if agreement.worst:
+            notes.append(agreement.summary())
+        _begin(clock, stages, "files")
+        # a folder with a record holds the meshes that it describes
+        (out / "mesh-run.json").unlink(missing_ok=True)
+        targets = [mesh.export(out / f"mesh.{name}") for name in formats]
+        if config.turntable:
+            _begin(clock, stages, "turntable")
+            turntable(mesh, out / f"turntable.{config.video}")
+        _begin(clock, stages, "preview")
+        save_picture(preview(views, None, mesh_renders(mesh)), out / "mesh-preview.png")
+        clock.start("done")
+        record = {
+            "views": str(source),
+            "count": len(views),
+            "origin": list(views.origin),
+            "faces": len(mesh.faces),
+            "vertices": len(mesh.vertices),
+            "texture": side,
+            "watertight": closed,
+            "fit": getattr(reconstructor, "fitted", None),
+            "notes": notes,
+            "agreement": agreement.as_dict(),
+            "seconds": clock.seconds,
+            "versions": versions(),
+            "config": plain(config),
+        }
+        # Not run.json: beside generated views that name is taken.
+        write_json(out / "mesh-run.json", record)
+        for note in notes:
+            stages.say(f"note: {note}")
+        stages.say(f"{source} → {', '.join(map(str, targets))}")
+        stages.say(f"{len(mesh.faces)} faces in {clock}")
+    return 0
+
+
+def _begin(clock: Clock, stages: Stages, stage: str) -> None:
+    clock.start(stage)
+    stages.start(stage, None)
+
+
+def _closed(mesh: Mesh) -> bool:
+    """Whether the surface is watertight, vertices at the same place counting as one."""
+    points, number = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    faces = number.reshape(-1)[mesh.faces]
+    flat = (faces == np.roll(faces, 1, axis=1)).any(axis=1)
+    shape = trimesh.Trimesh(points, faces[~flat], process=False)
+    return bool(shape.is_watertight and shape.is_winding_consistent)
+
+
+def _check(config: Any) -> tuple[list[str], int | None]:
+    """Formats and texture side; MvdiffError now rather than after the work."""
+    known = [suffix[1:] for suffix in FORMATS]
+    formats = [str(name) for name in config.format]
+    for name in formats:
+        if name not in known:
+            raise MvdiffError(f"unknown format '{name}'; choose from {', '.join(known)}")
+    if not formats:
+        raise MvdiffError(f"format names none: choose from {', '.join(known)}")
+    if config.video not in VIDEOS:
+        raise MvdiffError(f"unknown video '{config.video}'; choose from {', '.join(VIDEOS)}")
+    faces = config.faces
+    if faces is not None and (type(faces) is not int or faces < 4):
+        raise MvdiffError(f"faces must be a whole number from 4, got {faces!r}")
+    holds = any(f".{name}" in TEXTURED for name in formats)
+    least = config.min_agreement
+    number = isinstance(least, int | float) and not isinstance(least, bool)
+    if not (number and 0 <= least <= 1):
+        raise MvdiffError(f"min_agreement must be a number in [0, 1], got {least!r}")
+    return formats, texture_side(config.texture, holds=holds)

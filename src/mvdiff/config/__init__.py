@@ -1,0 +1,1 @@
+"""Configs: composition by Hydra, ranges of numbers, and variants made from their entries."""

@@ -1,0 +1,1 @@
+"""Rendering of training data: settings, plan, workers, and the record of each object."""

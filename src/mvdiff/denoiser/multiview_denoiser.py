@@ -1,0 +1,277 @@
+"""Joint denoising: one model call moves all views of an object together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from diffusers.models.embeddings import get_timestep_embedding
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..attention.base import Scene
+from ..cameras.camera import Cameras
+from ..cameras.rigs import input_cameras, spherical
+from ..errors import MvdiffError
+from ..latents.autoencoders import Latents
+from ..radiance.base import RadianceField
+from ..utils.mmap import give_back
+from ..volumes.base import Volume, VolumeInputs
+from .embedders import Embedder
+from .guidance import Condition, guide
+from .unet import SlotUNet
+from .winograd import use_winograd
+
+POSE_DIM = 4
+
+
+class MultiViewDenoiser(nn.Module):
+    """Volume + view attention + UNet → prediction for every view (SyncDreamer, figure 2).
+
+    rig: cameras of the target views, anywhere. The input picture's camera stands at view 0's
+        azimuth and distance with view 0's intrinsics, and at an elevation of its own: a rig
+        tells by its first camera where the front is. The pose embedding holds elevation and
+        azimuth alone, as published; other distances are known from geometry only. Kept out of
+        the weights, so that no checkpoint can replace the user's cameras.
+    latents, embedder, volume, unet: the parts.
+    radiance: renders the volume into every view, for the UNet to see; None: nothing is rendered.
+        With `unet=None` the rendering is the prediction.
+    residual: whether the UNet's result is added to the rendering, where clean latents are
+        predicted. Opacity, where latents have it, is then the rendering's alone, so that the
+        views' outlines agree.
+    context_dim: of the UNet's cross-attention token.
+    time_dim: of the volume's time embedding.
+    """
+
+    def __init__(
+        self,
+        *,
+        rig: Cameras,
+        latents: Latents,
+        embedder: Embedder,
+        volume: Volume,
+        unet: SlotUNet | None,
+        context_dim: int,
+        time_dim: int,
+        radiance: RadianceField | None = None,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        self.rig = rig
+        self.latents, self.embedder, self.volume, self.unet = latents, embedder, volume, unet
+        self.radiance, self.residual = radiance, residual
+        self.radiance_stem = None
+        if radiance is not None and unet is not None:
+            # a stem of its own, so that weights without a rendering fit, and start without it
+            self.radiance_stem = nn.Conv2d(latents.channels, unet.width, 3, padding=1)
+            nn.init.zeros_(self.radiance_stem.weight)
+            nn.init.zeros_(self.radiance_stem.bias)
+        self.project = nn.Linear(embedder.dim + POSE_DIM, context_dim)
+        self.time_dim = time_dim
+        self.time = nn.Sequential(
+            nn.Linear(time_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
+        )
+        if unet is None and (radiance is None or not residual):
+            raise MvdiffError(
+                "without a UNet the rendering is the prediction: choose radiance=voxels with a "
+                "volume and noise.prediction_type=sample, or unet=slots"
+            )
+        slots = {} if unet is None else unet.slots
+        needs = {need for slot in slots.values() for need in slot.needs}
+        self.all_views, self.needs_frusta = "all_views" in needs, "frusta" in needs
+        use_winograd(self)
+
+    @property
+    def device(self) -> torch.device:
+        return self.project.weight.device
+
+    @property
+    def latent_size(self) -> int:
+        return self.rig.height // self.latents.factor
+
+    def latent_shape(self, batch: int) -> tuple[int, ...]:
+        """Shape of the noisy latents of all views: (batch, view, channel, height, width)."""
+        return (batch, len(self.rig), self.latents.channels, self.latent_size, self.latent_size)
+
+    def condition(
+        self,
+        photos: Float[Tensor, "batch 4 height width"] | Float[Tensor, "batch photo 4 height width"],
+        elevation: Float[Tensor, "batch"] | Float[Tensor, "batch photo"],
+        azimuth: Float[Tensor, "batch photo"] | None = None,
+    ) -> Condition:
+        """Everything about the input pictures that the denoiser needs.
+
+        photos: RGBA in [0, 1] on white, of the rig's size: one an object, or several.
+        elevation: of their cameras, degrees. azimuth: theirs beyond the first one's, degrees.
+        Several serve volumes that lift them (`photo_features`); the first one alone is also
+        embedded and laid beside the noisy views.
+        """
+        several = photos if photos.ndim == 5 else photos[:, None]
+        latents = rearrange(several, "b p ... -> (b p) ...")
+        latents = rearrange(self.latents.condition(latents), "(b p) ... -> b p ...", b=len(several))
+        token = self.embedder(several[:, 0])
+        if not torch.is_grad_enabled():  # many steps follow that need neither
+            give_back(self.embedder, self.latents)
+        return self.condition_from(token, latents, elevation, azimuth)
+
+    def condition_from(
+        self,
+        token: Float[Tensor, "batch embedding"],
+        latents: Float[Tensor, "batch channel h w"] | Float[Tensor, "batch photo channel h w"],
+        elevation: Float[Tensor, "batch"] | Float[Tensor, "batch photo"],
+        azimuth: Float[Tensor, "batch photo"] | None = None,
+    ) -> Condition:
+        """As `condition`, from pictures that are embedded (the first) and encoded already."""
+        latents = latents if latents.ndim == 5 else latents[:, None]
+        elevation = elevation.reshape(latents.shape[:2])
+        if azimuth is not None:
+            azimuth = (azimuth - azimuth[:, :1]).flatten()
+        rig = self.rig.to(token.device)
+        view_azimuth, view_elevation, _ = spherical(rig)
+        d_elevation = torch.deg2rad(elevation[:, :1].to(rig.K)) - view_elevation
+        d_azimuth = (view_azimuth - view_azimuth[0]).expand_as(d_elevation)
+        zero = torch.zeros_like(d_elevation)
+        ones = torch.ones(len(token), device=token.device)
+        return Condition(
+            token=token,
+            photos=latents,
+            view=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
+            cameras=input_cameras(rig, elevation.flatten(), azimuth).resize(self.latent_size),
+            keep_token=ones,
+            keep_latent=ones,
+            keep_volume=ones,
+        )
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "batch view channel height width"],
+        timestep: Float[Tensor, "batch"],
+        condition: Condition,
+        *,
+        wanted: Sequence[int] | Int[Tensor, "wanted"] | Int[Tensor, "batch wanted"] | None = None,
+        volume_views: Int[Tensor, "source"] | Int[Tensor, "batch source"] | None = None,
+        batch_views: int | None = None,
+        guidance: float = 1.0,
+        with_rendering: bool = False,
+    ) -> (
+        Float[Tensor, "batch wanted channel height width"]
+        | tuple[
+            Float[Tensor, "batch wanted channel height width"],
+            Float[Tensor, "batch wanted channel height width"] | None,
+        ]
+    ):
+        """Prediction (noise, clean latent or velocity, as trained) for the wanted views.
+
+        noisy: latents of ALL views at one noise level per object.
+        timestep: of the noise schedule, one an object.
+        wanted: positions in the rig, for all objects or a row an object; default all.
+        volume_views: positions of the noisy views that the volume is built from, likewise;
+            default all.
+        batch_views: views the UNet takes at a time, to save memory; the result is the same.
+            Ignored by attention that needs all views at once.
+        guidance: 1 is the conditional answer alone.
+        with_rendering: also return the rendering, for its own loss; None where there is none, or
+            where it is the prediction.
+        """
+        cameras = self.rig.to(noisy.device).resize(self.latent_size)
+        time = self.embed_time(timestep)
+        volume = self._volume(noisy, cameras, time, condition, volume_views)
+        index = torch.as_tensor(range(len(self.rig)) if wanted is None else wanted)
+        if index.ndim == 2 and self.all_views:
+            raise MvdiffError("attention that needs all views needs the same views of each object")
+        chunk = index.shape[-1] if self.all_views or not batch_views else batch_views
+        grid = (
+            None
+            if self.radiance is None
+            else self.radiance.decode(volume, condition.photos, condition.cameras)
+        )
+        parts, renderings = [], []
+        for some in index.split(chunk, dim=-1):
+            these, x = cameras[some.flatten()], _pick(noisy, some)
+            frusta = {}
+            if self.needs_frusta:
+                frusta = self.volume.frusta(volume, these, time, _pick(condition.view, some))
+            scene = Scene(these, frusta, time, some)
+            rendering = None if grid is None else self.radiance.render(grid, cameras, some)
+            out = self._denoise(x, timestep, condition, scene, rendering)
+            if guidance != 1.0:
+                nothing = replace(scene, empty=True)
+                free = self._denoise(x, timestep, condition.unconditional(), nothing, rendering)
+                out = guide(out, free, guidance)
+            parts.append(out)
+            renderings.append(rendering)
+        out = torch.cat(parts, dim=1)
+        if not with_rendering:
+            return out
+        alone = grid is None or self.unet is None
+        return out, None if alone else torch.cat(renderings, dim=1)
+
+    def embed_time(self, timestep: Float[Tensor, "batch"]) -> Float[Tensor, "batch time"]:
+        """The noise level as volume and slots know it."""
+        waves = get_timestep_embedding(timestep, self.time_dim, True, downscale_freq_shift=0)
+        return self.time(waves.to(self.project.weight.dtype))
+
+    def _volume(
+        self,
+        noisy: Tensor,
+        cameras: Cameras,
+        time: Tensor,
+        cond: Condition,
+        index: Tensor | None,
+    ) -> Tensor:
+        """The world volume of the views at `index`."""
+        view = cond.view
+        if index is not None:
+            noisy, view = _pick(noisy, index), _pick(view, index)
+            cameras = cameras[index.flatten()]
+        return self.volume.build(
+            VolumeInputs(noisy, cameras, time, view, cond.photos, cond.cameras)
+        )
+
+    def _denoise(
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        cond: Condition,
+        scene: Scene,
+        rendering: Tensor | None = None,
+    ) -> Tensor:
+        keep = cond.keep_volume[:, None, None, None, None, None]
+        if rendering is not None:
+            rendering = rendering * (0.0 if scene.empty else keep[..., 0].to(rendering.dtype))
+        if self.unet is None:
+            return rendering
+        kept = {
+            # zeros without memory of their own
+            factor: f.new_zeros(()).expand_as(f) if scene.empty else f * keep.to(f.dtype)
+            for factor, f in scene.frusta.items()
+        }
+        scene = replace(scene, frusta=kept)
+        # each view's token: the picture's embedding with that view's relative pose
+        view = _pick(cond.view, scene.index)
+        token = cond.token[:, None].expand(-1, view.shape[1], -1)
+        context = self.project(torch.cat([token, view.to(token.dtype)], dim=-1))
+        context = context * cond.keep_token[:, None, None].to(context.dtype)
+        latent = cond.latent * cond.keep_latent[:, None, None, None].to(cond.latent.dtype)
+        latent = latent[:, None].expand(-1, view.shape[1], -1, -1, -1)
+        x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
+        if rendering is None:
+            return self.unet(x, timestep, context[:, :, None], scene)
+        # the rendering has a loss of its own: correcting it is the UNet's part alone
+        rendering = rendering.detach()
+        flat = rearrange(rendering.to(x.dtype), "b v ... -> (b v) ...")
+        seen = self.radiance_stem(flat).unflatten(0, x.shape[:2])
+        out = self.unet(x, timestep, context[:, :, None], scene, seen)
+        if not self.residual:
+            return out
+        if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colours
+            opacity = self.latents.patch**2
+            out = torch.cat([out[:, :, :-opacity], torch.zeros_like(out[:, :, -opacity:])], dim=2)
+        return out + rendering
+
+
+def _pick(x: Tensor, index: Tensor) -> Tensor:
+    """Views at `index`: the same of every object, or a row an object."""
+    return x[:, index] if index.ndim == 1 else x[torch.arange(len(x))[:, None], index]

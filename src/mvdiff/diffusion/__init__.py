@@ -1,0 +1,1 @@
+"""Samplers and schedulers: functions of a denoiser, without weights of their own."""

@@ -1,0 +1,1 @@
+"""The engine behind `mvdiff generate`: planning, batches, samples on disk, sharding."""

@@ -1,0 +1,201 @@
+"""Many pictures: read ahead, denoised in batches, decoded and written behind, all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import MvdiffError
+from ..pipeline import Model
+from ..utils.background import Behind
+from ..utils.oom import ViewsAtOnce, is_out_of_memory
+from ..utils.prefetch import prefetch
+from ..utils.progress import Stages
+from ..utils.warnings import NoteBook
+from .job import Work, arrange, read, remark, remark_foreground, write
+from .planning import Wanted
+from .summary import Tally
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sample of a picture to be denoised."""
+
+    work: Work
+    seed: int
+
+
+class Stream:
+    """Takes pictures through their three stages, each in a thread of its own.
+
+    Reading (with cut-out and encoding) stays at most a batch ahead, and finished latents wait
+    for at most a batch's writing (with decoding and meshes). A picture's result depends neither
+    on the order nor on what shares its batch, up to rounding (other batch sizes sum in another
+    order: 1e-5 of a latent's unit variance); with batch=1 not at all.
+
+    tally: counts what comes of the pictures. book: what is noted about them, to be told at the
+    end. setup: seconds that loading took. tell: say at once why a picture failed.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        model: Model,
+        reconstructor: Any,
+        stages: Stages,
+        tally: Tally,
+        book: NoteBook,
+        *,
+        setup: float,
+        tell: bool,
+    ) -> None:
+        self.config, self.model, self.reconstructor = config, model, reconstructor
+        self.stages, self.setup, self.tell = stages, setup, tell
+        self.batch = config.batch or default_batch(model)
+        self.at_once: ViewsAtOnce = model.views_at_once(config.batch_views)
+        self.tally, self.book = tally, book
+        self.read_so_far: list[Work] = []
+        self.ended = 0  # pictures that are finished or failed
+
+    def run(self, wanted: Sequence[Wanted]) -> None:
+        """All pictures. Raises what is not one picture's fault."""
+        self.tally.pictures += len(wanted)
+        self.ended = self.tally.pictures - len(wanted)
+        if self.tally.pictures > 1:
+            self.stages.count(self.ended, self.tally.pictures)
+        self.stages.start(f"{wanted[0].path.name}: reading", None)
+        reader = prefetch(lambda i: self._read(wanted[i]), range(len(wanted)), self.batch)
+        try:
+            with Behind(self.stages, depth=self.batch) as writer, contextlib.closing(reader):
+                batch: list[Part] = []
+                for i, work in enumerate(reader):
+                    self._take(work, wanted[i], batch, writer)
+                    while len(batch) >= self.batch:
+                        full, batch = batch[: self.batch], batch[self.batch :]
+                        self._denoise(full, writer)
+                self._denoise(batch, writer)
+        finally:
+            for work in self.read_so_far:
+                work.release()
+
+    def _read(self, wanted: Wanted) -> Work | MvdiffError:
+        try:
+            work = read(self.config, self.model, wanted, self.setup)
+        except MvdiffError as error:
+            return error
+        self.read_so_far.append(work)
+        return work
+
+    def _take(
+        self, work: Work | MvdiffError, wanted: Wanted, batch: list[Part], writer: Behind
+    ) -> None:
+        """A picture that was read: its missing samples join the batch."""
+        if isinstance(work, MvdiffError):
+            return self._fail(wanted, work)
+        remark(work, self.book)
+        if not self.tell:  # the only picture: before it takes its time
+            for line in self.book.take():
+                self.stages.say(f"note: {line}")
+        if work.missing:
+            batch += [Part(work, seed) for seed in work.missing]
+        else:
+            writer.put(lambda stages: self._finish(work, stages))
+
+    def _denoise(self, batch: Sequence[Part], writer: Behind) -> None:
+        """A batch, in parts where memory does not suffice even one view at a time."""
+        most = self.batch
+        if len(batch) > most:
+            self._denoise(batch[:most], writer)
+            return self._denoise(batch[most:], writer)
+        if not batch:
+            return None
+        self.stages.start(self._title(batch), self.model.sampler.steps)
+        start = time.perf_counter()
+        try:
+            latents = self.model.denoise(
+                [part.work.known.condition for part in batch],
+                [part.seed for part in batch],
+                self.at_once,
+                callback=lambda done, steps, _: self.stages.advance(done, steps),
+            )
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+            latents = None
+        if latents is None:  # out of the handler, which holds on to the failed call's tensors
+            self.batch = len(batch) // 2
+            self.stages.say(f"note: not enough memory: going on with batch={self.batch}")
+            return self._denoise(batch, writer)
+        seconds = (time.perf_counter() - start) / len(batch)
+        for part, latent in zip(batch, latents, strict=True):
+            writer.put(self._writing(part, latent, seconds))
+
+    def _title(self, batch: Sequence[Part]) -> str:
+        name = batch[0].work.wanted.path.name
+        if len(batch) > 1:
+            name += f" and {len(batch) - 1} more"
+        elif self.config.samples > 1:
+            seeds = batch[0].work.samples.wanted
+            name += f", sample {seeds.index(batch[0].seed) + 1} of {len(seeds)}"
+        return f"{name}: denoising"
+
+    def _writing(self, part: Part, latent: Tensor, seconds: float) -> Callable[[Stages], None]:
+        def job(stages: Stages) -> None:
+            work = part.work
+            if work.failed:
+                return
+            try:
+                write(
+                    self.config,
+                    self.model,
+                    self.reconstructor,
+                    work,
+                    part.seed,
+                    latent,
+                    seconds,
+                    stages,
+                )
+            except MvdiffError as error:
+                work.failed = True
+                work.release()
+                return self._fail(work.wanted, error)
+            if work.finished:
+                self._finish(work, stages)
+
+        return job
+
+    def _finish(self, work: Work, stages: Stages) -> None:
+        """All samples of a picture are there: the best one first, and what came out is told."""
+        stages.start(f"{work.wanted.path.name}: comparing the samples", None)
+        try:
+            results = arrange(self.model, work)
+        except MvdiffError as error:
+            return self._fail(work.wanted, error)
+        finally:
+            work.release()
+        for path, trouble in results:
+            self.tally.tell_result(stages, work.wanted, path, trouble)
+        remark_foreground(work, self.book)
+        self._count()
+
+    def _fail(self, wanted: Wanted, error: MvdiffError) -> None:
+        self.tally.errors.append(error)
+        if self.tell:
+            named = f"'{wanted.path}'" in str(error)
+            self.stages.say(f"mvdiff: {error}" if named else f"mvdiff: {wanted.path}: {error}")
+        self._count()
+
+    def _count(self) -> None:
+        self.ended += 1
+        if self.tally.pictures > 1:
+            self.stages.count(self.ended, self.tally.pictures)
+
+
+def default_batch(model: Model) -> int:
+    """Objects a batch: on a GPU four (small maps leave it idle), elsewhere one."""
+    return 4 if model.denoiser.device.type == "cuda" else 1

@@ -1,0 +1,248 @@
+"""One object's way through `mvdiff generate`: read before, written after the denoising."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..config.instantiate import plain
+from ..denoiser.guidance import Condition
+from ..errors import MvdiffError
+from ..evaluation.ranking import distances, score_sample, sort_key
+from ..pipeline import Model
+from ..preprocessing.elevation import Elevation, check_elevation, read_elevation
+from ..preprocessing.photo import Photo
+from ..utils.files import write_text
+from ..utils.progress import Stages
+from ..utils.warnings import NoteBook, collect
+from ..views import Views
+from .locking import hold_folder
+from .planning import FINISHED, Wanted, samples_of
+from .sample_store import Samples, Survey, output_sizes, read_record
+from .writer import Timer, versions, write_sample
+
+#: How the object of a picture was found, by the method of `foreground=`.
+FOUND_BY = {
+    "alpha": "the object is what the picture's transparency shows",
+    "none": "the whole picture is taken as the object",
+    "key": "the object was found by its plain background",
+    "grabcut": "the object was found by OpenCV's GrabCut",
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the denoiser gets to know of an object, and what the record says of it."""
+
+    photos: tuple[Photo, ...]
+    elevations: tuple[Elevation, ...]
+    condition: Condition
+
+
+@dataclass
+class Work:
+    """A picture between its stages.
+
+    done: finished samples by seed. missing: seeds to be made. known: None without such seeds.
+    notes: what was to be said about the picture. seconds: spent so far, by stage.
+    repaired: folders of samples that are made again, and why.
+    failed: a sample could not be written, and the others will not be.
+    held: the result folder's lock, until `release`.
+    """
+
+    wanted: Wanted
+    samples: Samples
+    done: dict[int, Path]
+    missing: list[int]
+    known: Known | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    repaired: dict[Path, str] = field(default_factory=dict)
+    failed: bool = False
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def hold(self) -> None:
+        """Keep other processes from this object's folder; MvdiffError where one is at work.
+
+        What another process has finished meanwhile is not made again.
+        """
+        self.held.enter_context(hold_folder(self.wanted.folder))
+        if self.missing:
+            self.done |= {k: p for k, p in self.samples.finished().items() if k in self.missing}
+            self.missing = [seed for seed in self.missing if seed not in self.done]
+
+    def release(self) -> None:
+        """Let other processes have the folder."""
+        self.held.close()
+
+    @property
+    def finished(self) -> bool:
+        return len(self.done) == len(self.samples.wanted)
+
+
+def read(config: Any, model: Model, wanted: Wanted, setup: float) -> Work:
+    """Find out what is missing and, if anything is, read, cut out and encode the picture.
+
+    The object's folder is held until `Work.release`.
+    """
+    clock = Timer({"setup": setup})
+    samples = samples_of(config, wanted)
+    survey = samples.survey() if config.resume else Survey({}, {})
+    missing = [seed for seed in samples.wanted if seed not in survey.finished]
+    work = Work(wanted, samples, survey.finished, missing, repaired=survey.damaged)
+    photos: tuple[Photo, ...] = ()
+    if work.missing:  # before the folder is made: a broken picture leaves none
+        with collect() as work.notes:
+            photos = tuple(model.prepare(shot.path) for shot in wanted.shots)
+            both = zip(wanted.shots, photos, strict=True)
+            elevations = tuple(read_elevation(shot.elevation, photo) for shot, photo in both)
+            azimuths = [shot.azimuth for shot in wanted.shots]
+            condition = model.encode(photos, [e.degrees for e in elevations], azimuths)
+        work.known = Known(photos, elevations, condition)
+        clock.lap("photo")
+    work.seconds = clock.seconds
+    if config.resume:
+        work.hold()
+    else:
+        work.held.enter_context(hold_folder(wanted.folder))
+    return work
+
+
+def remark(work: Work, book: NoteBook) -> None:
+    """Note what is to be said about a picture that was just read."""
+    name = str(work.wanted.path)
+    for line in work.notes:
+        book.add(name, line)
+    for folder, trouble in work.repaired.items():
+        book.add(name, f"{folder.name} is made again, since its {trouble}")
+    if not work.missing:
+        book.add(name, FINISHED)
+    for shot, found in zip(
+        work.wanted.shots, work.known.elevations if work.known else (), strict=False
+    ):
+        if found.estimated:
+            book.add(
+                str(shot.path),
+                "the camera's elevation was estimated from the picture; elevation=DEGREES is "
+                "better",
+                f"{found.degrees:.0f}° ± {found.spread:.0f}°",
+            )
+
+
+def remark_foreground(work: Work, book: NoteBook) -> None:
+    """Note how the object was found, where no other note says so."""
+    photos = work.known.photos if work.known else ()
+    for shot, photo in zip(work.wanted.shots, photos, strict=False):
+        method = photo.foreground
+        if method and not any(f"foreground={method}" in line for line in work.notes):
+            how = FOUND_BY.get(method, "the object was found")
+            book.add(str(shot.path), f"{how} (foreground={method})")
+
+
+def write(
+    config: Any,
+    model: Model,
+    reconstructor: Any,
+    work: Work,
+    seed: int,
+    latent: Tensor,
+    seconds: float,
+    stages: Stages,
+) -> None:
+    """Decode a sample and write it; its `run.json` comes last.
+
+    seconds: the sample's share of its batch's denoising time.
+    """
+    known = work.known
+    assert known is not None  # only pictures that were read are denoised
+    clock = Timer({**work.seconds, "denoising": round(seconds, 3)})
+    stages.start("decoding", None)
+    views = model.decode(latent)
+    clock.lap("decoding")
+    target = work.samples.place(seed, work.done)
+    pictures = [photo.pil() for photo in known.photos]
+    trouble = write_sample(config, reconstructor, target, pictures, views, stages, clock)
+    record = {
+        **_told(work.wanted, known),
+        "seed": seed,
+        "scores": None,
+        "trouble": trouble,
+        "notes": work.notes + ([trouble] if trouble else []),
+        "seconds": clock.seconds,
+        "versions": versions(),
+        "device": str(model.denoiser.device),
+        "fingerprint": work.samples.key,
+        "files": output_sizes(target),
+        "config": plain(config),
+    }
+    write_text(target / "run.json", json.dumps(record, indent=1))
+    work.done[seed] = target
+
+
+def _told(wanted: Wanted, known: Known) -> dict[str, Any]:
+    """What the record says of the pictures: of the first one, and of all where there are more."""
+    rows = [
+        {
+            "picture": str(shot.path),
+            "elevation": elevation.degrees,
+            "elevation_spread": elevation.spread if elevation.estimated else None,
+            "foreground": photo.foreground,
+            "azimuth": shot.azimuth,
+        }
+        for shot, photo, elevation in zip(wanted.shots, known.photos, known.elevations, strict=True)
+    ]
+    first = {key: value for key, value in rows[0].items() if key != "azimuth"}
+    return first | ({"pictures": rows} if len(rows) > 1 else {})
+
+
+def arrange(model: Model, work: Work) -> list[tuple[Path, str | None]]:
+    """Every sample of a finished picture, the best first (see `ranking.rank`).
+
+    Returns each sample's folder, and why it has no mesh where it has none.
+    """
+    seeds = {path: seed for seed, path in work.done.items()}
+    samples = [work.done[seed] for seed in work.samples.wanted]
+    keys = dict.fromkeys(samples, math.inf)
+    if len(samples) > 1:
+        views = [Views.load(sample) for sample in samples]
+        apart = distances(views) if len(samples) > 2 else [None] * len(samples)
+        for sample, its, distance in zip(samples, views, apart, strict=True):
+            keys[sample] = sort_key(_scored(sample, its, distance, model, work))
+    best_first = sorted(samples, key=lambda sample: (keys[sample], seeds[sample]))
+    arranged = work.samples.arrange(best_first)
+    return [(path, read_record(path).get("trouble")) for path in arranged]
+
+
+def _scored(
+    sample: Path, views: Views, distance: float | None, model: Model, work: Work
+) -> dict[str, float | None]:
+    """A finished sample's scores, written into its `run.json` where they are not there yet."""
+    record = read_record(sample)
+    scores = record.get("scores")
+    if not isinstance(scores, dict):
+        with collect():
+            photo = work.known.photos[0] if work.known else model.prepare(work.wanted.path)
+        try:
+            found = score_sample(views, photo, check_elevation(record.get("elevation")))
+        except MvdiffError as error:  # too few views, say
+            notes = record.get("notes")
+            record["notes"] = [*_texts(notes), f"not scored: {error}"]
+            found = {}
+        # JSON has no NaN
+        scores = {k: v if math.isfinite(v) else None for k, v in found.items()}
+    known = {**scores, "distance": distance}
+    changed = {"scores": known, "ranked_with": sorted(work.samples.wanted)}
+    if changed != {key: record.get(key) for key in changed}:
+        write_text(sample / "run.json", json.dumps({**record, **changed}, indent=1))
+    return known
+
+
+def _texts(notes: Any) -> Iterable[str]:
+    return [str(note) for note in notes] if isinstance(notes, list) else []

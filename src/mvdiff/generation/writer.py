@@ -1,0 +1,108 @@
+"""What a sample of `mvdiff generate` leaves: views, strip, mesh, turntable, preview."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .. import __version__
+from ..errors import MvdiffError
+from ..utils.files import atomic
+from ..utils.progress import Stages
+from ..views import Views
+
+
+@dataclass
+class Timer:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._since, 3)
+        self._since = now
+
+
+def write_sample(
+    config: Any,
+    reconstructor: Any,
+    target: Path,
+    pictures: Sequence[Image.Image],
+    views: Views,
+    stages: Stages,
+    clock: Timer,
+) -> str | None:
+    """Everything but `run.json`, which comes last; why there is no mesh, where it failed.
+
+    pictures: the prepared input pictures, usually one.
+    """
+    from ..mesh.postprocess import finish, texture_side
+    from ..utils.video import VIDEOS
+    from ..visualization import mesh_renders, preview, turntable
+
+    films = [f"turntable.{kind}" for kind in VIDEOS]
+    for name in ("run.json", "mesh.glb", *films, "preview.png"):
+        (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
+    for old in [*(target / "views").glob("[0-9]*.png"), *target.glob("input-[0-9]*.png")]:
+        old.unlink()
+    views.save(target, "views")
+    save_picture(views.strip(), target / "strip.png")
+    for number, picture in enumerate(pictures):
+        save_picture(picture, target / (f"input-{number}.png" if number else "input.png"))
+    clock.lap("writing")
+    renders, trouble = [], None
+    if reconstructor is not None:
+        stages.start("mesh", 1.0)
+        try:
+            mesh = reconstructor(views, progress=stages.within("mesh"))
+            clock.lap("mesh")
+            mesh, _ = finish(
+                mesh,
+                views,
+                texture=texture_side(config.texture),
+                progress=stages.within("texture"),
+            )
+        except MvdiffError as error:  # the views were expensive: keep them
+            trouble = f"there is no mesh: {error}"
+            clock.lap("mesh")
+        else:
+            mesh.export(target / "mesh.glb")
+            clock.lap("texture")
+            stages.start("pictures of the mesh", None)
+            renders = mesh_renders(mesh)
+            if config.turntable:
+                turntable(mesh, target / f"turntable.{config.video}")
+    stages.start("preview", None)
+    save_picture(preview(views, pictures, renders), target / "preview.png")
+    clock.lap("pictures")
+    return trouble
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG atomically."""
+    with atomic(path) as part:
+        picture.save(part)
+
+
+def versions() -> dict[str, str]:
+    """Of what made the result."""
+    import diffusers
+    import torch
+
+    return {
+        "mvdiff": __version__,
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,1 @@
+"""Meshes: the mesh itself, files, repair, textures, and readers of other people's files."""

@@ -1,0 +1,155 @@
+"""One picture of an object: read it whatever its form, and frame it as in training."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from ..errors import MvdiffError
+from .image_io import load_photo
+from .segmentation import Foreground
+
+__all__ = ["Photo", "load_photo", "prepare", "prepare_fit", "prepare_published"]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture framed for the model.
+
+    rgb: colours in [0, 1], composited on white.
+    alpha: opacity in [0, 1].
+    foreground: how the object was found ("alpha", "key", …); None where that is not known.
+    """
+
+    rgb: Float[Tensor, "3 height width"]
+    alpha: Float[Tensor, "1 height width"]
+    foreground: str | None = None
+
+    @property
+    def rgba(self) -> Float[Tensor, "4 height width"]:
+        """`rgb` (still on white) and `alpha` as one tensor, in [0, 1]."""
+        return torch.cat([self.rgb, self.alpha])
+
+    @property
+    def signed(self) -> Float[Tensor, "3 height width"]:
+        """`rgb` in [-1, 1], the range of the published networks."""
+        return self.rgb * 2 - 1
+
+    @staticmethod
+    def from_pil(image: Image.Image) -> Photo:
+        """From a picture with straight (not premultiplied) colours."""
+        pixels = np.asarray(image.convert("RGBA")).astype(np.float32) / 255
+        pixels = torch.from_numpy(pixels).permute(2, 0, 1)
+        rgb, alpha = pixels[:3], pixels[3:]
+        return Photo(rgb * alpha + (1 - alpha), alpha.contiguous())
+
+    def pil(self) -> Image.Image:
+        """The framed picture on white, RGB."""
+        pixels = (self.rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+        return Image.fromarray(np.ascontiguousarray(pixels.numpy()))
+
+
+def prepare_fit(photo: Image.Image, size: int, fill: float = 0.67) -> Photo:
+    """Centre the object and scale it to the extent objects have in the training pictures.
+
+    photo: RGBA; its alpha says what the object is.
+    size: side of the result in pixels.
+    fill: longer side of the object's bounding box as a share of `size`, in (0, 1]. Renders
+        whose 3D boxes fit the view by their diagonal show 0.67 on average, with a spread of
+        0.09 (measured on 14,456 pictures of 1,807 objects at 64², edge pixels counted half).
+    Raises MvdiffError when nothing is opaque.
+    """
+    if not 0 < fill <= 1:
+        raise MvdiffError(f"fill must lie in (0, 1], got {fill}: 0.67 suits the small model")
+    _check_size(size)
+    photo = photo.convert("RGBA")
+    left, top, right, bottom = _object_box(photo)
+    side = max(right - left, bottom - top) / fill
+    x, y = (left + right - side) / 2, (top + bottom - side) / 2
+    # A crop beyond the picture is transparent there; whole pixels first, the rest by resampling.
+    outer = (int(np.floor(x)), int(np.floor(y)), int(np.ceil(x + side)), int(np.ceil(y + side)))
+    canvas = photo.crop(outer)
+    box = (
+        x - outer[0],
+        y - outer[1],
+        min(x - outer[0] + side, canvas.width),
+        min(y - outer[1] + side, canvas.height),
+    )
+    # Pillow premultiplies RGBA while resampling; Hamming has no ringing at silhouettes.
+    method = Image.Resampling.HAMMING if side >= size else Image.Resampling.BICUBIC
+    return Photo.from_pil(canvas.resize((size, size), method, box=box))
+
+
+def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256) -> Photo:
+    """SyncDreamer's preparation, to the bit; `.signed` is what its networks read.
+
+    crop_size: the object's longer side in pixels (the paper's photos use 150 to 200); None
+        or -1 takes the whole picture, padded to a square.
+    size: side of the result in pixels.
+    Raises MvdiffError when nothing is opaque. Source: arXiv 2309.03453, released code.
+    """
+    _check_size(size)
+    photo = photo.convert("RGBA")
+    if crop_size is None or crop_size == -1:
+        square = _pad(photo, max(photo.size))
+        return Photo.from_pil(square.resize((size, size), Image.Resampling.BICUBIC))
+    if not 1 <= crop_size <= size:
+        raise MvdiffError(
+            f"crop_size must lie in [1, {size}] pixels, or be -1 for the whole picture; "
+            f"got {crop_size}"
+        )
+    left, top, right, bottom = _object_box(photo, threshold=1)
+    solid = _object_box(photo)
+    if max(right - left, bottom - top) > 1.1 * max(solid[2] - solid[0], solid[3] - solid[1]):
+        warnings.warn(
+            "pixels that are nearly clear (alpha below 13 of 255) count as the object in "
+            "framing=published, which makes it smaller: clean the alpha channel, or use "
+            "framing=fit",
+            stacklevel=1,
+        )
+    # The original takes the largest index as the end, which leaves out a row and a column.
+    cut = photo.crop((left, top, max(right - 1, left + 1), max(bottom - 1, top + 1)))
+    scale = crop_size / max(cut.size)
+    width, height = (max(1, int(scale * side)) for side in cut.size)
+    return Photo.from_pil(_pad(cut.resize((width, height), Image.Resampling.BICUBIC), size))
+
+
+def prepare(
+    source: str | Path | Image.Image | np.ndarray | Tensor,
+    *,
+    foreground: Foreground,
+    size: int,
+    fill: float = 0.67,
+) -> Photo:
+    """Read, cut out and frame in one go: `load_photo`, `foreground`, `prepare_fit`."""
+    return prepare_fit(foreground(load_photo(source)), size, fill)
+
+
+def _object_box(photo: Image.Image, threshold: int = 13) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (exclusive) of alpha ≥ threshold (5 % by default, against haze)."""
+    alpha = photo.getchannel("A")
+    box = alpha.point([255 * (a >= threshold) for a in range(256)]).getbbox() or alpha.getbbox()
+    if box is None:
+        raise MvdiffError(
+            "the picture is transparent everywhere, expected an object in it: "
+            "use a picture with an opaque object"
+        )
+    return box
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise MvdiffError(f"the size of a prepared picture must be at least 1 pixel, got {size}")
+
+
+def _pad(image: Image.Image, size: int) -> Image.Image:
+    canvas = Image.new("RGBA", (size, size), (0, 0, 0, 0))
+    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return canvas

@@ -1,0 +1,1 @@
+"""What silhouettes say about a scene: mattes, masks, the visual hull and its bounds."""

@@ -1,0 +1,296 @@
+"""What a run carries from step to step, and the step itself."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..denoiser.layout import channels_last as use_channels_last
+from ..errors import MvdiffError
+from ..utils.limits import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_1, Range
+from ..utils.precision import DTYPES
+from .averages import Meter
+from .checkpointing import Checkpoints, candidates, first_readable, read_checkpoint, trained_state
+from .distributed import make_accelerator
+from .ema import Ema
+from .optim import OPTIMIZERS, SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
+from .param_groups import rest_frozen_parts
+
+#: What a `Source` makes and an `Objective` takes; the loop hands it on unseen.
+AnyBatch = Any
+Objective = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers that decide what a run computes; described in `loop.train`."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    warmup: int
+    schedule: str
+    final_lr: float
+    weight_decay: float
+    betas: list[float]
+    grad_clip: float | None
+    ema_decay: float
+    precision: str
+    seed: int
+    accumulate: int
+    optimizer: str = "adamw"
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise MvdiffError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        kinds = {"schedule": SCHEDULES, "precision": DTYPES, "optimizer": OPTIMIZERS}
+        for name, choices in kinds.items():
+            if getattr(self, name) not in choices:
+                raise MvdiffError(
+                    f"unknown {name} '{getattr(self, name)}'; choose from {', '.join(choices)}"
+                )
+        ranges = {
+            "ema_decay": SHARE_BELOW_1,
+            "lr": POSITIVE,
+            "warmup": Range(0, whole=True),
+            "final_lr": SHARE,
+            "weight_decay": NOT_NEGATIVE,
+            "grad_clip": POSITIVE,
+        }
+        for name, allowed in ranges.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise MvdiffError(f"{name} must be {allowed}, got {value}")
+        if len(self.betas) != 2 or any(beta not in SHARE_BELOW_1 for beta in self.betas):
+            raise MvdiffError(f"betas must be two numbers in [0, 1), got {list(self.betas)}")
+
+    def rate(self, step: int) -> float:
+        """What learning rates are multiplied with at a step (from 0)."""
+        return lr_factor(
+            step, steps=self.steps, warmup=self.warmup, schedule=self.schedule, floor=self.final_lr
+        )
+
+
+class Engine:
+    """Model, average, optimizer and step count of a run.
+
+    model: moved to the device and trained in place.
+    out, keep: where checkpoints go and how many stay. param_groups: as in `loop.train`.
+    config: kept in the checkpoints. base, data_fingerprint: as in `loop.train`.
+    say: prints one line for people.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Settings,
+        *,
+        out: Path,
+        keep: int,
+        device: str,
+        channels_last: bool,
+        param_groups: list[dict[str, Any]] | None,
+        config: Mapping[str, Any],
+        base: Mapping[str, str] | None,
+        data_fingerprint: str | None = None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.settings, self.config, self.out, self.say = settings, dict(config), out, say
+        self.base = dict(base) if base else None
+        self.data_fingerprint = data_fingerprint
+        self.accelerator = accelerator = make_accelerator(settings.precision, device)
+        self.shards = accelerator.num_processes * settings.accumulate
+        if settings.batch_size % self.shards:
+            raise MvdiffError(
+                f"batch_size={settings.batch_size} cannot be split over "
+                f"{accelerator.num_processes} process(es) of {settings.accumulate} accumulation "
+                f"step(s): choose a multiple of {self.shards}"
+            )
+        self.main: bool = accelerator.is_main_process
+        self.device: torch.device = accelerator.device
+        #: Whether reading a figure each step costs nothing.
+        self.eager = self.device.type == "cpu"
+        self.model = model.to(self.device).train()
+        rest_frozen_parts(model)
+        if channels_last:
+            use_channels_last(model)
+        self.optimizer = make_optimizer(
+            model,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            betas=settings.betas,
+            param_groups=param_groups,
+            fused=settings.precision != "fp16" and self.device.type in ("cpu", "cuda"),
+            name=settings.optimizer,
+        )
+        self.ema = Ema(model, settings.ema_decay)
+        self.store = Checkpoints(out, keep)
+        self.meter = Meter()
+        self.step = 0
+        self.checkpoint: Path | None = None
+        self._scaler: dict[str, Any] | None = None
+
+    def resume(self, resume: str | Path) -> None:
+        """Load the wanted checkpoint, if there is one; `resume` as in `loop.train`."""
+        first_readable(candidates(self.out, resume), self._load, self.say)
+
+    def _load(self, path: Path) -> None:
+        optimizer, state = read_checkpoint(path, self.model, self.ema.module, self.base)
+        load_optimizer(self.optimizer, optimizer["optimizer"], path)
+        self._scaler = optimizer["scaler"]
+        self.meter.load(state["meter"])
+        self.step, self.checkpoint = int(state["step"]), path
+        self.say(f"resuming from '{path}' at step {self.step}")
+        previous_data = state.get("data_fingerprint")
+        if previous_data and self.data_fingerprint and previous_data != self.data_fingerprint:
+            self.say(
+                "note: the training data are not those of the steps before (other objects, or "
+                "pictures that were rendered again): this run goes on with the data as they are now"
+            )
+        for name, now in asdict(self.settings).items():
+            before = state["settings"].get(name)
+            if before != now:
+                self.say(f"note: {name}={now} from here on (was {before})")
+
+    def prepare(self, objective: Objective) -> None:
+        """Wrap model and optimizer for precision and processes; call after `resume`."""
+        for group in self.optimizer.param_groups:
+            group["base_lr"] = float(group["lr"])
+        wrapped = _Step(self.model, objective)
+        self._wrapped, self._driver = self.accelerator.prepare(wrapped, self.optimizer)
+        if self._scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(self._scaler)
+
+    def set_aside(self) -> None:
+        """Rename the checkpoints this run has gone back behind; call after `prepare`."""
+        # Another process may still be reading one of them.
+        self.accelerator.wait_for_everyone()
+        moved = self.store.set_aside(self.step, self.checkpoint) if self.main else {}
+        if moved:
+            names = ", ".join(f"{old} → {new}" for old, new in moved.items())
+            self.say(f"note: goes on from step {self.step}; kept under other names: {names}")
+
+    def shard(self, micro: int) -> int:
+        """Which share of the whole batch is this process's accumulation step `micro`."""
+        return self.accelerator.process_index * self.settings.accumulate + micro
+
+    def update(self, batches: Iterator[AnyBatch]) -> float | None:
+        """One step; returns the loss where reading it is free, else None."""
+        settings, accelerator = self.settings, self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * settings.rate(self.step)
+        losses = []
+        for micro in range(settings.accumulate):
+            batch, share = next(batches), self.shard(micro)
+            torch.manual_seed(seed_of(settings.seed, 3, self.step, share))
+            generator = torch.Generator().manual_seed(seed_of(settings.seed, 4, self.step))
+            # Processes exchange gradients once a step, with the last part.
+            last = micro == settings.accumulate - 1
+            quiet = contextlib.nullcontext() if last else accelerator.no_sync(self._wrapped)
+            with quiet:
+                figures = self._wrapped(batch, generator)
+                accelerator.backward(figures["loss"] / settings.accumulate)
+            self.meter.add(figures)
+            losses.append(figures["loss"].detach())
+        limit = math.inf if settings.grad_clip is None else settings.grad_clip
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        self.meter.add({"grad_norm": norm})
+        loss = sum(map(float, losses)) / len(losses) if self.eager else None
+        if loss is not None:
+            self._check(float(norm), loss, shared=accelerator.num_processes == 1)
+        self._driver.step()
+        self._driver.zero_grad(set_to_none=True)
+        self.ema.update(self.model, self.step)
+        self.step += 1
+        return loss
+
+    def means(self) -> dict[str, float]:
+        """The window's figures over all processes; MvdiffError when they are not finite."""
+        self.meter.gather(self.accelerator.num_processes)
+        means = self.meter.means()
+        if means:
+            self._check(means["grad_norm"], means["loss"], shared=True)
+        return means
+
+    def _check(self, norm: float, loss: float, shared: bool) -> None:
+        """shared: whether all processes see this loss."""
+        # Half precision has infinite gradients now and then; its scaler skips such steps.
+        overflow = self.settings.precision != "fp16" and not math.isfinite(norm)
+        # The gradient's norm is the same everywhere, so processes that judge by it stop together.
+        if overflow or (shared and not math.isfinite(loss)):
+            raise MvdiffError(
+                f"the loss diverged near step {self.step + 1} (loss {loss:.4g}, gradient "
+                f"{norm:.4g}): lower lr or raise warmup; {self._last_checkpoint()}"
+            )
+
+    def _check_weights(self) -> None:
+        """Raise MvdiffError for weights, averages or moments that are not finite."""
+        moments = self.optimizer.state_dict()["state"]
+        named = {
+            "weight": trained_state(self.model),
+            "averaged weight": trained_state(self.ema.module, of=self.model),
+            "moment of parameter": {
+                f"{number} ({name})": tensor
+                for number, state in moments.items()
+                for name, tensor in state.items()
+                if isinstance(tensor, Tensor)
+            },
+        }
+        for kind, tensors in named.items():
+            for name, tensor in tensors.items():
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    raise MvdiffError(
+                        f"training diverged by step {self.step}: the {kind} {name} holds NaN or "
+                        f"infinite numbers; lower lr or raise warmup; {self._last_checkpoint()}"
+                    )
+
+    def _last_checkpoint(self) -> str:
+        if self.checkpoint is None:
+            return "no checkpoint had been written"
+        return f"the last good checkpoint is '{self.checkpoint}'"
+
+    def save(self) -> None:
+        """Write a checkpoint; a diverged model never becomes one.
+
+        Raises MvdiffError when the loss, a weight, an average or a moment is not finite.
+        """
+        self.means()
+        self._check_weights()
+        if self.main:
+            scaler = self.accelerator.scaler
+            optimizer = {
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": None if scaler is None else scaler.state_dict(),
+            }
+            state = {
+                "settings": asdict(self.settings),
+                "config": self.config,
+                **({"base": self.base} if self.base else {}),
+                "data_fingerprint": self.data_fingerprint,
+                "meter": self.meter.state(),
+                "torch": torch.__version__,
+            }
+            self.checkpoint = self.store.save(
+                self.step, self.model, self.ema.module, optimizer, state
+            )
+        self.accelerator.wait_for_everyone()
+
+
+class _Step(nn.Module):
+    """Model and objective as one module, so that DDP sees a single forward pass."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: AnyBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        return dict(self.objective(self.model, batch, generator))

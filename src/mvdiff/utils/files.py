@@ -1,0 +1,192 @@
+"""Writing files so that a final name always holds a whole file, and one writer a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import MvdiffError
+
+T = TypeVar("T")
+
+#: Temporary files are named .part-HOST-PID-RANDOM, so that the writer is known.
+_PREFIX = ".part-"
+_HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "localhost"
+_checked_folders: set[str] = set()
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success rename it, on failure remove it.
+
+    The temporary name keeps the suffix, since exporters choose the format by it. Temporary files
+    of processes that were killed are removed from the folder when it is first written to.
+    Raises MvdiffError with one sentence when the folder cannot be written to.
+    """
+    path = Path(path)
+    part = path.parent / f"{_PREFIX}{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
+        part.touch(exist_ok=False)  # with the permissions that the umask gives
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MvdiffError(
+            f"cannot write to '{path.parent}' ({reason}): choose another output folder"
+        ) from error
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
+    except Exception as error:
+        # the writers of torch and safetensors wrap the system's refusal in errors of their own
+        if type(error).__name__ == "SafetensorError" or "inline_container" in str(error):
+            raise _unwritable(path, str(error).splitlines()[0]) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder."""
+    key = os.path.abspath(folder)
+    if key in _checked_folders:
+        return
+    _checked_folders.add(key)
+    for part in folder.glob(f"{_PREFIX}{_HOST}-*"):
+        pid = part.name.removeprefix(f"{_PREFIX}{_HOST}-").partition("-")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # os.kill would end the process there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _unwritable(path: Path, why: str) -> MvdiffError:
+    return MvdiffError(
+        f"cannot write '{path}' ({why}): free some space or choose another output folder"
+    )
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) atomically."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+#: Larger JSON files are not read: ours hold kilobytes, camera lists a few megabytes.
+MAX_JSON_BYTES = 256 * 2**20
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """What a JSON file of ours holds; None when it is missing, damaged or of another kind.
+
+    kind: `dict` or `list`, the type of the outermost value.
+    """
+    try:
+        return load_json(path, kind)
+    except MvdiffError:
+        return None
+
+
+def load_json(path: Path, kind: type[T]) -> T:
+    """What a JSON file holds. A byte order mark is skipped.
+
+    kind: `dict` or `list`, the type that the outermost value must have.
+    Raises MvdiffError for a missing or unreadable file, for text that is not UTF-8 or not JSON,
+    for a value of another type, and for files above `MAX_JSON_BYTES`.
+    """
+    try:
+        if not path.is_file():
+            raise MvdiffError(f"no file at '{path}': check the path")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise MvdiffError(f"'{path}' is larger than {MAX_JSON_BYTES // 2**20} MiB: not read")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except MvdiffError:
+        raise
+    except OSError as error:
+        raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise MvdiffError(f"'{path}' is not UTF-8 text: save it as UTF-8 JSON") from error
+    except RecursionError as error:
+        raise MvdiffError(f"'{path}' is not usable JSON: it is nested too deeply") from error
+    except ValueError as error:  # bad JSON; also integers of thousands of digits
+        raise MvdiffError(f"'{path}' is not valid JSON ({error})") from error
+    if not isinstance(content, kind):
+        expected = {dict: "an object {…}", list: "a list […]"}.get(kind, kind.__name__)
+        raise MvdiffError(
+            f"'{path}' must hold {expected}, got {type(content).__name__}: not a file of this kind"
+        )
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; NaN and infinities, which JSON lacks, become null."""
+    write_text(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise MvdiffError now rather than after the work when `folder` cannot be written to."""
+    with atomic(Path(folder) / ".writable"):
+        pass
+    (Path(folder) / ".writable").unlink(missing_ok=True)  # another process may be as far
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder until the end; MvdiffError when another process holds it.
+
+    The system lets go of it when this process ends, however that happens. Where there are no
+    locks (Windows, some network folders), nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(folder / ".lock", flags, 0o666)
+    except OSError as error:
+        raise MvdiffError(
+            f"cannot lock '{folder}' ({error.strerror}): remove '{folder / '.lock'}' or choose "
+            "another out="
+        ) from error
+    with os.fdopen(descriptor, "r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:  # the latter from Windows' shares
+            raise MvdiffError(
+                f"another process is working on '{folder}': wait for it, or choose another out="
+            ) from error
+        except OSError:
+            pass
+        yield

@@ -1,0 +1,127 @@
+"""Published checkpoints → one file with our names.
+
+SyncDreamer whole, Zero123 as a training's start, CLIP as the image tower of another file.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..cameras.rigs import spherical
+from ..errors import MvdiffError
+from .clip import clip_weights, is_clip
+from .compatibility import SWAPPABLE
+from .key_sources import CLIP, VAE, source
+from .syncdreamer import load_published
+
+#: parts of our model that Zero123 does not have: they start untrained
+NOT_IN_ZERO123 = (*SWAPPABLE, "time.")
+_UNET = "model.diffusion_model."
+_EMA = "model_ema."
+#: where Zero123 keeps its image tower
+_CLIP_THERE = "cond_stage_model.model."
+
+
+def convert(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    polar: bool = False,
+    swapped: Sequence[str] = (),
+    betas: Tensor | None = None,
+) -> tuple[dict[str, Tensor], str]:
+    """Weights under our names, and their kind: "syncdreamer", "zero123" or "clip".
+
+    model: the recipe `syncdreamer`, on the meta device; it says which names and shapes.
+    tensors: of a published file.
+    polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
+    swapped, betas: as in `load_published`; swapped parts are left out. Cameras and schedules of
+        the file that differ are told as warnings.
+    Raises MvdiffError when the file is none of them, or lacks something.
+    """
+    if any(name.startswith("spatial_volume.") for name in tensors):
+        report = load_published(model, tensors, swapped=swapped, betas=betas)
+        for difference in report.differences:
+            warnings.warn(f"{difference}, which are what will be used", stacklevel=2)
+        own = model.state_dict()
+        return {n: t for n, t in own.items() if n not in report.untrained}, "syncdreamer"
+    if any(name.startswith(_UNET) for name in tensors):
+        weights = _zero123(model, tensors)
+        if polar:
+            weights |= fold_polar(model, weights["project.weight"], weights["project.bias"])
+        return weights, "zero123"
+    if is_clip(tensors):
+        return clip_weights(model, tensors), "clip"
+    raise MvdiffError(
+        "this is neither SyncDreamer's, Zero123's nor CLIP's checkpoint: expected names that begin "
+        f"with '{_UNET}' or 'visual.', the first here is '{next(iter(tensors), 'none')}'"
+    )
+
+
+def names_polar(path: Path) -> bool:
+    """Whether a file is called like Stable-Zero123's, whose weights do not tell."""
+    return "stablezero123" in path.name.lower().replace("-", "").replace("_", "")
+
+
+def fold_polar(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """Stable-Zero123's projection for the camera values of Zero123.
+
+    Both put (elevation difference d, sin, cos, fourth value) behind CLIP's embedding. Zero123's
+    fourth value is 0 at a fixed distance; Stable-Zero123's is the input's polar angle, which is
+    π/2 − e − d where all targets stand at elevation e: linear in d, so the projection takes it
+    over exactly.
+    weight: (context, embedding + 4). bias: (context,).
+    Raises MvdiffError when the model's targets stand at several elevations.
+    """
+    elevation = spherical(model.rig)[1]
+    if not torch.allclose(elevation, elevation[0], atol=1e-4):
+        raise MvdiffError(
+            "Stable-Zero123's camera values can be converted for targets at one elevation only: "
+            "use a ring of cameras"
+        )
+    weight, polar = weight.clone(), weight[:, -1]
+    bias = bias + polar * (math.pi / 2 - float(elevation[0]))
+    weight[:, -4] -= polar
+    weight[:, -1] = 0
+    return {"project.weight": weight, "project.bias": bias}
+
+
+def zero123_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Zero123's tensors under SyncDreamer's names; the UNet's running average where it is there.
+
+    Zero123 was released with both; the average is what it samples with.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_UNET):
+            average = _EMA + name.removeprefix("model.").replace(".", "")
+            found[name] = tensors.get(average, tensor)
+        elif name.startswith(_CLIP_THERE):
+            found[CLIP + name.removeprefix(_CLIP_THERE)] = tensor
+        elif name.startswith((VAE, "cc_projection.")):
+            found[name] = tensor
+    return found
+
+
+def _zero123(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = zero123_names(tensors)
+    weights = {}
+    for name, parameter in model.state_dict().items():
+        if name.startswith(NOT_IN_ZERO123):
+            continue
+        origin, shape = source(name), tuple(parameter.shape)
+        if origin.name not in found:
+            raise MvdiffError(f"this is not a whole Zero123 checkpoint: '{origin.name}' is missing")
+        if not origin.fits(found[origin.name], shape):
+            raise MvdiffError(
+                f"this is not a Zero123 checkpoint: '{origin.name}' has shape "
+                f"{tuple(found[origin.name].shape)}, expected {origin.shape(shape)}"
+            )
+        weights[name] = origin.take(found[origin.name], shape)
+    return weights

@@ -1,0 +1,110 @@
+"""What a training starts from: nothing, weights of this recipe, or Zero123's."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MvdiffError
+from .bundled import embedded_weights
+from .compatibility import check_fit, check_floating, swappable
+from .convert import NOT_IN_ZERO123, convert, names_polar
+from .key_sources import is_published
+from .load_model import empty
+from .safe_load import read_weights
+from .synthetic import fill_by_rule
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to be trained.
+
+    model: with the weights. untrained: names of the parameters that the file does not have.
+    said: one line for people; empty for a fresh model.
+    """
+
+    model: nn.Module
+    untrained: tuple[str, ...]
+    said: str
+
+
+def start_model(
+    make: Callable[[], nn.Module],
+    weights: str | None,
+    recipe: str,
+    *,
+    swapped: Sequence[str] = (),
+    betas: Tensor | None = None,
+) -> Start:
+    """A model made by `make`, with the weights it is to be trained from.
+
+    weights: None leaves it as it was made; "embedded" or "rule" as in `open_model`; otherwise a
+        file: Zero123's as `mvdiff convert` writes it or as published, SyncDreamer's likewise, or
+        one of this recipe. What Zero123 does not have (depth attention, volume, radiance, time),
+        and parts swapped for others, stay as made: the attention as the identity.
+    recipe: its name, for "embedded".
+    swapped: prefixes of parts that are not the published ones.
+    betas: of the noise schedule; a published file's is compared with it, as its cameras are.
+    Raises MvdiffError when the rest does not fit by name and shape.
+    """
+    model = make()
+    if weights is None:
+        return Start(model, tuple(name for name, _ in model.named_parameters()), "")
+    if weights == "rule":
+        warnings.warn(
+            "weights=rule: training starts from numbers made by a rule, for tests and benchmarks",
+            stacklevel=2,
+        )
+        return Start(fill_by_rule(model), (), "started from numbers made by a rule")
+    path = embedded_weights(recipe) if weights == "embedded" else Path(weights).expanduser()
+    tensors, metadata = read_weights(path)
+    polar = False
+    kind = metadata.get("mvdiff_kind", "")
+    if is_published(tensors):
+        try:
+            polar = names_polar(path)
+            tensors, kind = convert(empty(make), tensors, polar=polar, swapped=swapped, betas=betas)
+        except MvdiffError as error:
+            raise MvdiffError(f"'{path}': {error}") from error
+    own = model.state_dict()
+    untrained = tuple(name for name in own if name not in tensors)
+    unused = [name for name in tensors if name not in own]
+    absent = NOT_IN_ZERO123 if kind == "zero123" else ()
+    check_floating(tensors, path)
+    check_fit(
+        model,
+        tensors,
+        (*swappable(own, tensors), *absent),
+        f"the weights '{path}' cannot start this training",
+        "use weights of this recipe and these sizes, or Zero123's as written by mvdiff convert",
+    )
+    model.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
+    said = f"started from '{path}': {len(own) - len(untrained)} tensors"
+    if polar:
+        said += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
+    if untrained:
+        parts = dict.fromkeys(_part(name) for name in untrained)
+        said += f"; untrained: {len(untrained)} of {', '.join(parts)}"
+    if unused:
+        said += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
+    return Start(model, untrained, said)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors as float32: the same however the file they came from is written."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        found.update(tensor.view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _part(name: str) -> str:
+    return next((part for part in NOT_IN_ZERO123 if name.startswith(part)), name.split(".")[0])

@@ -1,0 +1,150 @@
+"""A recipe's `weights=…` → a model that holds them, whatever kind of file it is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MvdiffError
+from ..utils.mmap import cast
+from .bundled import embedded_weights, load_into, load_tensors
+from .clip import clip_weights, is_clip
+from .compatibility import SWAPPABLE
+from .key_sources import is_published
+from .safe_load import read_weights
+from .syncdreamer import assign, load_published
+from .synthetic import fill_by_rule
+
+
+def open_model(
+    make: Callable[[], nn.Module],
+    weights: str,
+    recipe: str,
+    *,
+    betas: Tensor | None = None,
+    clip: str | None = None,
+    swapped: Sequence[str] = (),
+) -> nn.Module:
+    """A model made by `make`, with its weights.
+
+    weights: "embedded"; "none", which is refused with where to get them; "rule", numbers by
+        rule for tests and benchmarks; or a .safetensors, .ckpt or .pt file, with our names or
+        the published ones.
+    betas: of the user's noise schedule; a published checkpoint's is compared with it.
+    clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
+    swapped: prefixes of parts that are not the published ones; they stay untrained.
+    Raises MvdiffError when the weights do not fit. Large models are made without memory of
+    their own, so that a load needs little more than the file; weights take the type of the
+    parameters that `make` gives.
+    """
+    if weights == "none":
+        raise MvdiffError(
+            f"recipe '{recipe}' ships without weights: download syncdreamer-pretrain.ckpt, which "
+            "the SyncDreamer repository (liuyuan-pal/SyncDreamer) links to, and pass "
+            "checkpoint=syncdreamer-pretrain.ckpt"
+        )
+    tower = clip_file(clip, empty(make)) if clip else {}
+    if weights == "rule":
+        warnings.warn(
+            "weights=rule: the weights are NUMBERS MADE BY A RULE, not trained; the pictures mean "
+            "nothing, use it for tests and benchmarks only",
+            stacklevel=2,
+        )
+        model = fill_by_rule(empty(make))
+    elif weights == "embedded":
+        model = _fresh(make)
+        load_into(model, embedded_weights(recipe))
+    else:
+        return _from_file(make, Path(weights).expanduser(), betas, tower, swapped)
+    assign(model, tower)
+    return model
+
+
+def clip_file(path: str, model: nn.Module) -> dict[str, Tensor]:
+    """The image tower of a CLIP file, under our names; MvdiffError with the path."""
+    try:
+        return clip_weights(model, read_weights(path)[0])
+    except MvdiffError as error:
+        text = str(error)
+        raise MvdiffError(text if path in text else f"'{path}': {text}") from error
+
+
+def _from_file(
+    make: Callable[[], nn.Module],
+    path: Path,
+    betas: Tensor | None,
+    tower: dict[str, Tensor],
+    swapped: Sequence[str],
+) -> nn.Module:
+    tensors, metadata = read_weights(path)
+    if is_published(tensors):
+        return _published(make, path, tensors, betas, tower, swapped)
+    kind = metadata.get("mvdiff_kind")
+    if kind == "zero123":
+        raise MvdiffError(
+            f"'{path}' is Zero123, which has no volume and no depth attention: it starts a "
+            "training, it cannot generate views with this recipe"
+        )
+    if is_clip(tensors):
+        raise MvdiffError(f"'{path}' is CLIP alone: pass it as clip=, and the model as weights=")
+    model = empty(make)
+    own = model.state_dict()
+    same = own.keys() == tensors.keys() and all(tensors[n].shape == own[n].shape for n in own)
+    if same and all(t.is_floating_point() for t in tensors.values()):
+        assign(model, {n: cast(tensors[n], own[n]) for n in own} | tower)
+        return model
+    model = _fresh(make)
+    load_tensors(model, tensors, path, metadata)  # swapped parts, or a sentence on what is wrong
+    assign(model, tower)
+    return model
+
+
+def _published(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    betas: Tensor | None,
+    tower: dict[str, Tensor],
+    swapped: Sequence[str],
+) -> nn.Module:
+    # parts that the file lacks need values of their own, so the model gets memory of its own
+    model = _fresh(make) if swapped else empty(make)
+    try:
+        report = load_published(model, tensors, betas=betas, swapped=swapped, given=tower)
+    except MvdiffError as error:
+        raise MvdiffError(f"'{path}': {error}") from error
+    for difference in report.differences:
+        warnings.warn(f"{difference}: yours are used, expect worse pictures", stacklevel=4)
+    # a part that neither the published model nor this one has was not swapped
+    there = [
+        part
+        for part in swapped
+        if SWAPPABLE[part] or any(n.startswith(part) for n in report.untrained)
+    ]
+    if there:
+        named = " and ".join(part.rstrip(".") for part in there)
+        warnings.warn(
+            f"{named} are not the published parts ({len(report.untrained)} tensors stay "
+            "untrained): the rest was trained with the published ones, so expect worse pictures",
+            stacklevel=4,
+        )
+    return model
+
+
+def _fresh(make: Callable[[], nn.Module]) -> nn.Module:
+    """The model as initialised, with the same numbers each time: swapped parts keep them."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return make()
+
+
+def empty(make: Callable[[], nn.Module]) -> nn.Module:
+    """The model with parameters that have shapes and no memory."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        return make()

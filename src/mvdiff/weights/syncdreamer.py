@@ -1,0 +1,170 @@
+"""Published weights → our model: strictly by name and shape, with a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..cameras.camera import Cameras
+from ..errors import MvdiffError
+from ..utils.mmap import cast
+from .compatibility import SWAPPABLE, Clash, check_floating, fault, other_volume
+from .key_sources import CLIP, Source, source
+
+#: side of the pictures the published cameras are given for
+_SIZE = 256
+#: published entries that are no parameters: never loaded, compared with what the user has
+_BUFFERS = (
+    "poses",
+    "Ks",
+    "azimuth",
+    "betas",
+    "alphas",
+    "alphas_cumprod",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+)
+#: CLIP's text tower, which nothing here reads
+_TEXT = tuple(
+    f"{CLIP}{name}"
+    for name in (
+        "positional_embedding",
+        "text_projection",
+        "logit_scale",
+        "token_embedding.weight",
+        "ln_final.weight",
+        "ln_final.bias",
+        "transformer.",
+    )
+)
+
+
+@dataclass(frozen=True)
+class PublishedReport:
+    """What became of a published state dict.
+
+    loaded: number of our parameters that were set.
+    untrained: our parameters of swapped parts, which no published file has.
+    missing: published names that our model needs and the file lacks.
+    unexpected: names of the file that nothing is known about.
+    mismatched: (published name, shape in the file, shape needed).
+    ignored: names of the file left out on purpose: buffers, the text tower, swapped parts.
+    differences: sentences on buffers that differ from the user's cameras or noise schedule.
+    """
+
+    loaded: int
+    untrained: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[Clash, ...]
+    ignored: tuple[str, ...]
+    differences: tuple[str, ...]
+
+    def fault(self) -> str | None:
+        """The first thing that does not fit, in words; None when all does."""
+        return fault(self.mismatched, self.missing, self.unexpected)
+
+
+def load_published(
+    model: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    *,
+    strict: bool = True,
+    betas: Tensor | None = None,
+    swapped: Sequence[str] = (),
+    given: Mapping[str, Tensor] | None = None,
+) -> PublishedReport:
+    """Set a recipe-`syncdreamer` model's parameters from a published state dict.
+
+    Tensors of the model's type are taken as they are, without a copy, others are converted one
+    by one; the model may have been built on the meta device. Cameras and schedules of the file
+    never enter the model.
+    strict: raise when anything is missing, unknown or of another shape; otherwise load the rest.
+    betas: of the user's noise schedule, to be compared.
+    swapped: of `SWAPPABLE`, the parts that are not the published ones: they keep their values.
+    given: weights under our names that replace the file's, such as CLIP's own file.
+    Raises MvdiffError before anything has been loaded: where strict, and for a model with parts
+    that are neither published nor swapped.
+    """
+    own, given = model.state_dict(keep_vars=True), dict(given or {})
+    untrained = [name for name in own if name.startswith(tuple(swapped))]
+    used, weights, missing, mismatched, clash = set(), {}, [], [], []
+    for name, parameter in own.items():
+        if name in untrained:
+            continue
+        origin, shape = source(name), tuple(parameter.shape)
+        used.add(origin.name)
+        if name in given:
+            continue
+        if origin.name not in state_dict:
+            missing.append(origin.name)
+        elif not origin.fits(state_dict[origin.name], shape):
+            theirs = tuple(state_dict[origin.name].shape)
+            mismatched.append((origin.name, theirs, origin.shape(shape)))
+            clash.append((name, theirs, shape))
+        else:
+            weights[name] = origin
+    known = (*_TEXT, *(place for part in swapped for place in SWAPPABLE[part]))
+    rest = [name for name in state_dict if name not in used]
+    ignored = [n for n in rest if n in _BUFFERS or n.startswith(known)]
+    report = PublishedReport(
+        loaded=len(weights) + len(given),
+        untrained=tuple(untrained),
+        missing=_once(missing),
+        unexpected=_once(n for n in rest if n not in ignored),
+        mismatched=_once(mismatched),
+        ignored=tuple(ignored),
+        differences=tuple(_differences(state_dict, getattr(model, "rig", None), betas)),
+    )
+    if strict and report.fault():
+        if told := other_volume(model, clash):
+            raise MvdiffError(f"these weights belong to another model: {told}")
+        raise MvdiffError(
+            f"this is not a SyncDreamer checkpoint for this recipe: {report.fault()}; use the "
+            "published file, and the sizes it was trained with"
+        )
+    taken = {name: _taken(weights[name], state_dict, own[name]) for name in weights}
+    assign(model, taken | given)
+    return report
+
+
+def assign(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Make tensors the model's parameters, without a copy where the type is the same."""
+    model.load_state_dict(dict(weights), strict=False, assign=True)
+
+
+def _taken(origin: Source, state_dict: Mapping[str, Tensor], parameter: Tensor) -> Tensor:
+    check_floating({origin.name: state_dict[origin.name]})
+    return cast(origin.take(state_dict[origin.name], tuple(parameter.shape)), parameter)
+
+
+def _differences(
+    state_dict: Mapping[str, Tensor], rig: Cameras | None, betas: Tensor | None
+) -> list[str]:
+    found = []
+    if rig is not None:
+        cameras = rig.resize(_SIZE)
+        for name, what, ours in (
+            ("poses", "other camera poses", cameras.w2c),
+            ("Ks", "other intrinsics", cameras.K),
+        ):
+            if name in state_dict and not _alike(state_dict[name], ours):
+                found.append(f"the checkpoint was trained with {what} ('{name}') than yours")
+    if betas is not None and "betas" in state_dict and not _alike(state_dict["betas"], betas):
+        found.append("the checkpoint was trained with another noise schedule ('betas') than yours")
+    return found
+
+
+def _alike(theirs: Tensor, ours: Tensor) -> bool:
+    if theirs.shape != ours.shape:
+        return False
+    return torch.allclose(theirs.float(), ours.float().cpu(), rtol=1e-3, atol=1e-5)
+
+
+def _once(items: Iterable) -> tuple:
+    return tuple(dict.fromkeys(items))
