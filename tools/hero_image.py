@@ -1,6 +1,7 @@
 """The picture at the top of the README: input → views → turning mesh, as an animated WebP.
 
-    python tools/hero_image.py --true-views FOLDER reconstructor.steps=600
+    python tools/hero_image.py --true-views FOLDER reconstructor.steps=600 \\
+        --credit "Google Scanned Objects, CC BY 4.0"
 
 The first row is made by the embedded model from the picture that ships with it (what `make demo`
 makes). The second row generates no views: FOLDER holds 16 RGBA pictures 000.png, 001.png, … of an
@@ -142,7 +143,7 @@ def generated_row() -> Row:
     mesh = mvdiff.reconstruct(views)
     return Row(
         title="Generated from one picture",
-        subtitle="mvdiff generate: the embedded model, 9.3 M parameters, 64 × 64 pixels, CPU",
+        subtitle="mvdiff generate: the embedded model, 9.3 M parameters, 64 x 64 pixels, CPU",
         views_label="10 of the 16 generated views",
         photo=crop_square([photo])[0],
         views=pick_views(views, 10),
@@ -150,7 +151,7 @@ def generated_row() -> Row:
     )
 
 
-def true_row(folder: Path, reconstructor: str, overrides: list[str]) -> Row:
+def true_row(folder: Path, credit: str, reconstructor: str, overrides: list[str]) -> Row:
     """True pictures of an object: nothing but the mesh is computed."""
     files = sorted(f for f in folder.glob("*.png") if f.stem.isdigit())
     pixels = [np.asarray(Image.open(file).convert("RGBA")) for file in files]
@@ -161,7 +162,7 @@ def true_row(folder: Path, reconstructor: str, overrides: list[str]) -> Row:
     return Row(
         title="Reconstructed from true views",
         subtitle="mvdiff reconstruct: 16 renderings of a scanned toy, no view is generated",
-        views_label=f"14 of the {len(views)} true views",
+        views_label=f"14 of the {len(views)} true views{credit and f' ({credit})'}",
         photo=None,
         views=pick_views(views, 14),
         mesh=mesh_renders(mesh, FRAMES, 2 * BIG),
@@ -187,13 +188,14 @@ def main() -> None:
     """Make the rows and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--true-views", type=Path, help="folder of 000.png …, rig ring, 30 degrees")
+    parser.add_argument("--credit", default="", help="whose object the true views show")
     parser.add_argument("--reconstructor", default="neus", help="for the true views")
     parser.add_argument("overrides", nargs="*", help="such as reconstructor.steps=600")
     parser.add_argument("--out", type=Path, default=Path("docs/images/hero.webp"))
     args = parser.parse_args()
     rows = [generated_row()]
     if args.true_views is not None:
-        rows.append(true_row(args.true_views, args.reconstructor, args.overrides))
+        rows.append(true_row(args.true_views, args.credit, args.reconstructor, args.overrides))
     write(compose_frames(rows), args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1000:.0f} KB")
 
