@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mvdiff
-from mvdiff import cli
+from mvdiff.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

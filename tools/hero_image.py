@@ -22,8 +22,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import mvdiff
-from mvdiff.files import atomic
-from mvdiff.gallery import mesh_renders
+from mvdiff.utils.files import atomic
+from mvdiff.visualization import mesh_renders
 
 WIDTH = 1240  # pixels; shown at about 830 on GitHub
 MARGIN, GAP, ARROW = 26, 8, 52
