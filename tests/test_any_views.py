@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_recipe import TOY, ball_views, picture, pixels, toy_args, toy_config, toy_weights
 from PIL import Image
-from tiny_recipe import TOY, ball_views, picture, pixels, toy_args, toy_config, toy_weights
 
 import mvdiff
 from mvdiff import build

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_recipe import TOY, picture, toy_args, toy_model, toy_weights
 from PIL import Image
-from tiny_recipe import TOY, picture, toy_args, toy_model, toy_weights
 
 import mvdiff
 from mvdiff.cli import main

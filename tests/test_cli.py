@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_recipe import ball_views, picture, pixels, toy_args, toy_model, toy_weights
 from PIL import Image
-from tiny_recipe import ball_views, picture, pixels, toy_args, toy_model, toy_weights
 
 from mvdiff import __version__
 from mvdiff.build import SCHEDULERS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from helpers.tiny_recipe import ball_views
 from PIL import Image
-from tiny_recipe import ball_views
 
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import sphere, spherical, spiral

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_recipe import picture, pixels, toy_args, toy_weights
+from helpers.tiny_recipe import picture, pixels, toy_args, toy_weights
 
 from mvdiff.cli import main
 from mvdiff.commands import generate_jobs

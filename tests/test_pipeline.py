@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny_recipe import TOY, ball_views, photos, picture, toy_config, toy_model, toy_weights
+from helpers.tiny_recipe import TOY, ball_views, photos, picture, toy_config, toy_model, toy_weights
 
 import mvdiff
 from mvdiff import build

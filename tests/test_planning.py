@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.tiny_recipe import picture
 from PIL import Image
-from tiny_recipe import picture
 
 from mvdiff.commands.planning import find_pictures, result_folders, result_name
 from mvdiff.errors import MvdiffError

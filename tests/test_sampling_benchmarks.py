@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_syncdreamer import QUICK, training_config
+from helpers.small_syncdreamer import QUICK, training_config
 
 from mvdiff import build, build_training
 from mvdiff.ablation.cost import count_flops

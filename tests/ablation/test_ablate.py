@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.toy_sweep import WORDS
 from PIL import Image
 from safetensors.torch import load_file
-from toy_sweep import WORDS
 
 from mvdiff.ablation import scoring
 from mvdiff.cli import main

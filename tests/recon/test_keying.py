@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from helpers.dented_box import dented_box
 from PIL import Image
-from recon.scenes import dented_box
 
 from mvdiff.cameras import ring
 from mvdiff.recon import Hull

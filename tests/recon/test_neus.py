@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from recon.scenes import dented_box, floor_height
+from helpers.dented_box import dented_box, floor_height
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError

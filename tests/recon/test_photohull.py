@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from recon.scenes import dented_box, floor_height
+from helpers.dented_box import dented_box, floor_height
 
 from mvdiff.cameras import look_at
 from mvdiff.errors import MvdiffError

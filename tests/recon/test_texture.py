@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from recon.scenes import foreground_psnr
+from helpers.dented_box import foreground_psnr
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_recipe import randomise, toy_config, toy_model
+from helpers.tiny_recipe import randomise, toy_config, toy_model
 
 from mvdiff import build
 from mvdiff.cameras import Cameras, look_at, ring

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tiny_recipe import TOY, ball_views
-
+from helpers.tiny_recipe import TOY, ball_views
 from mvdiff.cameras.rigs import look_at, ring
 from mvdiff.views import Views
 
