@@ -17,7 +17,7 @@ from mvdiff.ablation.cost import count_flops
 
 
 def load(name: str, monkeypatch) -> Any:
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    path = Path(__file__).parents[1] / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)

@@ -19,7 +19,7 @@ from mvdiff.views import Views
 
 @pytest.fixture(scope="module")
 def folder():
-    path = Path(__file__).parents[1] / "benchmarks"
+    path = Path(__file__).parents[1]
     sys.path.insert(0, str(path))
     yield path
     sys.path.remove(str(path))
