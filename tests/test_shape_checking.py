@@ -46,10 +46,6 @@ Photo(rgb=torch.zeros(4, 8, 8), alpha=torch.zeros(1, 9, 9))
 """
 
 
-def test_whole_numbers_are_floats_too():
-    assert len(ring(2, 30, azimuth=5)) == 2
-
-
 def test_nothing_is_checked_outside_tests():
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=60)
 
