@@ -36,7 +36,7 @@ from mvdiff.data.meshes import find_meshes, load_mesh, normalise
 from mvdiff.metrics import hull_iou, psnr, ssim
 from mvdiff.metrics.geometry import chamfer
 from mvdiff.pipeline import Sampler, decode_views, denoise_views, views_at_once
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 from mvdiff.visualization import contact_sheet
 
 RESULTS = Path(__file__).parent / "results"

@@ -54,7 +54,7 @@ from mvdiff.recon import Mesh, Reconstructor
 from mvdiff.recon.view_consistency import view_agreement
 from mvdiff.rendering import Raycaster
 from mvdiff.utils.files import atomic, write_text
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 from mvdiff.visualization import mesh_renders
 
 RESULTS = Path(__file__).parent / "results"

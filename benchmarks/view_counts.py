@@ -30,7 +30,7 @@ from mvdiff.metrics import hull_iou, photometric_error, psnr
 from mvdiff.pipeline import Model, generate_views
 from mvdiff.preprocessing.elevation import check_elevation
 from mvdiff.utils.files import write_text
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 RESULTS = Path(__file__).parent / "results"
 

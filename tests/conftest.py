@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
+from helpers.shape_checking import check_shapes
 
 # Started in the background, this process ignores Ctrl-C, and what it starts would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Every public signature's shapes and types are checked in the whole test run.
-sys.path.insert(0, str(Path(__file__).parent))
-install_import_hook("mvdiff", "shapecheck.check")
+check_shapes()
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +24,7 @@ def shared_dir() -> Path:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """How near the published model the run came, where golden files were compared."""
-    from agreement import ERRORS
+    from helpers.golden import ERRORS
 
     if ERRORS:
         terminalreporter.section("relative errors against the golden files")

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_recipe import TOY, ball_views, picture, pixels, toy_args, toy_config, toy_weights
 from PIL import Image
-from tiny_recipe import TOY, ball_views, picture, pixels, toy_args, toy_config, toy_weights
 
 import mvdiff
 from mvdiff import builders
@@ -19,7 +19,7 @@ from mvdiff.cli.main import main
 from mvdiff.config.compose import compose
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import Mesh
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 from mvdiff.visualization import preview
 
 RIGS = {

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_recipe import TOY, picture, toy_args, toy_model, toy_weights
 from PIL import Image
-from tiny_recipe import TOY, picture, toy_args, toy_model, toy_weights
 
 import mvdiff
 from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import save_weights
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -187,9 +187,20 @@ def test_exif_rotated_pictures_stand_upright(made, tmp_path, orientation):
 
 @pytest.mark.filterwarnings("ignore:the picture has no transparency")
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (5000, 3), (3000, 2500)])
-def test_tiny_and_large_pictures_work_when_the_object_is_cut_out(made, tmp_path, size):
+def test_tiny_and_large_pictures_are_framed_when_the_object_is_cut_out(made, tmp_path, size):
     image = Image.new("RGBA", size, (180, 40, 40, 255))
-    made(save(image, tmp_path / "x.png"), "foreground=none")
+    framed = made(save(image, tmp_path / "x.png"), "foreground=none", "fill=0.75")
+    # red on white: three quarters of 32 pixels along the longer side, in the middle
+    amount = (255 - framed[..., 1]) / (255 - 40)
+    along_x, along_y = amount.max(axis=0), amount.max(axis=1)
+    width, height = ((side > side.max() / 2).sum() for side in (along_x, along_y))
+    assert max(width, height) == pytest.approx(24, abs=2)
+    across = 24 * min(size) / max(size)  # below a pixel, it is a paler line
+    assert min(width, height) == pytest.approx(max(across, 1), abs=2)
+    assert 0.5 < amount.sum() / (24 * across) < 1.1
+    rows, columns = np.mgrid[:32, :32]
+    middle = [(amount * place).sum() / amount.sum() for place in (rows, columns)]
+    assert middle == pytest.approx([15.5, 15.5], abs=0.6)
 
 
 @pytest.mark.filterwarnings("ignore:the picture has no transparency")

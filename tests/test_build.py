@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import photos, toy_config
+from helpers.tiny_recipe import photos, toy_config, toy_model
+from torch import nn
 
 from mvdiff import builders
 from mvdiff.attention import ATTENTION
@@ -52,16 +53,37 @@ def test_every_yaml_names_a_registered_variant():
             assert config[group].name in registry
 
 
+def chosen_part(model, group: str) -> nn.Module | None:
+    """What a group chose, as far as it has weights."""
+    part = model.unet.slots if group == "attention" else getattr(model, group, None)
+    return part if isinstance(part, nn.Module) and [*part.parameters()] else None
+
+
 @pytest.mark.parametrize(("group", "variant"), PARTS)
-def test_every_part_builds_and_runs_at_toy_size(group, variant):
+def test_every_part_matters_for_the_answer(group, variant):
     # what has no frusta to offer goes with attention that needs none
     plain = ["attention=none"] if f"{group}={variant}" == "volume=none" else []
     # without a UNet there must be a rendering
     plain += ["radiance=voxels"] if f"{group}={variant}" == "unet=none" else []
-    model = builders.build_model(toy_config(f"{group}={variant}", *plain))
-    x = torch.zeros(model.latent_shape(1))
-    condition = model.condition(photos(1), torch.tensor([10.0]))
-    assert model(x, torch.tensor([3.0]), condition).shape == x.shape
+    model = toy_model(f"{group}={variant}", *plain)
+    noisy, other_noisy = torch.randn(
+        2, *model.latent_shape(1), generator=torch.Generator().manual_seed(0)
+    )
+
+    def answer(noisy: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+        condition = model.condition(picture[None], torch.tensor([10.0]))
+        return model(noisy, torch.tensor([300.0]), condition)
+
+    first, second = photos(2)
+    prediction = answer(noisy, first)
+    assert prediction.shape == noisy.shape
+    assert torch.isfinite(prediction).all()
+    assert not torch.allclose(answer(other_noisy, first), prediction, atol=1e-3)
+    assert not torch.allclose(answer(noisy, second), prediction, atol=1e-3)
+    if (part := chosen_part(model, group)) is not None:
+        for weight in part.parameters():
+            weight.mul_(1.5)
+        assert not torch.allclose(answer(noisy, first), prediction, atol=1e-3)
 
 
 @pytest.mark.parametrize("sampler", groups()["sampler"])
@@ -97,9 +119,12 @@ def test_every_foreground_builds(foreground):
     assert type(made) is FOREGROUND[foreground]
 
 
-def test_every_reconstructor_builds():
-    for name in set(groups()["reconstructor"]) - {"none"}:
-        assert builders.build_reconstructor(toy_config(f"reconstructor={name}")) is not None
+@pytest.mark.parametrize("name", sorted(set(groups()["reconstructor"]) - {"none"}))
+def test_every_reconstructor_is_the_one_named_with_its_settings(name):
+    config = toy_config(f"reconstructor={name}", "reconstructor.faces=777")
+    made = builders.build_reconstructor(config)
+    assert type(made) is RECONSTRUCTORS[config.reconstructor.name]
+    assert made.faces == 777
 
 
 def test_the_training_objective_is_the_recipes():

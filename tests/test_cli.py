@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_recipe import ball_views, picture, pixels, toy_args, toy_model, toy_weights
 from PIL import Image
-from tiny_recipe import ball_views, picture, pixels, toy_args, toy_model, toy_weights
 
 from mvdiff import __version__
 from mvdiff.builders import SCHEDULERS
@@ -28,7 +31,8 @@ from mvdiff.config.compose import groups
 from mvdiff.errors import MvdiffError
 from mvdiff.mesh.mesh import Mesh
 from mvdiff.training.checkpointing import save_weights
-from mvdiff.views import Views
+from mvdiff.views.views import Views
+from mvdiff.visualization import preview
 
 QUICK_MESH = ["reconstructor=hull", "reconstructor.resolution=16", "reconstructor.faces=300"]
 QUICK_MESH += ["texture=32"]
@@ -51,14 +55,18 @@ def blank(tmp_path_factory) -> Path:
     return save_weights(model.state_dict(), tmp_path_factory.mktemp("blank") / "blank.safetensors")
 
 
-@pytest.fixture
-def solid(monkeypatch):
+def solidify(patch: pytest.MonkeyPatch) -> None:
     """The toy model's colours on the silhouettes of a ball, so that there is a mesh to make."""
     from mvdiff.latents.autoencoders import PixelShuffle
 
     decode = PixelShuffle.decode
     mask = ball_views(ring(4, size=32)).mask
-    monkeypatch.setattr(PixelShuffle, "decode", lambda self, x: (decode(self, x)[0], mask))
+    patch.setattr(PixelShuffle, "decode", lambda self, x: (decode(self, x)[0], mask))
+
+
+@pytest.fixture
+def solid(monkeypatch) -> None:
+    solidify(monkeypatch)
 
 
 @pytest.fixture
@@ -72,44 +80,105 @@ def files(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
-def test_generate_writes_exactly_what_it_promises(photo, weights, solid, tmp_path, capsys):
-    out = tmp_path / "out"
-    args = [f"image={photo}", "seed=3", f"out={out}"]
-    more = ["elevation=25", *QUICK_MESH]
-    assert main(["generate", *args, *toy_args(weights), *more]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == f"{photo} → {out}/disc/sample-0\n"
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith(f"note: {photo}: ")
-    assert "foreground=alpha" in captured.err
-    sample = out / "disc" / "sample-0"
-    assert files(out) == {f"disc/sample-0/{n}" for n in ALWAYS | {"mesh.glb", "turntable.gif"}}
+@dataclass(frozen=True)
+class Generated:
+    """A finished `mvdiff generate` with a mesh, and what it printed."""
 
-    views = Views.load(sample)
+    photo: Path
+    out: Path
+    stdout: str
+    stderr: str
+
+    @property
+    def sample(self) -> Path:
+        return self.out / "disc" / "sample-0"
+
+    @property
+    def run(self) -> dict:
+        return json.loads((self.sample / "run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def generated(weights, tmp_path_factory) -> Generated:
+    """Seed 3, elevation 25, a hull with a texture of 32²; not to be changed."""
+    folder = tmp_path_factory.mktemp("generated")
+    picture().save(folder / "disc.png")
+    args = [f"image={folder / 'disc.png'}", "seed=3", f"out={folder / 'out'}"]
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        solidify(patch)
+        assert main(["generate", *args, *toy_args(weights), "elevation=25", *QUICK_MESH]) == 0
+    return Generated(folder / "disc.png", folder / "out", out.getvalue(), err.getvalue())
+
+
+def test_generate_writes_exactly_what_it_promises(generated):
+    promised = {f"disc/sample-0/{name}" for name in ALWAYS | {"mesh.glb", "turntable.gif"}}
+    assert files(generated.out) == promised
+
+
+def test_generate_says_where_and_how_the_object_was_found(generated):
+    assert generated.stdout == f"{generated.photo} → {generated.sample}\n"
+    assert generated.stderr.count("\n") == 1
+    assert generated.stderr.startswith(f"note: {generated.photo}: ")
+    assert "foreground=alpha" in generated.stderr
+
+
+def test_generated_views_have_the_rigs_cameras_and_opacity(generated):
+    views = Views.load(generated.sample)
+    ball = ball_views(ring(4, size=32))
     assert views.images.shape == (4, 3, 32, 32)
-    assert views.alpha is not None
-    assert torch.equal(views.cameras.w2c, ring(4, size=32).w2c)
-    assert pixels(sample / "strip.png").shape == (32, 4 * 32, 3)
-    assert np.array_equal(pixels(sample / "strip.png"), pixels(views.strip()))
-    assert pixels(sample / "input.png").shape == (32, 32, 3)
-    mesh = Mesh.load(sample / "mesh.glb")
-    assert len(mesh.faces) > 4
-    assert mesh.texture.image.shape == (32, 32, 3)
-    with Image.open(sample / "preview.png") as preview:
-        assert min(preview.size) > 200
+    assert torch.equal(views.cameras.w2c, ball.cameras.w2c)
+    assert torch.equal(views.alpha, ball.alpha)
+
+
+def test_generated_pictures_show_the_views_and_the_input(generated):
+    sample = generated.sample
+    strip = pixels(sample / "strip.png")
+    assert strip.shape == (32, 4 * 32, 3)
+    assert np.array_equal(strip, pixels(Views.load(sample).strip()))
+    framed = pixels(sample / "input.png").astype(int)
+    assert framed.shape == (32, 32, 3)
+    assert np.abs(framed[12, 16] - [200, 60, 40]).max() < 10  # the disc, above its stripe
+    assert framed[0, 0].min() > 250
     with Image.open(sample / "turntable.gif") as turntable:
         assert turntable.n_frames > 10
 
-    run = json.loads((sample / "run.json").read_text())
-    assert run["picture"] == str(photo)
+
+def test_the_generated_mesh_is_the_ball_of_the_views(generated):
+    mesh = Mesh.load(generated.sample / "mesh.glb")
+    assert mesh.texture.image.shape == (32, 32, 3)
+    # four silhouettes of a ball of radius 0.35 around the origin, carved at a resolution of 16
+    assert np.abs(mesh.vertices).max(axis=0)[:2] == pytest.approx([0.35, 0.35], abs=0.1)
+    assert np.abs(mesh.vertices.mean(axis=0)).max() < 0.1
+
+
+def test_the_preview_shows_views_photo_and_mesh(generated):
+    """Three blocks beside and below each other; how they look is tested in test_gallery.py."""
+    views = Views.load(generated.sample)
+    with Image.open(generated.sample / "preview.png") as written:
+        plain = preview(views, Image.new("RGB", (1, 1)))
+        assert written.width == plain.width
+        assert written.height > plain.height + 50  # the row of the mesh's pictures
+        red = np.asarray(written.convert("RGB")).astype(int)[..., :3] - [200, 60, 40]
+    assert (np.abs(red).max(axis=-1) < 12).sum() > 10_000  # the photo's disc, enlarged
+
+
+def test_run_json_tells_what_was_asked_of_which_version(generated):
+    run = generated.run
+    assert run["picture"] == str(generated.photo)
     assert (run["seed"], run["elevation"], run["device"]) == (3, 25.0, "cpu")
     assert run["config"]["sizes"]["unet_width"] == 16
     assert run["config"]["sampler"]["steps"] == 3
     assert run["config"]["seed"] == 3
-    assert {"setup", "photo", "denoising", "mesh", "texture", "writing"} <= set(run["seconds"])
-    assert all(seconds >= 0 for seconds in run["seconds"].values())
     assert run["versions"]["mvdiff"] == __version__
     assert run["versions"]["torch"] == torch.__version__
+
+
+def test_run_json_tells_the_time_of_every_stage(generated):
+    seconds = generated.run["seconds"]
+    assert {"setup", "photo", "denoising", "mesh", "texture", "writing"} <= set(seconds)
+    assert all(value >= 0 for value in seconds.values())
+    assert seconds["denoising"] > 0
 
 
 def test_sixteen_views_are_numbered_to_fifteen(photo, tmp_path):
@@ -439,7 +508,7 @@ def test_huge_views_are_refused_or_read_one_at_a_time(tmp_path, monkeypatch):
     views, notes = read_views(tmp_path / "views", 64)
     assert views.images.shape == (2, 3, 64, 64)
     assert notes[0].startswith("the views are 10000×10000 pixels: they were scaled down to 64×64")
-    monkeypatch.setattr("mvdiff.views.loading.MAX_PIXELS", 10**7)
+    monkeypatch.setattr("mvdiff.views.views.loading.MAX_PIXELS", 10**7)
     with pytest.raises(MvdiffError, match=r"huge\.png' has .* the limit is 10 million"):
         read_views(tmp_path / "views", 64)
 

@@ -7,8 +7,8 @@ import sys
 import textwrap
 
 import pytest
+from helpers.tiny_recipe import TOY
 from omegaconf import OmegaConf
-from tiny_recipe import TOY
 
 import mvdiff
 from mvdiff.cli.main import COMMANDS, main
@@ -347,7 +347,7 @@ def plugin(tmp_path, monkeypatch):
 
 def test_a_variant_of_another_package_composes_builds_and_runs(plugin):
     import torch
-    from tiny_recipe import photos, randomise
+    from helpers.tiny_recipe import photos, randomise
 
     from mvdiff import builders
 

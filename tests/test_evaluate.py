@@ -35,7 +35,7 @@ from mvdiff.metrics import Lpips
 from mvdiff.metrics.geometry import normalise
 from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 @pytest.fixture(scope="module")
@@ -418,14 +418,6 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert (tmp_path / "file").read_text() == "no folder"
-
-
-def test_help_teaches_what_the_figures_are_worth(capsys):
-    assert main(["help", "evaluate"]) == 0
-    about, _, settings = capsys.readouterr().out.partition("Settings")
-    for name in ("consistency=true", "controls=true"):
-        assert name in about
-        assert name in settings
 
 
 def test_scores_are_one_flat_row(views):

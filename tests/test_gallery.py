@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from helpers.tiny_recipe import ball_views
 from PIL import Image
-from tiny_recipe import ball_views
 
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import sphere, spherical, spiral
 from mvdiff.errors import MvdiffError
 from mvdiff.mesh.mesh import Texture
 from mvdiff.recon import Mesh
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 from mvdiff.visualization import (
     PAPER,
     _display_order,
@@ -73,7 +73,11 @@ def test_clear_pixels_of_the_photo_are_white():
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_photos_of_any_mode(mode):
-    assert preview(colored(4), Image.new("RGB", (9, 5), (9, 9, 9)).convert(mode)).width > 400
+    photo = Image.new("RGB", (9, 5), (255, 0, 255)).convert(mode)
+    drawn = preview(colored(4), photo)
+    area = {color: count for count, color in drawn.getcolors(1 << 24)}
+    # as wide as two views of 160 pixels, at the photo's own aspect
+    assert area[photo.convert("RGB").getpixel((0, 0))] == pytest.approx(320 * 320 * 5 / 9, rel=0.05)
 
 
 def test_renders_show_the_whole_mesh(mesh):

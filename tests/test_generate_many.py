@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_recipe import picture, pixels, toy_args, toy_weights
+from helpers.tiny_recipe import picture, pixels, toy_args, toy_weights
 
 from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_recipe import picture, toy_args, toy_weights
+from helpers.tiny_recipe import picture, toy_args, toy_weights
 
 from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError

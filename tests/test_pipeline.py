@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny_recipe import TOY, ball_views, photos, picture, toy_config, toy_model, toy_weights
+from helpers.tiny_recipe import TOY, ball_views, photos, picture, toy_config, toy_model, toy_weights
 
 import mvdiff
 from mvdiff import builders
@@ -171,8 +171,23 @@ def test_elevations_may_be_written_as_text():
 
 
 @pytest.mark.parametrize("elevation", [-90, 0, 90])
-def test_extreme_elevations_work(model, elevation):
-    assert len(model.generate(picture(), elevation=elevation)) == 4
+def test_extreme_elevations_count(model, elevation):
+    views = model.generate(picture(), elevation=elevation)
+    # NaN from a degenerate camera would be one colour everywhere, or an error
+    assert views.images.float().std() > 10
+    assert views.alpha.float().std() > 10
+    assert not same(views, model.generate(picture(), elevation=elevation * 0.9 + 4))
+
+
+@pytest.mark.parametrize(("elevation", "height"), [(-90, -1.0), (0, 0.0), (90, 1.0)])
+def test_the_photos_camera_stands_at_extreme_elevations(model, elevation, height):
+    """At the sine of the elevation, in the rig's distances, and looking at the origin."""
+    condition = model.denoiser.condition(photos(1), torch.tensor([float(elevation)]))
+    rotation, translation = condition.cameras.w2c[0].split([3, 1], dim=1)
+    centre = -rotation.T @ translation
+    assert centre[2].item() / centre.norm().item() == pytest.approx(height, abs=1e-5)
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(translation[:2], torch.zeros(2, 1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, True])

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.tiny_recipe import picture
 from PIL import Image
-from tiny_recipe import picture
 
 from mvdiff.errors import MvdiffError
 from mvdiff.generation.planning import find_pictures, result_folders, result_name

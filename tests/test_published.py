@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from agreement import assert_agrees
+from helpers.golden import assert_agrees
 from torch import Tensor
 
 from mvdiff.attention import ATTENTION, SlotSpec

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import init_empty_weights
-from agreement import assert_agrees
-from tiny_recipe import toy_config
+from helpers.golden import assert_agrees
+from helpers.tiny_recipe import toy_config
 from torch import Tensor
 
 from mvdiff.config.compose import compose

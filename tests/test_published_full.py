@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agreement import assert_agrees
+from helpers.golden import assert_agrees
 from torch import Tensor
 
 from mvdiff import builders

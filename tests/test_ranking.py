@@ -14,7 +14,7 @@ from mvdiff.evaluation.ranking import distances, score_sample, with_photo
 from mvdiff.metrics import corrupted
 from mvdiff.preprocessing.photo import Photo
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 ELEVATION = 8.0
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_syncdreamer import SMALL, small_config
-from tiny_recipe import picture
+from helpers.small_syncdreamer import SMALL, small_config
+from helpers.tiny_recipe import picture
 
 from mvdiff import builders
 from mvdiff.cli.main import main

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import toy_config
+from helpers.tiny_recipe import toy_config
 
 from mvdiff import builders
 from mvdiff.config.compose import groups
@@ -82,10 +82,19 @@ def test_normal_data_keep_mean_and_spread(sampler, kind):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_few_steps_are_finite_from_one_on(sampler):
+def test_few_steps_give_the_best_guess_and_more_of_the_spread(sampler):
+    """One step: the mean of the data. Two and three: about it, with a growing part of 0.3."""
     config = configs(sampler, "cosine", "sample")
-    for steps in (1, 2, 3):
-        assert torch.isfinite(run(config, Gaussian(config, 0.1, 0.3), steps=steps)).all()
+    one, two, three = (run(config, Gaussian(config, 0.1, 0.3), steps=n) for n in (1, 2, 3))
+    if sampler == "ddim-published":  # see above: it ends as noisy as its first time
+        assert torch.isfinite(one).all()
+    else:
+        torch.testing.assert_close(one, torch.full(SHAPE, 0.1), atol=0.01, rtol=0)
+    for out, spread in ((two, 0.084), (three, 0.132)):
+        assert out.mean().item() == pytest.approx(0.1, abs=0.01)
+        # the published one's trace of noise: (0.117 and 0.133)
+        assert out.std().item() == pytest.approx(spread, abs=0.04)
+    assert three.std() > two.std()
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "ancestral"])

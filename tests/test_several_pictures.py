@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_recipe import TOY, picture, pixels, toy_args, toy_weights
+from helpers.tiny_recipe import TOY, picture, pixels, toy_args, toy_weights
 
 import mvdiff
 from mvdiff.cameras import look_at, ring

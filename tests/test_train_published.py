@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_data import write_published
+from helpers.small_syncdreamer import QUICK, TRAIN, small_config, training_config
+from helpers.syncdreamer_data import write_published
+from helpers.tiny_recipe import randomise
 from safetensors.torch import load_file
-from small_syncdreamer import QUICK, TRAIN, small_config, training_config
-from tiny_recipe import randomise
 
 from mvdiff import builders
 from mvdiff.cli.main import main

@@ -29,9 +29,9 @@ from mvdiff.cameras import ring as ring_rig
 from mvdiff.cameras.colmap import read_colmap
 from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
-from mvdiff.views import Views
 from mvdiff.views.loading import load_views
 from mvdiff.views.sizes import fit_picture, scale_between
+from mvdiff.views.views import Views
 
 QUICK = ["texture=none", "reconstructor.resolution=48", "reconstructor.faces=4000"]
 QUICK_COMMAND = [*QUICK, "turntable=false"]

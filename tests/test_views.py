@@ -17,7 +17,7 @@ from mvdiff.builders.views import read_views
 from mvdiff.cameras import look_at, ring, spherical
 from mvdiff.cameras.formats import write_transforms
 from mvdiff.errors import MvdiffError
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def some_views(seed: int = 0, count: int = 3, size: int = 8, alpha: bool = True) -> Views:

@@ -36,6 +36,15 @@ def load(
         {"name": "ring", "count": 8, "elevation": 10}; None takes the recipe's.
     Raises MvdiffError on unknown names (the message lists the choices), on arguments of another
     type, and on weights that do not fit.
+
+    Example:
+        >>> import mvdiff
+        >>> from importlib.resources import files
+        >>> model = mvdiff.load("tiny", overrides=["sampler.steps=1"], device="cpu")
+        >>> image = files("mvdiff") / "assets" / "example.png"
+        >>> views = model.generate(image, elevation=20, seed=0)
+        >>> views.images.shape  # 16 views of 64 × 64 pixels
+        torch.Size([16, 3, 64, 64])
     """
     from . import builders
     from .pipeline import check_projection
@@ -96,6 +105,20 @@ def reconstruct(
     (`Views.origin`, for scenes far from it), a warning says so.
     Warns of everything that may make the mesh wrong. Raises MvdiffError for views that nothing
     can be made of, and where mesh and views agree less than `min_agreement`.
+
+    Example:
+        >>> import mvdiff, torch
+        >>> cameras = mvdiff.look_at([0, 90, 180, 270, 0, 180], [0, 0, 0, 0, 80, -80], size=48)
+        >>> origins, directions = cameras.rays()
+        >>> distance = torch.linalg.cross(origins.expand_as(directions), directions).norm(dim=-1)
+        >>> alpha = (distance < 0.4).float()[:, None]  # silhouettes of a ball of radius 0.4
+        >>> views = mvdiff.Views.from_white(1 - alpha.expand(-1, 3, -1, -1), alpha, cameras)
+        >>> settings = ["reconstructor.resolution=48", "texture=none"]
+        >>> mesh = mvdiff.reconstruct(views, "hull", settings)
+        >>> mesh.vertices.max(axis=0).round(1)
+        array([0.4, 0.4, 0.4], dtype=float32)
+        >>> mesh.to_trimesh().is_watertight
+        True
     """
     from . import builders
     from .builders.views import read_configured_views

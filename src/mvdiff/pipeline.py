@@ -138,6 +138,21 @@ class Model:
     framing: frames the cut-out photo: (RGBA photo, side in pixels) → Photo.
     precision: "fp32", or "bf16" or "fp16" for autocast.
     config: the resolved config it was built from.
+
+    Example:
+        >>> import mvdiff
+        >>> from importlib.resources import files
+        >>> model = mvdiff.load("tiny", overrides=["sampler.steps=1"], device="cpu")
+        >>> photo = model.prepare(files("mvdiff") / "assets" / "example.png")
+        >>> photo.rgba.shape
+        torch.Size([4, 64, 64])
+        >>> condition = model.encode([photo], elevation=[20.0])
+        >>> at_once = model.views_at_once(None)  # fewer where memory is short
+        >>> latents = model.denoise([condition], [0], at_once)
+        >>> latents.shape  # batch, view, channel, height, width
+        torch.Size([1, 16, 256, 8, 8])
+        >>> model.decode(latents)[0].alpha.shape
+        torch.Size([16, 1, 64, 64])
     """
 
     denoiser: MultiViewDenoiser

@@ -10,9 +10,17 @@ from typing import Any
 class Registry:
     """The variants of one slot.
 
-    >>> ATTENTION = Registry("attention")
-    >>> @ATTENTION.register("depthwise")
-    ... class DepthwiseAttention: ...
+    Example:
+        >>> ATTENTION = Registry("attention")
+        >>> @ATTENTION.register("depthwise")
+        ... class DepthwiseAttention: ...
+        >>> ATTENTION["depthwise"] is DepthwiseAttention
+        True
+        >>> list(ATTENTION)
+        ['depthwise']
+        >>> ATTENTION["depthwide"]
+        Traceback (most recent call last):
+        KeyError: "unknown attention 'depthwide'; choose from depthwise. Did you mean 'depthwise'?"
     """
 
     def __init__(self, slot: str) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_sweep import WORDS, write_balls
+from helpers.toy_sweep import WORDS, write_balls
 
 from mvdiff.cli.main import main
 

@@ -6,18 +6,18 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
 import torch
+from helpers.toy_sweep import WORDS
 from PIL import Image
 from safetensors.torch import load_file
-from toy_sweep import WORDS
 
 from mvdiff.ablation import scoring
 from mvdiff.cli.main import main
@@ -46,6 +46,11 @@ def table(out: Path, heading: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(lines[0], row, strict=True)) for row in lines[2:]}
 
 
+def load_pixels(path: Path) -> dict[str, np.ndarray]:
+    """By object: (view, 3, height, width), 8 bit."""
+    return scoring.load_views(path)
+
+
 def test_leaves_every_file_of_the_report(swept: Path) -> None:
     assert len(results(swept)) == 4
     content = json.loads((swept / "results.json").read_text())
@@ -55,19 +60,48 @@ def test_leaves_every_file_of_the_report(swept: Path) -> None:
     assert (run["seed"], run["config"]["attention"]["name"]) == (1, "depthwise")
     assert run["training"]["recorded_steps"] == run["training"]["steps"] == 4
     assert {"torch", "mvdiff"} <= set(run["versions"])
-    with Image.open(swept / "quality-cost.png") as plot, Image.open(swept / "objects.png") as sheet:
-        assert plot.size[0] > 800
-        # photo, truth and two variants across; four views of two objects down
-        assert sheet.size[0] > 4 * 112
-        assert sheet.size[1] > 8 * 112
     assert (swept / "quality-cost.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_variant_is_drawn_in_the_plot_and_named(swept: Path) -> None:
+    with Image.open(swept / "quality-cost.png") as plot:
+        colors = {color: count for count, color in plot.convert("RGB").getcolors(1 << 24)}
+    # matplotlib's first two colours; a mark is about 14 pixels wide, each panel has one, and so
+    # has the legend
+    for color in ((31, 119, 180), (255, 127, 14)):
+        assert colors[color] > 5 * 100
+
+
+def test_the_sheet_shows_photo_truth_and_every_variants_views(swept: Path) -> None:
+    (truth_file,) = swept.glob("controls/*/truth.npz")
+    truth = load_pixels(truth_file)
+    photos = load_pixels(truth_file.with_name("photos.npz"))
+    made = [
+        load_pixels(one(swept, f"runs/attention={name}-seed0-*/views.npz"))
+        for name in ("none", "depthwise")
+    ]
+    with Image.open(swept / "objects.png") as image:
+        sheet = np.asarray(image.convert("RGB")).astype(float)
+    # squares of 112 pixels with 6 between them; labels at the left and on top, a margin around
+    margin, side, step = 28, 112, 118
+    left = sheet.shape[1] - margin - (4 * step - 6)
+    top = sheet.shape[0] - margin - (8 * step - 6)
+    for row, (name, view) in enumerate((name, view) for name in truth for view in range(4)):
+        columns = [truth[name][view], *(views[name][view] for views in made)]
+        if view == 0:
+            columns.insert(0, photos[name][0])
+        for column, pixels in enumerate(columns, 4 - len(columns)):
+            y, x = top + row * step, left + column * step
+            shown = sheet[y : y + side, x : x + side].reshape(8, 14, 8, 14, 3).mean(axis=(1, 3))
+            expected = pixels.transpose(1, 2, 0).reshape(8, 2, 8, 2, 3).mean(axis=(1, 3))
+            assert np.abs(shown - expected)[1:-1, 1:-1].mean() < 3
 
 
 def test_the_table_holds_the_runs_own_numbers(swept: Path) -> None:
     rows, costs = table(swept, "Quality"), table(swept, "Cost")
     for name in ("none", "depthwise"):
         runs = [r for f, r in results(swept).items() if f.startswith(f"attention={name}-")]
-        psnr = [statistics.fmean(o["psnr"] for o in r["objects"].values()) for r in runs]
+        psnr = [fmean(o["psnr"] for o in r["objects"].values()) for r in runs]
         assert psnr == pytest.approx([r["figures"]["psnr"] for r in runs])
         row = rows[f"attention={name}"]
         spread = abs(psnr[0] - psnr[1]) / 2**0.5
@@ -366,4 +400,12 @@ def test_plots_show_the_time_of_the_device(swept, tmp_path, monkeypatch, device,
         for result in row.results.values():
             result["device"] = device
     write_plots(tmp_path, rows)
-    assert shown[0].axes[0].get_xlabel() == axis
+    first = shown[0].axes[0]
+    assert first.get_xlabel() == axis
+    # two variants, each with its runs and their mean
+    seconds = "step.cpu_seconds" if device.startswith("cpu") else "step.seconds"
+    drawn = [points.get_offsets().tolist() for points in first.collections]
+    for row, runs, (mean,) in zip(rows, drawn[::2], drawn[1::2], strict=True):
+        cost, quality = fmean(row.values(seconds)), row.values("figures.psnr")
+        assert mean == pytest.approx([cost, fmean(quality)])
+        assert runs == [pytest.approx([cost, psnr]) for psnr in quality]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import randomise
+from helpers.tiny_recipe import randomise
 
 from mvdiff.attention import Scene, SlotSpec
 from mvdiff.attention.crossview import CrossViewAttention
@@ -85,10 +85,27 @@ def test_stride_takes_means_of_keys_and_keeps_every_query():
     assert (out - make()(x, scene(cameras))).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(("height", "width"), [(5, 3), (1, 6), (2, 2)])
-def test_stride_on_maps_that_are_no_multiple_of_it(height, width):
+@pytest.mark.parametrize(
+    ("height", "width", "boxes"),
+    [
+        # the rows and columns of each key: as even as can be, none left out
+        (5, 3, [(slice(0, 3), slice(0, 3)), (slice(2, 5), slice(0, 3))]),
+        (1, 6, [(slice(0, 1), slice(0, 3)), (slice(0, 1), slice(3, 6))]),
+        (2, 2, [(slice(0, 2), slice(0, 2))]),
+    ],
+)
+def test_stride_on_maps_that_are_no_multiple_of_it(height, width, boxes):
     x = random(1, 2, 16, height, width)
-    assert torch.isfinite(make(stride=4)(x, scene(ring(2, size=8)))).all()
+    captured = []
+    module = make(stride=4)
+    module.mix.register_forward_pre_hook(lambda _m, given: captured.append(given))
+    out = module(x, scene(ring(2, size=8)))
+    ((query, key),) = captured
+    maps = query.reshape(2, height, width, 16)
+    means = [maps[view][box].mean(dim=(0, 1)) for view in range(2) for box in boxes]
+    torch.testing.assert_close(key[0], torch.stack(means))
+    assert torch.isfinite(out).all()
+    assert ((out - x).abs().amax(dim=(0, 2)) > 1e-4).all()  # every pixel heard something
 
 
 def test_moved_cameras_are_not_taken_for_the_ones_before():

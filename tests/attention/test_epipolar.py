@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from epipolar_toys import (
+from helpers.epipolar_attentions import (
     CHANNELS,
     KINDS,
     RADIUS,
@@ -16,7 +16,7 @@ from epipolar_toys import (
     sampled,
     scene,
 )
-from tiny_recipe import toy_config
+from helpers.tiny_recipe import toy_config
 from torch import Tensor
 
 from mvdiff.attention import epipolar

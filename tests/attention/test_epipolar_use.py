@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from epipolar_toys import (
+from helpers.epipolar_attentions import (
     BOTH,
     KINDS,
     RADIUS,
@@ -17,7 +17,7 @@ from epipolar_toys import (
     sampled,
     scene,
 )
-from tiny_recipe import toy_config
+from helpers.tiny_recipe import toy_config
 
 from mvdiff.attention import ATTENTION, SlotSpec, epipolar, epipolar_masked
 from mvdiff.attention.epipolar import EpipolarAttention

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_recipe import randomise, toy_model
+from helpers.tiny_recipe import randomise, toy_model
 
 from mvdiff.attention import Scene, SlotSpec
 from mvdiff.attention.rowwise import TOLERANCE, RowwiseAttention, row_error

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from tiny_recipe import toy_model, toy_weights
+from helpers.tiny_recipe import toy_model, toy_weights
 
 from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import save_weights
@@ -20,7 +20,7 @@ def weights(tmp_path_factory):
 
 
 def fresh(*overrides):
-    from tiny_recipe import toy_config
+    from helpers.tiny_recipe import toy_config
 
     from mvdiff import builders
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.small_syncdreamer import SMALL, published_state, small_model
+from helpers.tiny_recipe import picture, toy_config
 from safetensors.torch import save_file
-from small_syncdreamer import SMALL, published_state, small_model
-from tiny_recipe import picture, toy_config
 
 from mvdiff import builders
 from mvdiff.cli.main import main

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.small_syncdreamer import published_state, small_config, small_model
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
-from small_syncdreamer import published_state, small_config, small_model
 
 from mvdiff import builders
 from mvdiff.errors import MvdiffError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_syncdreamer import published_state, small_config, small_model
-from tiny_recipe import toy_config, toy_model, toy_weights
+from helpers.small_syncdreamer import published_state, small_config, small_model
+from helpers.tiny_recipe import toy_config, toy_model, toy_weights
 
 from mvdiff import builders
 from mvdiff.errors import MvdiffError

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.small_syncdreamer import published_state, small_config, small_model
+from helpers.tiny_recipe import picture
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
-from small_syncdreamer import published_state, small_config, small_model
-from tiny_recipe import picture
 from torch import Tensor
 
 from mvdiff import builders

@@ -1,6 +1,6 @@
 """What every view attention must hold to. A new variant is tested without a change here.
 
-`python tests/contract_matrix.py` prints the checks as a table, a column a variant.
+`python tests/helpers/contract_matrix.py` prints the checks as a table, a column a variant.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attention_cases import (
+from helpers.attention_variants import (
     HOME,
     ORTHOGRAPHIC,
     PACKAGE,
@@ -31,7 +31,7 @@ from attention_cases import (
     scene_for,
     take,
 )
-from tiny_recipe import photos, toy_config, toy_model
+from helpers.tiny_recipe import photos, toy_config, toy_model
 from torch import Tensor
 
 from mvdiff import builders

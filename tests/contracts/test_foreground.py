@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.tiny_recipe import picture, toy_config
 from PIL import Image
-from tiny_recipe import picture, toy_config
 
 from mvdiff import builders
 from mvdiff.config.compose import groups

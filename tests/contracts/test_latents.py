@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import photos, toy_config
+from helpers.tiny_recipe import photos, toy_config
 
 from mvdiff.config.compose import groups
 from mvdiff.config.instantiate import construct

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import randomise, toy_config
+from helpers.tiny_recipe import randomise, toy_config
 
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import input_cameras

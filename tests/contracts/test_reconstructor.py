@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tiny_recipe import ball_views
+from helpers.tiny_recipe import ball_views
 
 from mvdiff import builders
 from mvdiff.cameras import ring

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tiny_recipe import TOY
+from helpers.tiny_recipe import TOY
 
 from mvdiff import builders
 from mvdiff.cameras import RIGS, Cameras, spherical

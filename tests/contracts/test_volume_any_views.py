@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.toy_volumes import PROJECTIONS, SIDE, VARIANTS, VIEWS, cut, inputs_for, make, one
 from torch import Tensor
-from toy_volume import PROJECTIONS, SIDE, VARIANTS, VIEWS, cut, inputs_for, make, one
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mvdiff.cameras.rigs import look_at, ring
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 VIEWS, SIZE, TRAIN, VAL = 4, 8, 6, 2
 

@@ -20,7 +20,7 @@ from mvdiff.data.dataset import Batch, MultiViewSet, ObjectSet, pack
 from mvdiff.data.shuffled_order import BLOCK, Order
 from mvdiff.data.view_subset import Thinned
 from mvdiff.errors import MvdiffError
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def png(path: Path) -> torch.Tensor:
@@ -145,12 +145,22 @@ def test_too_few_inputs_are_refused(rendered: Path) -> None:
         MultiViewSet(rendered)
 
 
-def test_a_ring_may_start_anywhere(rendered: Path) -> None:
-    for part in ("target", "input"):
+@pytest.mark.parametrize("start", [45, 200])  # the second passes 360° between views 1 and 2
+def test_a_ring_may_start_anywhere(rendered: Path, start: int) -> None:
+    cameras = {
+        "target": ring(4, azimuth=start, size=8),
+        "input": look_at([start + 90.0 * i for i in range(4)], [5.0, 15.0, 25.0, 35.0], size=8),
+    }
+    stored = {}
+    for part, placed in cameras.items():
         views = Views.load(rendered / "object1" / part)
-        cameras = ring(4, azimuth=45, size=8)
-        Views(views.images, views.alpha, cameras).save(rendered / "object1" / part)
-    assert len(MultiViewSet(rendered)) == 6
+        stored[part] = torch.cat([views.images, views.alpha], dim=1)
+        Views(views.images, views.alpha, placed).save(rendered / "object1" / part)
+    example = MultiViewSet(rendered)[1]
+    assert example.name == "object1"
+    assert torch.equal(example.targets, stored["target"])  # in their order, first one first
+    assert torch.equal(example.inputs, stored["input"])
+    assert example.input_elevation.tolist() == pytest.approx([5, 15, 25, 35], abs=1e-4)
 
 
 # Batches

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_data import VIEWS, write_published
+from helpers.syncdreamer_data import VIEWS, write_published
 from torch import Tensor
 
 from mvdiff.cameras import ring

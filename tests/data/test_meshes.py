@@ -186,11 +186,3 @@ def test_stray_vertices_do_not_move_the_object():
 def test_a_mesh_without_extent_is_refused():
     with pytest.raises(MvdiffError, match="without extent"):
         normalise(trimesh.Trimesh())
-
-
-def test_the_shipped_meshes_load(shared_dir):
-    paths = find_meshes(shared_dir / "meshes")
-    for path in paths[::40]:
-        mesh = load_mesh(path)
-        assert len(mesh.faces) > 0
-        assert np.isfinite(mesh.vertices).all()

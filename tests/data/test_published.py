@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.syncdreamer_data import VIEWS, input_elevations, write_meta, write_published
 from PIL import Image
-from published_data import VIEWS, input_elevations, write_meta, write_published
 
 from mvdiff.cameras import ring
 from mvdiff.data.augment import Augment

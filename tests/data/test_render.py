@@ -17,7 +17,7 @@ from mvdiff.data.render.plan import mesh_jobs, read_patterns
 from mvdiff.data.render.run import render_objects
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 SMALL = {"rig": ring(4, size=16), "inputs": 4, "workers": 1, "progress": False, "supersample": 1}
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_recipe import toy_model
+from helpers.tiny_recipe import toy_model
 
 from mvdiff.denoiser.compilation import MODES, compile_unet
 from mvdiff.errors import MvdiffError
@@ -16,7 +16,7 @@ from mvdiff.errors import MvdiffError
 # in a process of its own: Dynamo cannot look through the shape checks of the tests
 SCRIPT = """
 import sys, torch
-from tiny_recipe import photos, toy_model
+from helpers.tiny_recipe import photos, toy_model
 from mvdiff.denoiser.compiled import compile_unet
 
 torch.set_grad_enabled(False)

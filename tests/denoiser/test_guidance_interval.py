@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_recipe import photos, toy_config, toy_model
+from helpers.tiny_recipe import photos, toy_config, toy_model
 
 from mvdiff import builders
 from mvdiff.denoiser.guidance import join

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import photos, randomise, toy_config, toy_model
+from helpers.tiny_recipe import photos, randomise, toy_config, toy_model
 
 from mvdiff import builders
 from mvdiff.config.compose import groups

@@ -6,9 +6,9 @@ import contextlib
 
 import pytest
 import torch
+from helpers.small_syncdreamer import published_state, small_config, small_model
+from helpers.tiny_recipe import picture
 from safetensors.torch import save_file
-from small_syncdreamer import published_state, small_config, small_model
-from tiny_recipe import picture
 
 from mvdiff import builders
 from mvdiff.denoiser.layout import channels_last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tiny_recipe import photos, toy_model
+from helpers.tiny_recipe import photos, toy_model
 
 TIMES = torch.tensor([700.0, 120.0])
 ELEVATION = torch.tensor([[20.0, 5.0, -10.0], [0.0, 30.0, 10.0]])

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from small_syncdreamer import small_config, small_model
-from tiny_recipe import photos, randomise, toy_model
+from helpers.small_syncdreamer import small_config, small_model
+from helpers.tiny_recipe import photos, randomise, toy_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvdiff import builders

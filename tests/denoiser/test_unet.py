@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import randomise
+from helpers.tiny_recipe import randomise
 
 from mvdiff.attention import Scene, SlotSpec
 from mvdiff.attention.none import NoAttention

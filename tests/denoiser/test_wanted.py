@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_recipe import photos, toy_model
+from helpers.tiny_recipe import photos, toy_model
 
 from mvdiff.errors import MvdiffError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.small_syncdreamer import small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_syncdreamer import small_model
 from torch import nn
 
 from mvdiff.denoiser import winograd as module

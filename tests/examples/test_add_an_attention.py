@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_recipe import TOY, picture
+from helpers.tiny_recipe import TOY, picture
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "add_an_attention"
 CHOSEN = ["plugins=[view_mean]", "attention=view-mean", "attention.hidden=8"]

@@ -51,12 +51,36 @@ def test_a_picture_without_object_is_kept():
     assert torch.isfinite(crop(blank)).all()
 
 
-def test_the_network_says_degrees_and_a_positive_spread():
-    torch.manual_seed(0)
-    mean, spread = ElevationNet()(torch.rand(3, 4, SIDE, SIDE))
-    assert mean.shape == spread.shape == (3,)
-    assert (spread > 0).all()
-    assert ((mean > LOW) & (mean < HIGH)).all()  # a fresh network says about the middle
+@pytest.mark.parametrize(
+    ("numbers", "degrees", "spread"),
+    [
+        ((0.0, 0.0), 15.0, 25 * (math.log(2) + 0.02)),  # the middle of [-10, 40]
+        ((1.0, -30.0), 40.0, 25 * 0.02),  # the upper end, as sure as it gets
+        ((-1.0, 4.0), -10.0, 25 * (math.log1p(math.exp(4)) + 0.02)),
+    ],
+)
+def test_the_networks_two_numbers_are_degrees_and_their_spread(numbers, degrees, spread):
+    net = ElevationNet()
+    head = net.out[-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor(numbers))
+    for calibration in (1.0, 1.5):
+        net.calibration.fill_(calibration)
+        mean, deviation = net(torch.rand(3, 4, SIDE, SIDE))
+        assert mean.tolist() == pytest.approx([degrees] * 3, abs=1e-4)
+        assert deviation.tolist() == pytest.approx([calibration * spread] * 3, rel=1e-5)
+
+
+def test_estimates_stay_within_the_training_data(monkeypatch):
+    photo = Photo(*painted(10, 10, 30, 30)[0].split([3, 1]))
+    for number, degrees in ((9.0, HIGH), (-9.0, LOW)):
+        net = ElevationNet()
+        with torch.no_grad():
+            net.out[-1].weight.zero_()
+            net.out[-1].bias.fill_(number)
+        monkeypatch.setattr("mvdiff.preprocessing.elevation._shipped", lambda net=net: net)
+        assert estimate_elevation(photo).degrees == degrees
 
 
 def test_the_users_number_wins():

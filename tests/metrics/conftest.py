@@ -8,7 +8,7 @@ import trimesh
 
 from mvdiff.cameras import Cameras, ring
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 @pytest.fixture(scope="session")

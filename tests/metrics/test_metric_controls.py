@@ -8,7 +8,7 @@ import torch
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import corrupted, diversity
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def dotted(size: int, count: int = 8) -> Views:

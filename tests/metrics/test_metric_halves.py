@@ -11,7 +11,7 @@ from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import corrupted, self_consistency
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from mvdiff.errors import MvdiffError
 from mvdiff.metrics import corrupted, photometric_error
 from mvdiff.metrics.photometric import warp_neighbours
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def recolored(views: Views, index: slice | int, step: int) -> Views:

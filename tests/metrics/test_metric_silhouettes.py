@@ -8,7 +8,7 @@ import torch
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import hull_iou
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def moved(views: Views, index: int, pixels: int) -> Views:

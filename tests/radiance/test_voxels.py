@@ -13,7 +13,7 @@ from mvdiff.latents.autoencoders import PixelShuffle
 from mvdiff.radiance.voxels import DENSITY, GAIN, THIN, VoxelField, composite
 from mvdiff.volumes.unprojection import grid_points
 
-from tiny_recipe import photos, toy_config  # isort: skip
+from helpers.tiny_recipe import photos, toy_config  # isort: skip
 
 SOLID, EMPTY = 8.0, -20.0
 

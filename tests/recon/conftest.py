@@ -7,7 +7,7 @@ import trimesh
 
 from mvdiff.cameras import Cameras, look_at
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def photograph(mesh: trimesh.Trimesh, cameras: Cameras, **options) -> Views:

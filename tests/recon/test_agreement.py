@@ -17,7 +17,7 @@ from mvdiff.errors import MvdiffError
 from mvdiff.recon import Hull, Mesh
 from mvdiff.recon.view_consistency import ViewScore as Score
 from mvdiff.recon.view_consistency import _outliers, view_agreement
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 @pytest.fixture(scope="module")

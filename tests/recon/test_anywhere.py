@@ -14,7 +14,7 @@ from mvdiff.mesh.postprocess import finish
 from mvdiff.recon import Hull, Mesh, Neus
 from mvdiff.recon.view_consistency import view_agreement
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 QUICK = {"resolution": 40, "trim": False, "smoothing": 0.0, "polish": 0}
 

@@ -13,7 +13,7 @@ from mvdiff.silhouettes.masks import CUTOFF, edge_distance, overlap
 from mvdiff.silhouettes.matting import object_mask
 from mvdiff.silhouettes.scene_bounds import looked_at, searched_cube, stand_back
 from mvdiff.silhouettes.visual_hull import agreement, carve
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def disc(size: int, radius: float) -> torch.Tensor:

@@ -12,7 +12,7 @@ from mvdiff.errors import MvdiffError
 from mvdiff.recon.validation import check_cameras_outside, checked_views
 from mvdiff.silhouettes.masks import edge_distance, reduced
 from mvdiff.silhouettes.matting import background, cut_out, object_mask
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def disc_views(behind: tuple[float, ...], count: int = 2) -> tuple[Views, torch.Tensor]:

@@ -16,7 +16,7 @@ from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
 from mvdiff.recon.plausibility import better_projection, hull_agreement, judge
 from mvdiff.recon.view_consistency import Agreement, ViewScore
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 SIDE, FOCAL, DISTANCE = 64, 70.0, 2.0
 QUICK = ["texture=none", "reconstructor.resolution=48", "reconstructor.faces=4000"]

@@ -9,8 +9,8 @@ import trimesh
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError
-from mvdiff.recon import RECONSTRUCTORS, Hull
-from mvdiff.views import Views
+from mvdiff.recon import Hull
+from mvdiff.views.views import Views
 
 
 def clear(views: Views, index: int, region: slice) -> Views:
@@ -142,10 +142,6 @@ def test_views_are_left_as_they_were(sphere_views):
     Hull(resolution=24, tolerance=0)(sphere_views)
     assert torch.equal(before[0], sphere_views.images)
     assert torch.equal(before[1], sphere_views.alpha)
-
-
-def test_hull_is_registered():
-    assert RECONSTRUCTORS["hull"] is Hull
 
 
 def test_single_view_is_refused(sphere_views):

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from helpers.dented_box import dented_box
 from PIL import Image
-from recon.scenes import dented_box
 
 from mvdiff.cameras import ring
 from mvdiff.recon import Hull
 from mvdiff.rendering import Raycaster
 from mvdiff.silhouettes.masks import overlap
 from mvdiff.silhouettes.matting import background, cut_out, object_mask
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 WHITE, GREY = (1.0, 1.0, 1.0), (0.6, 0.6, 0.65)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from recon.scenes import dented_box, floor_height
+from helpers.dented_box import dented_box, floor_height
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError
@@ -16,7 +16,7 @@ from mvdiff.recon.neus.field import Field
 from mvdiff.recon.neus.initialize import Box, hull_distance
 from mvdiff.recon.neus.rays import gather_rays
 from mvdiff.recon.neus.render import place_samples, weights
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 QUICK = {
     "steps": 75,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recon.scenes import foreground_psnr
+from helpers.dented_box import foreground_psnr
 
 from mvdiff.cameras import ring
 from mvdiff.evaluation import evaluate_mesh

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from recon.scenes import dented_box, floor_height
+from helpers.dented_box import dented_box, floor_height
 
 from mvdiff.cameras import look_at
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import RECONSTRUCTORS, Hull, PhotoHull
 from mvdiff.recon.plane_sweep import sweep
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 QUICK = {"resolution": 48, "pictures": 64, "planes": 32}
 

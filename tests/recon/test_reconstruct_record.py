@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from tiny_recipe import ball_views
+from helpers.tiny_recipe import ball_views
 
 from mvdiff.cameras import ring
 from mvdiff.cli.main import main

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
+import scipy.sparse.csgraph
 import torch
 import trimesh
-from recon.scenes import foreground_psnr
+from helpers.dented_box import foreground_psnr
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError
 from mvdiff.mesh.postprocess import finish, texture_side
 from mvdiff.mesh.texture import bake
-from mvdiff.mesh.texture.atlas import PADDING, rasterise, unwrap
+from mvdiff.mesh.texture.atlas import rasterise, unwrap
 from mvdiff.mesh.texture.inpaint import GREY, dilate, spread
 from mvdiff.recon import Hull, Mesh
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def as_mesh(shape: trimesh.Trimesh) -> Mesh:
@@ -158,13 +160,41 @@ def test_charts_lie_apart_inside_the_picture():
     edge = uv[:, 1:] - uv[:, :1]
     area = np.abs(edge[:, 0, 0] * edge[:, 1, 1] - edge[:, 0, 1] * edge[:, 1, 0]).sum() / 2
     assert len(texels.index) / size**2 == pytest.approx(area, rel=0.02)
-    assert PADDING >= 2
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_bilinear_lookup_mixes_no_charts(size):
+    """Texels of different charts are so far apart that two levels of mip-maps keep them apart."""
+    shape = ball()
+    uv = unwrap(np.array(shape.vertices, np.float32), np.array(shape.faces), size)
+    # faces that share two corners in the picture are of one chart
+    _, corners = np.unique(np.round(uv.reshape(-1, 2) * 1e6), axis=0, return_inverse=True)
+    a, b, c = corners.reshape(-1, 3).T
+    links = scipy.sparse.coo_matrix((np.ones(2 * len(a)), (np.r_[a, b], np.r_[b, c])))
+    count, chart_of_corner = scipy.sparse.csgraph.connected_components(
+        scipy.sparse.csr_matrix((links.data, links.coords), shape=(corners.max() + 1,) * 2), False
+    )
+    assert count > 1
+    texels = rasterise(uv, size)
+    charts = np.full((size + 6, size + 6), -1)
+    charts[3:-3, 3:-3].flat[texels.index] = chart_of_corner[a[texels.face]]
+    middle = charts[3:-3, 3:-3]
+    for down, right in np.ndindex(7, 7):  # three texels lie between two charts at least
+        other = charts[down : down + size, right : right + size]
+        assert not ((middle >= 0) & (other >= 0) & (other != middle)).any()
 
 
 def test_the_smallest_and_flattest_meshes_unwrap():
     triangle = np.array([[0, 0, 0], [1e-4, 0, 0], [0, 1e-4, 0], [0, 0, 0]], np.float32)
     uv = unwrap(triangle, np.array([[0, 1, 2], [0, 3, 1]]), 64)
-    assert len(rasterise(uv, 64).index) > 300
+    # the triangle alone is there, a right one with two equal legs, and large; the face without
+    # area has no texels
+    texels = rasterise(uv, 64)
+    assert set(texels.face) == {0}
+    legs = np.linalg.norm(uv[0, 1:] - uv[0, 0], axis=1) * 64
+    assert legs[0] == pytest.approx(legs[1], rel=0.02)
+    assert 32 <= legs[0] <= 64
+    assert len(texels.index) == pytest.approx(legs[0] * legs[1] / 2, rel=0.05)
 
 
 def test_spread_is_harmonic():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.toy_training import toy
 from safetensors import safe_open
 from safetensors.torch import load_file
-from toy import toy
 
 from mvdiff.cli.main import main
 from mvdiff.training.checkpointing import Checkpoints

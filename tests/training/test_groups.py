@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.toy_training import Noise, copy_photo, toy
 from safetensors.torch import load_file
-from toy import Noise, copy_photo, toy
 
 from mvdiff.errors import MvdiffError
 from mvdiff.training.loop import train

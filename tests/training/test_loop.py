@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.short_training import log, run, same_weights
+from helpers.toy_training import Noise, Toy, copy_photo, denoise, toy
 from PIL import Image
-from short_runs import log, run, same_weights
-from toy import Noise, Toy, copy_photo, denoise, toy
 
 from mvdiff.errors import MvdiffError
 from mvdiff.training.early_exit import Stop

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_syncdreamer import small_config, small_model, training_config
-from tiny_recipe import randomise, toy_config, toy_model
+from helpers.small_syncdreamer import small_config, small_model, training_config
+from helpers.tiny_recipe import randomise, toy_config, toy_model
 from torch import nn
 
 from mvdiff import builders

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.toy_training import toy
 from PIL import Image
-from toy import toy
 
 from mvdiff.errors import MvdiffError
 from mvdiff.training.averages import Meter

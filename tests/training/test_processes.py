@@ -18,7 +18,7 @@ SCRIPT = """
 import os, sys, time
 from pathlib import Path
 import torch
-from toy import Noise, copy_photo, denoise, toy
+from helpers.toy_training import Noise, copy_photo, denoise, toy
 from mvdiff.training.loop import train
 
 out, objective, pause = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])

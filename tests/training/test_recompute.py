@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_syncdreamer import small_model
-from tiny_recipe import photos, randomise
+from helpers.small_syncdreamer import small_model
+from helpers.tiny_recipe import photos, randomise
 
 from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
 from mvdiff.training.param_groups import freeze_others

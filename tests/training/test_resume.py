@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from short_runs import log, run, same_weights
-from toy import Toy, denoise, toy
+from helpers.short_training import log, run, same_weights
+from helpers.toy_training import Toy, denoise, toy
 
 from mvdiff.errors import MvdiffError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.toy_training import Toy, toy
 from safetensors import safe_open
-from toy import Toy, toy
 
 from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import (

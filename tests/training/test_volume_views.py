@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_recipe import toy_config
+from helpers.tiny_recipe import toy_config
 from torch import nn
 
 from mvdiff import builders

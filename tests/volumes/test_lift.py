@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tiny_recipe import randomise
+from helpers.tiny_recipe import randomise
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.cameras.frustum import frustum_points

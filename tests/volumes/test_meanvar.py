@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_recipe import randomise, toy_config, toy_model
+from helpers.tiny_recipe import randomise, toy_config, toy_model
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.config.instantiate import construct
@@ -142,6 +142,34 @@ def test_weights_of_one_rig_serve_another(rig, attention):
     assert torch.isfinite(out).all()
     parts = model(noisy, time, cond, guidance=1.5, batch_views=2)
     torch.testing.assert_close(parts, out, atol=1e-4, rtol=1e-4)
+    if views == 1:
+        return
+    # what the last view shows reaches the first one's answer through the volume …
+    other = noisy.clone()
+    other[:, -1] = -other[:, -1]
+    assert (model(other, time, cond, guidance=1.5)[:, 0] - out[:, 0]).abs().max() > 1e-3
+    # … and so does where its camera stands
+    moved = look_at([77.0], [-35.0], size=32, projection=model.rig.projection)
+    model.rig = Cameras.cat([model.rig[slice(0, -1)], moved])
+    elsewhere = model(noisy, time, model.condition(photo, torch.tensor([20.0])), guidance=1.5)
+    assert (elsewhere[:, 0] - out[:, 0]).abs().max() > 1e-3
+
+
+def test_views_of_another_rig_may_come_in_any_order():
+    """Cameras and noisy views exchanged alike (behind the first, where the front is): so is the
+    answer."""
+    model = toy_model("volume=meanvar", "rig=sphere", "rig.count=5")
+    photo = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    noisy = torch.randn(*model.latent_shape(1), generator=torch.Generator().manual_seed(0))
+    time, elevation = torch.tensor([500.0]), torch.tensor([20.0])
+    out = model(noisy, time, model.condition(photo, elevation))
+    order = [0, 3, 1, 4, 2]
+    model.rig = model.rig[order]
+    exchanged = model(noisy[:, order], time, model.condition(photo, elevation))
+    torch.testing.assert_close(exchanged, out[:, order], atol=1e-4, rtol=1e-4)
+    # … and cameras exchanged alone are not
+    alone = model(noisy, time, model.condition(photo, elevation))
+    assert (alone - out[:, order]).abs().max() > 1e-2
 
 
 def test_a_volume_of_some_views_is_that_of_a_smaller_rig():

@@ -58,6 +58,26 @@ class ViewAttention(nn.Module, ABC):
     otherwise. `needs` names what the denoiser must provide: "frusta", and "all_views" when
     views must not be split into chunks. `equivariant` says that views in another order give the
     same results in that order; False where the order itself means something.
+
+    Example:
+        >>> import torch
+        >>> from mvdiff.attention import ATTENTION, Scene, SlotSpec, ViewAttention
+        >>> from mvdiff.cameras import ring
+        >>> @ATTENTION.register("gated-mean")
+        ... class GatedMean(ViewAttention):
+        ...     needs = frozenset({"all_views"})
+        ...
+        ...     def __init__(self, slot):
+        ...         super().__init__()
+        ...         self.gate = torch.nn.Parameter(torch.zeros(slot.channels, 1, 1))
+        ...
+        ...     def forward(self, x, scene):
+        ...         return x + self.gate * x.mean(dim=1, keepdim=True)
+        >>> attention = GatedMean(SlotSpec(16, factor=1, frustum_channels={}, time_dim=32))
+        >>> scene = Scene(ring(4, size=8), {}, time=torch.zeros(2, 32), index=torch.arange(4))
+        >>> x = torch.rand(2, 4, 16, 8, 8)  # batch, view, channel, height, width
+        >>> attention(x, scene).shape, torch.equal(attention(x, scene), x)
+        (torch.Size([2, 4, 16, 8, 8]), True)
     """
 
     needs: frozenset[str] = frozenset()

@@ -46,6 +46,18 @@ class Cameras:
     projection: "perspective" or "orthographic".
     `==` compares all numbers and gives a bool; sets are hashed by their size and projection.
     Raises MvdiffError for anything but dense tensors of finite numbers on a real device.
+
+    Example:
+        >>> import torch
+        >>> from mvdiff.cameras import ring
+        >>> cameras = ring(16, elevation=30, size=256)
+        >>> cameras.K.shape, cameras.w2c.shape
+        (torch.Size([16, 3, 3]), torch.Size([16, 3, 4]))
+        >>> pixels, depth = cameras.project(torch.zeros(1, 3))  # the origin, in every camera
+        >>> pixels.shape, depth.shape
+        (torch.Size([16, 1, 2]), torch.Size([16, 1]))
+        >>> pixels[0].round().tolist()
+        [[128.0, 128.0]]
     """
 
     K: Float[Tensor, "view 3 3"]

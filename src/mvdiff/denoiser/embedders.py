@@ -15,7 +15,20 @@ EMBEDDERS = Registry("embedder")
 
 
 class Embedder(nn.Module, ABC):
-    """Embeds RGBA pictures in [0, 1], colours on white. dim: of the embedding."""
+    """Embeds RGBA pictures in [0, 1], colours on white. dim: of the embedding.
+
+    Example:
+        >>> import torch
+        >>> from mvdiff.inputs.embed import EMBEDDERS, Embedder
+        >>> @EMBEDDERS.register("mean-color")
+        ... class MeanColor(Embedder):
+        ...     dim = 4
+        ...
+        ...     def forward(self, rgba):
+        ...         return rgba.mean(dim=(2, 3))
+        >>> MeanColor()(torch.rand(2, 4, 64, 64)).shape
+        torch.Size([2, 4])
+    """
 
     dim: int
 

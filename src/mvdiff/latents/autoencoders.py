@@ -23,6 +23,17 @@ class Latents(nn.Module, ABC):
     clip: bound of a latent's values, when they have one (samplers clip clean pictures to it).
     patch: side of the pixels' patch that a latent's channels hold; 1 when they are no pixels.
     alpha: whether opacity in [-1, 1] is the last plane of each pixel.
+
+    Example:
+        >>> import torch
+        >>> from mvdiff.inputs.latents import LATENTS
+        >>> latents = LATENTS["pixel-shuffle"](patch=4)
+        >>> latent = latents.encode(torch.rand(2, 4, 64, 64))
+        >>> latent.shape
+        torch.Size([2, 64, 16, 16])
+        >>> color, alpha = latents.decode(latent)
+        >>> color.shape, alpha.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 1, 64, 64]))
     """
 
     channels: int

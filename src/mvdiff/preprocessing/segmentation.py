@@ -24,6 +24,17 @@ class Foreground(ABC):
     picture, touches its edges, has several parts or is tiny.
     Raises MvdiffError for pictures that are transparent everywhere and for results in which
     nothing is left.
+
+    Example:
+        >>> from PIL import Image, ImageDraw
+        >>> from mvdiff.inputs.foreground import FOREGROUND
+        >>> photo = Image.new("RGB", (160, 120), "white")
+        >>> ImageDraw.Draw(photo).ellipse((40, 20, 119, 99), fill="red")
+        >>> cut_out = FOREGROUND["key"]()(photo)
+        >>> cut_out.mode, cut_out.size, cut_out.info["foreground"]
+        ('RGBA', (160, 120), 'key')
+        >>> cut_out.getchannel("A").point(lambda alpha: 255 * (alpha > 127)).getbbox()
+        (40, 20, 120, 100)
     """
 
     def __call__(self, photo: Image.Image) -> Image.Image:

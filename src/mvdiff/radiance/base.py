@@ -19,6 +19,22 @@ class RadianceField(nn.Module, ABC):
     Views of one field agree by construction, which views that a network draws one by one do not.
     Where the denoiser predicts clean latents, the rendering is its first guess, and the UNet adds
     what is missing (denoising by rendering: Viewset Diffusion, arXiv 2306.07881).
+
+    Example:
+        >>> import torch
+        >>> from mvdiff.cameras import ring
+        >>> from mvdiff.inputs.latents import LATENTS
+        >>> from mvdiff.radiance import RADIANCE
+        >>> latents, cameras = LATENTS["pixel-shuffle"](patch=4), ring(4, size=8)
+        >>> field = RADIANCE["voxels"](
+        ...     channels=16, latents=latents, bound=0.5, radius=0.5, planes=8
+        ... )
+        >>> volume = torch.rand(2, 16, 8, 8, 8)  # batch, channel, depth, height, width
+        >>> photos = torch.rand(2, 1, latents.channels, 8, 8)
+        >>> grid = field.decode(volume, photos, cameras[[0, 0]])
+        >>> views = field.render(grid, cameras, index=torch.tensor([0, 2]))
+        >>> views.shape  # batch, view, channel, height, width
+        torch.Size([2, 2, 64, 8, 8])
     """
 
     @abstractmethod

@@ -35,6 +35,17 @@ class Views:
         where a file places the scene so far away that float32 would round it (map coordinates):
         world = cameras' coordinates + origin.
     `==` compares all numbers and gives a bool; views are hashed by count and size.
+
+    Example:
+        >>> import torch
+        >>> from mvdiff import Views, ring
+        >>> gray = torch.full((4, 3, 32, 32), 128, dtype=torch.uint8)
+        >>> opaque = torch.full((4, 1, 32, 32), 255, dtype=torch.uint8)
+        >>> views = Views(gray, opaque, ring(4, elevation=30, size=32))
+        >>> len(views), views.rgb.shape, views.mask.shape  # floats in [0, 1]
+        (4, torch.Size([4, 3, 32, 32]), torch.Size([4, 1, 32, 32]))
+        >>> views[[0, 2]].cameras.w2c.shape
+        torch.Size([2, 3, 4])
     """
 
     images: UInt8[Tensor, "view 3 height width"]

@@ -47,6 +47,33 @@ class Volume(nn.Module, ABC):
         same for every order); False: exactly the number and order it was made for.
     channels: of the world volume.
     frustum_channels: of the frustum at each reduction factor; empty when there are no frusta.
+
+    Example:
+        >>> import torch
+        >>> from mvdiff.cameras import ring
+        >>> from mvdiff.volumes import VOLUMES, VolumeInputs
+        >>> from mvdiff.volumes.base import Volume
+        >>> from mvdiff.volumes.lift import grid_points, lift
+        >>> @VOLUMES.register("mean")
+        ... class MeanVolume(Volume):
+        ...     name, channels, frustum_channels = "mean", 4, {}
+        ...
+        ...     def build(self, inputs):  # what the views show at each point of a grid of 8³
+        ...         points = grid_points(8, 0.5, inputs.latents)
+        ...         return lift(inputs.latents, inputs.cameras, points).mean(dim=1)
+        ...
+        ...     def frusta(self, volume, cameras, time, view):
+        ...         return {}
+        >>> inputs = VolumeInputs(
+        ...     latents=torch.rand(2, 6, 4, 16, 16),  # batch, view, channel, height, width
+        ...     cameras=ring(6, size=16),
+        ...     time=torch.zeros(2, 32),
+        ...     view=torch.zeros(2, 6, 4),
+        ...     photos=torch.rand(2, 1, 4, 16, 16),
+        ...     photo_cameras=ring(2, size=16),
+        ... )
+        >>> MeanVolume().build(inputs).shape
+        torch.Size([2, 4, 8, 8, 8])
     """
 
     name: str

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tiny_recipe import randomise, toy_config
 from torch import Tensor
 
+from helpers.tiny_recipe import randomise, toy_config
 from mvdiff import builders
 from mvdiff.attention import ATTENTION, Scene, SlotSpec, ViewAttention
 from mvdiff.cameras import Cameras
@@ -21,7 +21,7 @@ from mvdiff.errors import MvdiffError
 CHANNELS, FRUSTA, TIME = 8, {1: 8, 2: 16}, 6
 #: the variant of a package outside this repository
 THEIRS, PACKAGE = "view-mean", "view_mean"
-HOME = Path(__file__).parents[1] / "examples" / "add_an_attention"
+HOME = Path(__file__).parents[2] / "examples" / "add_an_attention"
 VARIANTS = sorted({*groups()["attention"], *ATTENTION, THEIRS})
 ORTHOGRAPHIC = "rig.projection=orthographic"
 

@@ -7,7 +7,7 @@ import trimesh
 
 from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 def dented_box() -> trimesh.Trimesh:

@@ -1,4 +1,4 @@
-"""Agreement with the golden files, kept for a table at the end of the run."""
+"""Relative errors against the golden files, kept for a table at the end of the run."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from tiny_recipe import randomise
 from torch import Tensor
 
+from helpers.tiny_recipe import randomise
 from mvdiff.attention import Scene, SlotSpec
 from mvdiff.attention.base import ViewAttention
 from mvdiff.attention.epipolar import EpipolarAttention

@@ -1,6 +1,6 @@
 """Contract tests as a table: a row a check, a column a variant.
 
-python tests/contract_matrix.py [attention | volume | …]
+python tests/helpers/contract_matrix.py [attention | volume | …]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Matrix:
 if __name__ == "__main__":
     slot = sys.argv[1] if len(sys.argv) > 1 else "attention"
     matrix = Matrix()
-    tests = Path(__file__).parent / "contracts" / f"test_{slot}.py"
+    tests = Path(__file__).parents[1] / "contracts" / f"test_{slot}.py"
     code = pytest.main(["-q", "--no-header", str(tests), *sys.argv[2:]], plugins=[matrix])
     print(f"\n{matrix}")
     sys.exit(code)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tiny_recipe import TOY, ball_views
-
+from helpers.tiny_recipe import TOY, ball_views
 from mvdiff.cameras.rigs import look_at, ring
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 VIEWS, SIZE, TRAIN, VAL = 4, 16, 6, 3
 SMALL = [word for word in TOY if not word.startswith(("size=", "sampler.steps"))]

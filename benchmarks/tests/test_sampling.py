@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_syncdreamer import QUICK, training_config
+from helpers.small_syncdreamer import QUICK, training_config
 
 from mvdiff import builders
 from mvdiff.ablation.profiling import count_flops
 
 
 def load(name: str, monkeypatch) -> Any:
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    path = Path(__file__).parents[1] / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, name, module)

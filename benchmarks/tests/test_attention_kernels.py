@@ -16,7 +16,7 @@ TOY = ["sizes=8", "views=2", "channels=16", "device=cpu", "name=toy"]
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    path = Path(__file__).parents[1] / "benchmarks" / "attention_kernels.py"
+    path = Path(__file__).parents[1] / "attention_kernels.py"
     spec = importlib.util.spec_from_file_location("attention_kernels", path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "attention_kernels", module)

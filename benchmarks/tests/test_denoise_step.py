@@ -17,7 +17,7 @@ TOY = ["width=32", "views=1", "repeat=1", "golden=none", "name=toy"]
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    path = Path(__file__).parents[1] / "benchmarks" / "denoise_step.py"
+    path = Path(__file__).parents[1] / "denoise_step.py"
     spec = importlib.util.spec_from_file_location("denoise_step", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

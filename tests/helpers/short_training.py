@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from toy import Noise, Toy, denoise, toy
 
+from helpers.toy_training import Noise, Toy, denoise, toy
 from mvdiff.training.loop import Result, train
 
 

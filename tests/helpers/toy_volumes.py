@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from tiny_recipe import randomise, toy_config
 from torch import Tensor
 
+from helpers.tiny_recipe import randomise, toy_config
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.config.compose import groups
 from mvdiff.config.instantiate import construct

@@ -16,7 +16,7 @@ from mvdiff import builders
 from mvdiff.cameras import Cameras, ring
 from mvdiff.config.compose import compose
 from mvdiff.training.checkpointing import save_weights
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 #: overrides that keep the recipe's structure, two levels of everything; sizes differ from each
 #: other, so that axes cannot be mistaken for one another

@@ -14,12 +14,12 @@ import trimesh
 
 from mvdiff.cameras import ring
 from mvdiff.rendering import Raycaster
-from mvdiff.views import Views
+from mvdiff.views.views import Views
 
 
 @pytest.fixture(scope="module")
 def folder():
-    path = Path(__file__).parents[1] / "benchmarks"
+    path = Path(__file__).parents[1]
     sys.path.insert(0, str(path))
     yield path
     sys.path.remove(str(path))

@@ -1,0 +1,5 @@
+"""Shapes are checked in the benchmarks' tests, too."""
+
+from helpers.shape_checking import check_shapes
+
+check_shapes()
