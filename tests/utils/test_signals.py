@@ -92,8 +92,10 @@ def test_background_jobs_end_in_order_too(number):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(Terminated), signals_as_exceptions():
-            os.kill(os.getpid(), signal.SIGINT)
             interrupted(number)
+        with signals_as_exceptions():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
     finally:
         signal.signal(signal.SIGINT, before)
 
