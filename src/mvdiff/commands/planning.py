@@ -16,7 +16,7 @@ from ..errors import MvdiffError
 from ..files import check_writable
 from ..inputs.azimuth import check_azimuths
 from ..inputs.elevation_settings import elevation_per_picture
-from ..inputs.load import user_path
+from ..inputs.load import check_picture, user_path
 from ..utils.images import register_heif
 from ..utils.video import VIDEOS, import_ffmpeg
 from .samples import Samples, fingerprint
@@ -69,6 +69,9 @@ def plan(config: Any) -> list[Wanted]:
     elevations = elevation_per_picture(plain(config.elevation), pictures)
     if config.azimuth is not None:
         azimuths = check_azimuths(plain(config.azimuth), len(pictures))
+    if len(pictures) == 1 or config.azimuth is not None:  # of a folder, the others are made
+        for picture in pictures:
+            check_picture(picture)
     out = user_path(str(config.out))
     check_writable(out)
     if config.azimuth is None:  # each picture is an object of its own
