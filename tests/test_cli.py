@@ -779,17 +779,42 @@ def test_a_closed_pipe_is_no_error():
     ],
 )
 def test_missing_inputs_are_named_before_torch_is_imported(words, tmp_path):
+    assert "'nowhere'" in refused_without_torch(words, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["generate", "image=page"], "web page"),
+        (["generate", "image=[page,page]", "azimuth=[0,90]"], "web page"),
+        (["generate", "image=page", "weights=page"], "web page"),
+        (["generate", "image=page", "weights=folder"], "is a folder"),
+        (["convert", "in=page", "out=x"], "web page"),
+        (["train", "data=folder"], "index.json"),
+        (["ablate", "data=folder", "budget.steps=1"], "index.json"),
+        (["render", "meshes=page", "out=x"], "no mesh folder"),
+    ],
+)
+def test_wrong_inputs_are_named_before_torch_is_imported(words, reason, tmp_path):
+    (tmp_path / "page").write_text("<!DOCTYPE html><html></html>")
+    (tmp_path / "folder").mkdir()
+    assert reason in refused_without_torch(words, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "page"]
+
+
+def refused_without_torch(words: list[str], folder: Path) -> str:
+    """What a command with this wrong input says."""
     code = (
         "import sys\nfrom mvdiff.cli.main import main\n"
         f"code = main({words!r})\n"
         "print(code, 'torch' in sys.modules, 'diffusers' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=True
     )
     assert done.stdout.split() == ["2", "False", "False"]
-    assert "'nowhere'" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    return done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="shells as on Unix")

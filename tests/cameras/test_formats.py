@@ -135,6 +135,25 @@ def test_intrinsics_in_each_frame(tmp_path):
     assert cameras.K[:, 0, 0].tolist() == pytest.approx([lens["fl_x"], 99.0])
 
 
+@pytest.mark.parametrize(
+    ("top", "own", "focal"),
+    [
+        ({"fl_x": 30.0, "fl_y": 30.0}, {"camera_angle_x": 2 * math.atan(8 / 20)}, (20, 20)),
+        ({"fl_x": 30.0, "fl_y": 30.0}, {"fl_x": 20.0}, (20, 20)),
+        ({"camera_angle_x": 1.0}, {"fl_x": 20.0, "fl_y": 22.0}, (20, 22)),
+        ({"fl_y": 22.0}, {"fl_x": 20.0}, (20, 22)),
+        ({"fl_x": 20.0, "fl_y": 30.0}, {"fl_y": 22.0}, (20, 22)),
+    ],
+)
+def test_a_frame_s_focal_length_beats_the_file_s_in_any_form(tmp_path, top, own, focal):
+    frame = {"file_path": "a.png", "transform_matrix": torch.eye(4).tolist(), **own}
+    (tmp_path / "transforms.json").write_text(
+        json.dumps({"w": 16, "h": 16, **top, "frames": [frame]})
+    )
+    K = read_transforms(tmp_path / "transforms.json")[0].K[0]
+    assert (float(K[0, 0]), float(K[1, 1])) == pytest.approx(focal)
+
+
 def test_opencv_without_distortion_is_a_pinhole(tmp_path):
     meta = written(tmp_path) | {"camera_model": "OPENCV", "k1": 0.0, "k2": 0, "p1": 0.0}
     cameras, _ = reread(tmp_path, meta)

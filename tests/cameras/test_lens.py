@@ -17,7 +17,7 @@ from helpers.ellipsoids import (
 from PIL import Image
 
 from mvdiff.cameras.lens import Lens, from_coefficients, from_colmap
-from mvdiff.cameras.undistortion import needed_margins
+from mvdiff.cameras.undistortion import needed_margins, undistort
 from mvdiff.errors import MvdiffError
 from mvdiff.views.loading import load_views
 
@@ -158,6 +158,21 @@ def test_opaque_pictures_stay_on_their_background(tmp_path):
     assert views.alpha is None
     assert views.cameras.width > SIDE  # the lens shows more than a pinhole picture of this size
     assert (views.images[0, :, [0, -1]].float() - 128).abs().max() <= 1
+
+
+@pytest.mark.parametrize("background", [0, 255])
+def test_interpolation_does_not_wrap_around_at_the_edge(background):
+    """Cubic interpolation overshoots white and black: those values must be clipped."""
+    picture = np.full((SIDE, SIDE, 3), background, dtype=np.uint8)
+    picture[45:75, 45:75] = 255 - background
+    lens = Lens((0.2, -0.1))
+    pixels = undistort(picture, intrinsics(FOCAL, SIDE, SIDE), lens, 0, 0, SIDE, SIDE)
+    row = pixels[SIDE // 2, :, 0].astype(int)
+    steps = np.sign(np.diff(row)[np.abs(np.diff(row)) > 20])
+    assert np.count_nonzero(np.diff(steps)) == 1  # one edge up and one down, nothing between
+    # the lens magnifies, so the square of 30 pixels was smaller, by about 1 + 0.2 (15 / 60)²
+    inside = np.abs(row - background) > 127
+    assert inside.sum() == pytest.approx(30 / 1.0122, abs=1.1)
 
 
 def test_masks_are_undistorted_with_their_pictures(tmp_path):

@@ -203,6 +203,15 @@ def test_webp_textures(tmp_path):
     assert_quarters(seen(file.write(tmp_path / "a.glb"), size=33))
 
 
+def test_textures_of_16_bit_gray_are_scaled(tmp_path):
+    gray = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)).save(gray, "PNG")
+    file = GltfFile()
+    texture = {"baseColorTexture": {"index": file.image(gray.getvalue())}}
+    file.mesh(square(file, material=file.material(pbrMetallicRoughness=texture)))
+    assert_color(seen(file.write(tmp_path / "a.glb"))[4, 4], [128, 128, 128])
+
+
 def test_several_textured_parts_keep_their_own_textures_and_factors(tmp_path):
     """A tiled texture beside one with a white factor, which trimesh would pack into one atlas."""
     file = GltfFile()

@@ -390,6 +390,14 @@ def test_damaged_files_are_refused_at_once(tmp_path, harm):
     refusal(file, tmp_path)
 
 
+def test_nodes_that_double_again_and_again_are_refused(tmp_path):
+    file = GltfFile()
+    file.mesh(box(file))
+    file.tree["nodes"] += [{"children": [i, i]} for i in range(40)]
+    file.tree["scenes"][0]["nodes"] = [len(file.tree["nodes"]) - 1]
+    assert "loop" in refusal(file, tmp_path)
+
+
 def test_vertex_numbers_beyond_the_vertices_are_refused(tmp_path):
     file = GltfFile()
     primitive = box(file)

@@ -61,6 +61,17 @@ def test_ply_with_quads_doubles_and_float_colors(tmp_path):
     assert len(mesh.faces) == 12
 
 
+def test_diffuse_colors_of_a_ply(tmp_path):
+    header = content("ply-ascii").decode()
+    for channel in ("red", "green", "blue"):
+        header = header.replace(f"uchar {channel}", f"uchar diffuse_{channel}")
+    assert "diffuse_red" in header
+    (tmp_path / "a.ply").write_text(header)
+    mesh = normalise(load_mesh(tmp_path / "a.ply"))
+    color = Raycaster(mesh).render(look_at([0], [0], size=9), shading=None).color[0, :, 4, 4]
+    assert np.abs(color.numpy().astype(int) - [204, 64, 26]).max() <= 1
+
+
 ASCII_PLY = b"ply\nformat ascii 1.0\n"
 
 

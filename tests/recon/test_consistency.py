@@ -58,6 +58,10 @@ def test_right_views_pass_without_a_word(views):
         (lambda pose: pose, "camera-to-world with OpenCV axes"),
         (lambda pose: np.linalg.inv(pose @ FLIP), "world-to-camera with OpenGL axes"),
         (lambda pose: np.linalg.inv(pose), "world-to-camera with OpenCV axes"),
+        (
+            lambda pose: pose @ np.diag([-1.0, -1.0, 1.0, 1.0]),
+            "camera-to-world with PyTorch3D axes",
+        ),
     ],
 )
 def test_other_matrices_in_transforms_json_are_named(tmp_path, capsys, change, name):

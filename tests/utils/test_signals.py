@@ -86,6 +86,20 @@ def test_the_other_signals_end_in_order_too(number):
     assert caught.value.exit_code == 128 + number
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_background_jobs_end_in_order_too(number):
+    """Scripts start them with SIGINT ignored: that stays so, the other signals are handled."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(Terminated), signals_as_exceptions():
+            interrupted(number)
+        with signals_as_exceptions():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_ignored_hangup_stays_ignored():
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -28,6 +28,9 @@ _MODELS: dict[str, Projection] = {
 _UNSUPPORTED = ("ftheta_p0", "latlong", "equirectangular", "fisheye_crop_radius")
 #: nerfstudio's order in `distortion_params`.
 _PARAMETERS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_FOCAL_X = frozenset({"fl_x", "camera_angle_x", "x_fov"})
+_FOCAL_Y = frozenset({"fl_y", "camera_angle_y", "y_fov"})
+_COEFFICIENTS = frozenset({"k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2"})
 _MASK_KEYS = ("mask_path", "mask_filename", "mask_file_path", "mask")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".PNG", ".JPG", ".JPEG")
 
@@ -146,8 +149,26 @@ def read_frames(path: str | Path) -> TransformsFile:
     read = []
     for index, frame in enumerate(frames):
         name = _name(frame, index, path)
-        read.append(_read_frame({**meta, **frame}, path, name, notes))
+        read.append(_read_frame(_with_defaults(frame, meta), path, name, notes))
     return TransformsFile(read, list(dict.fromkeys(notes)))
+
+
+def _with_defaults(frame: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    """A frame's fields and, where it does not say, the file's.
+
+    A frame that has its own focal length or distortion in one form replaces the file's in any form.
+    """
+    own = {key for key, value in frame.items() if value is not None}
+    replaced: set[str] = set()
+    if own & _FOCAL_X and any(meta.get(key) is not None for key in _FOCAL_X):
+        replaced |= _FOCAL_X if own & _FOCAL_Y else _FOCAL_X | _FOCAL_Y
+    if own & _FOCAL_Y:
+        replaced |= _FOCAL_Y
+    if "distortion_params" in own:
+        replaced |= _COEFFICIENTS
+    elif own & _COEFFICIENTS:
+        replaced.add("distortion_params")
+    return {key: value for key, value in meta.items() if key not in replaced} | frame
 
 
 def _name(frame: dict[str, Any], index: int, path: Path) -> str:

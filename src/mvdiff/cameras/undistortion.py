@@ -99,8 +99,8 @@ def undistort(
     def remap(x: np.ndarray) -> np.ndarray:
         return cv2.remap(x, map_u, map_v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    if pixels.shape[-1] == 3:
-        return np.rint(remap(pixels.astype(np.float32))).astype(np.uint8)
+    if pixels.shape[-1] == 3:  # cubic interpolation overshoots at edges
+        return np.rint(remap(pixels.astype(np.float32)).clip(0, 255)).astype(np.uint8)
     alpha = pixels[..., 3:].astype(np.float32)
     both = remap(np.concatenate([pixels[..., :3] * alpha, alpha], axis=-1))
     color = both[..., :3] / np.maximum(both[..., 3:], 1e-6)

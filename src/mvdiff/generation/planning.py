@@ -15,7 +15,7 @@ from ..config.instantiate import plain
 from ..errors import MvdiffError
 from ..preprocessing.azimuth import check_azimuths
 from ..preprocessing.elevation_settings import elevation_per_picture
-from ..preprocessing.image_io import user_path
+from ..preprocessing.image_io import check_picture, user_path
 from ..utils.files import check_writable
 from ..utils.images import register_heif
 from ..utils.video import VIDEOS, import_ffmpeg
@@ -69,6 +69,9 @@ def plan(config: Any) -> list[Wanted]:
     elevations = elevation_per_picture(plain(config.elevation), pictures)
     if config.azimuth is not None:
         azimuths = check_azimuths(plain(config.azimuth), len(pictures))
+    if len(pictures) == 1 or config.azimuth is not None:  # of a folder, the others are made
+        for picture in pictures:
+            check_picture(picture)
     out = user_path(str(config.out))
     check_writable(out)
     if config.azimuth is None:  # each picture is an object of its own

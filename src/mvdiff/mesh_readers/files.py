@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ..errors import MvdiffError
-from ..utils.images import FORMATS, open_image
+from ..utils.images import FORMATS, MAX_DECODING_BYTES, decoding_bytes, open_image
 
 #: Largest texture, pixels: 8192².
 MAX_TEXTURE_PIXELS = 2**26
@@ -146,7 +146,7 @@ def load_pixels(
     mode = "RGBA" if alpha else "RGB"
     if isinstance(source, Path):
         with open_image(source, MAX_TEXTURE_PIXELS) as image:
-            return np.array(image.convert(mode))
+            return _to_8_bit(image, mode)
     if source[:12] == b"\xabKTX 20\xbb\r\n\x1a\n":
         raise MvdiffError("it is KTX2, which is not read: convert the textures to PNG")
     if source[:4] == b"DDS ":
@@ -162,11 +162,22 @@ def load_pixels(
                         f"it has {image.width}×{image.height} pixels, the limit is "
                         f"{MAX_TEXTURE_PIXELS // 2**20} million"
                     )
-                return np.array(image.convert(mode))
+                if decoding_bytes(image) > MAX_DECODING_BYTES:
+                    raise MvdiffError("decoding it would need too much memory")
+                return _to_8_bit(image, mode)
     except MvdiffError:
         raise
     except Exception as error:  # Pillow's plug-ins fail on broken files in many ways
         raise MvdiffError("it is not a readable image") from error
+
+
+def _to_8_bit(image: Image.Image, mode: str) -> UInt8[np.ndarray, "height width channel"]:
+    """The pixels in a mode of 8 bits; Pillow's own conversion would cut 16-bit gray off at 255."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        white = 1.0 if image.mode == "F" else 65535.0
+        gray = np.nan_to_num(np.asarray(image).astype(np.float64)) / white
+        image = Image.fromarray(np.rint(gray.clip(0, 1) * 255).astype(np.uint8))
+    return np.array(image.convert(mode))
 
 
 def shorten(text: str, length: int = 60) -> str:

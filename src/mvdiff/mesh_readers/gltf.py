@@ -41,8 +41,8 @@ _HARMLESS = {
     "VRMC_vrm",
 }
 _INSTANCING = "EXT_mesh_gpu_instancing"
-#: Visits of nodes; a file with more has a loop.
-_MAX_NODES = 1_000_000
+#: Visits of nodes, beside several for each: a file with more has a loop.
+_MAX_VISITS = 1000
 _TRIMESH = "trimesh"
 
 
@@ -123,8 +123,8 @@ class _Reader:
         placed = []
         while stack:
             index, parent, visible, depth = stack.pop()
-            if len(placed) > _MAX_NODES or depth > len(nodes):
-                raise MvdiffError("its nodes form a loop")
+            if len(placed) > _MAX_VISITS + 16 * len(nodes) or depth > len(nodes):
+                raise MvdiffError("its nodes form a loop, or are used again and again")
             node = get_item(self._tree, "nodes", index)
             visibility = get_dict(get_dict(node, "extensions"), "KHR_node_visibility")
             visible = visible and visibility.get("visible", True) is not False

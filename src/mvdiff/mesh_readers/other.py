@@ -33,6 +33,7 @@ def read_with_trimesh(files: SourceFiles, content: bytes, load_textures: bool) -
     notes = []
     if kind == "ply":
         notes = _check_ply(content)
+        content = _with_common_color_names(content)
     elif kind == "off":
         _check_off(content)
     with _quiet():
@@ -99,6 +100,13 @@ def _check_ply(content: bytes) -> list[str]:
             f"its header claims at least {needed} bytes, the file has {len(content) - end.end()}"
         )
     return notes
+
+
+def _with_common_color_names(content: bytes) -> bytes:
+    """The PLY with `diffuse_red` called `red` and so on, as trimesh knows them."""
+    header, end, data = content.partition(b"end_header")
+    header = re.sub(rb"(?m)^(property +\w+ +)diffuse_(red|green|blue)\b", rb"\1\2", header)
+    return header + end + data
 
 
 def _check_off(content: bytes) -> None:

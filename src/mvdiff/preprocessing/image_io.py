@@ -47,6 +47,12 @@ def load_photo(source: Any) -> Image.Image:
         return to_upright_rgba(image, MAX_SIDE)
 
 
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Raise MvdiffError where a file's first bytes show that `load_photo` will refuse it."""
+    with open_image(user_path(path), MAX_PIXELS, draft_side=MAX_SIDE):
+        pass
+
+
 def user_path(text: str | os.PathLike[str]) -> Path:
     """A path as a user wrote it; `~` stands for the home folder where there is one."""
     path = Path(text)

@@ -208,6 +208,11 @@ def _flip(w2c: Tensor) -> Tensor:
     return w2c * w2c.new_tensor([1.0, -1.0, -1.0])[:, None]
 
 
+def _mirror_x_and_z(w2c: Tensor) -> Tensor:
+    """From PyTorch3D's camera axes (x left, y up, z forward), read as OpenGL's, to OpenCV's."""
+    return w2c * w2c.new_tensor([-1.0, 1.0, -1.0])[:, None]
+
+
 def _inverse(w2c: Tensor) -> Tensor:
     R = w2c[:, :, :3].mT
     return torch.cat([R, -R @ w2c[:, :, 3:]], dim=-1)
@@ -224,11 +229,13 @@ _READINGS: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
         "camera-to-world with OpenCV axes": _flip,
         "world-to-camera with OpenGL axes": lambda m: _flip(_flip_world_side(_inverse(m))),
         "world-to-camera with OpenCV axes": lambda m: _flip_world_side(_inverse(m)),
+        "camera-to-world with PyTorch3D axes": _mirror_x_and_z,
     },
     "": {
         "world-to-camera with OpenGL axes": _flip,
         "camera-to-world with OpenCV axes": _inverse,
         "camera-to-world with OpenGL axes": lambda m: _flip(_inverse(m)),
+        "world-to-camera with PyTorch3D axes": lambda m: _mirror_x_and_z(_flip(m)),
     },
 }
 

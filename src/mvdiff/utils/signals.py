@@ -33,14 +33,15 @@ def signals_as_exceptions() -> Iterator[None]:
 
     None of them is raised inside an import. Does nothing where signals cannot be handled (not the
     main thread, not Unix) or where the surrounding program handles Ctrl-C itself; a signal that
-    is ignored (as SIGHUP under nohup) stays ignored.
+    is ignored (as SIGHUP under nohup, and SIGINT in background jobs of scripts) stays ignored.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or os.name != "posix":
         yield
         return
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
-    if before != (signal.default_int_handler, signal.SIG_DFL):
+    # a shell script starts background jobs (`mvdiff … &`) with SIGINT ignored
+    is_ours = signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
+    if not is_ours or signal.getsignal(signal.SIGALRM) != signal.SIG_DFL:
         yield
         return
     handler = _Handler()
