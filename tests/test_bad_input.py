@@ -314,7 +314,9 @@ def test_weights_with_nan(refused, photo, tmp_path):
     state = toy_model().state_dict()
     state["unet.stem.weight"] = state["unet.stem.weight"] * torch.nan
     path = save_weights(state, tmp_path / "nan.safetensors")
-    assert "unet.stem.weight" in refused(f"image={photo}", f"weights={path}")
+    err = refused(f"image={photo}", f"weights={path}")
+    assert "nan.safetensors" in err
+    assert "'unet.stem.weight'" in err
 
 
 class Bomb:
