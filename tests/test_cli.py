@@ -840,6 +840,7 @@ def test_public_names_are_listed_and_sub_packages_need_no_import():
     code = (
         "import mvdiff\n"
         "assert {'load', 'reconstruct', 'Views', 'Cameras', 'metrics'} <= set(dir(mvdiff))\n"
+        "assert not {'Any', 'annotations'} & set(dir(mvdiff))\n"
         "print(mvdiff.metrics.__name__, mvdiff.cameras.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -255,3 +255,9 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(b"\xef\xbb\xbf" + b'{"a": 1}')
     assert load_json(path, dict) == {"a": 1}
+
+
+def test_names_with_a_null_character_are_refused(tmp_path):
+    with pytest.raises(MvdiffError, match="null character"), atomic(tmp_path / "a\0.png"):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -40,7 +40,7 @@ def test_wrong_types_are_caught_in_this_run():
 
 SCRIPT = """
 import torch
-from mvdiff.inputs.photo import Photo
+from mvdiff.preprocessing.photo import Photo
 
 Photo(rgb=torch.zeros(4, 8, 8), alpha=torch.zeros(1, 9, 9))
 """

@@ -342,6 +342,8 @@ class Model:
         Raises MvdiffError when they are not finite or of another shape than `denoise` makes.
         """
         expected = tuple(self.denoiser.latent_shape(1)[1:])
+        if not isinstance(latent, Tensor):
+            raise MvdiffError(f"latents must be a tensor, got {type(latent).__name__}")
         if latent.ndim not in (4, 5) or tuple(latent.shape[-4:]) != expected:
             raise MvdiffError(
                 f"latents must have shape {expected} (view, channel, height, width), or a batch of "

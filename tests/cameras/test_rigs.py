@@ -106,6 +106,7 @@ def test_elevation_out_of_range_is_refused(elevation):
         ({"size": 0}, "size > 0"),
         ({"azimuth": math.nan}, "azimuths must be finite"),
         ({"count": 0}, "at least 1 camera"),
+        ({"count": 10**12}, "at most"),
         ({"projection": "fisheye"}, r"'perspective'.*'orthographic'"),
     ],
 )

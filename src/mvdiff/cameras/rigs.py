@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ RIGS = Registry("rig")
 FOV_35MM = math.degrees(2 * math.atan(16 / 35))
 #: Turns of the Fibonacci lattice, degrees: 360 · (1 − 1/golden ratio).
 GOLDEN_ANGLE = 180.0 * (3.0 - math.sqrt(5.0))
+#: More cameras than this are a typing error.
+_MAX_COUNT = 100_000
 
 
 def look_at(
@@ -243,8 +246,10 @@ def free(
 
 
 def _check_count(rig: str, count: int) -> None:
-    if count < 1:
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
         raise MvdiffError(f"a {rig} needs at least 1 camera, got count={count}")
+    if count > _MAX_COUNT:
+        raise MvdiffError(f"a {rig} has at most {_MAX_COUNT} cameras, got count={count}")
 
 
 def _range(rig: str, elevation: Any) -> tuple[float, float]:

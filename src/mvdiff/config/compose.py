@@ -159,8 +159,8 @@ def _check_form(command: str, override: str) -> str:
     if override in ("-m", "--multirun"):
         raise MvdiffError(
             f"mvdiff {command} takes no {override}: mvdiff ablate compares variants "
-            "(mvdiff ablate attention=none,depthwise data=…), mvdiff generate samples=K makes "
-            "several results"
+            "(mvdiff ablate attention=none,depthwise data=… budget.steps=2000), mvdiff generate "
+            "samples=K makes several results"
         )
     launches = command in ("generate", "ablate")
     if key.startswith(("hydra.", "hydra/")) and not launches and key != "hydra.searchpath":

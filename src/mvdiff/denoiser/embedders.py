@@ -19,7 +19,7 @@ class Embedder(nn.Module, ABC):
 
     Example:
         >>> import torch
-        >>> from mvdiff.inputs.embed import EMBEDDERS, Embedder
+        >>> from mvdiff.denoiser.embedders import EMBEDDERS, Embedder
         >>> @EMBEDDERS.register("mean-color")
         ... class MeanColor(Embedder):
         ...     dim = 4

@@ -26,7 +26,7 @@ class Latents(nn.Module, ABC):
 
     Example:
         >>> import torch
-        >>> from mvdiff.inputs.latents import LATENTS
+        >>> from mvdiff.latents.autoencoders import LATENTS
         >>> latents = LATENTS["pixel-shuffle"](patch=4)
         >>> latent = latents.encode(torch.rand(2, 4, 64, 64))
         >>> latent.shape

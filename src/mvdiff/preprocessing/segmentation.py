@@ -27,7 +27,7 @@ class Foreground(ABC):
 
     Example:
         >>> from PIL import Image, ImageDraw
-        >>> from mvdiff.inputs.foreground import FOREGROUND
+        >>> from mvdiff.preprocessing.segmentation import FOREGROUND
         >>> photo = Image.new("RGB", (160, 120), "white")
         >>> ImageDraw.Draw(photo).ellipse((40, 20, 119, 99), fill="red")
         >>> cut_out = FOREGROUND["key"]()(photo)

@@ -23,7 +23,7 @@ class RadianceField(nn.Module, ABC):
     Example:
         >>> import torch
         >>> from mvdiff.cameras import ring
-        >>> from mvdiff.inputs.latents import LATENTS
+        >>> from mvdiff.latents.autoencoders import LATENTS
         >>> from mvdiff.radiance import RADIANCE
         >>> latents, cameras = LATENTS["pixel-shuffle"](patch=4), ring(4, size=8)
         >>> field = RADIANCE["voxels"](

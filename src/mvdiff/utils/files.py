@@ -32,6 +32,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Raises MvdiffError with one sentence when the folder cannot be written to.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise MvdiffError(f"cannot write to {str(path)!r}: no file name has a null character")
     part = path.parent / f"{_PREFIX}{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -170,6 +170,8 @@ class Views:
         `transforms.json` is written last, and one of earlier views is removed first: a folder that
         has it is complete.
         """
+        if not isinstance(folder, str | Path):
+            raise MvdiffError(f"views are saved into a folder, got {type(folder).__name__}")
         folder = Path(folder)
         (folder / "transforms.json").unlink(missing_ok=True)
         names = [str(Path(subfolder) / f"{i:03d}.png") for i in range(len(self))]

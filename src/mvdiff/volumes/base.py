@@ -53,7 +53,7 @@ class Volume(nn.Module, ABC):
         >>> from mvdiff.cameras import ring
         >>> from mvdiff.volumes import VOLUMES, VolumeInputs
         >>> from mvdiff.volumes.base import Volume
-        >>> from mvdiff.volumes.lift import grid_points, lift
+        >>> from mvdiff.volumes.unprojection import grid_points, lift
         >>> @VOLUMES.register("mean")
         ... class MeanVolume(Volume):
         ...     name, channels, frustum_channels = "mean", 4, {}
