@@ -32,9 +32,9 @@ import torch
 from origin import origin
 
 from mvdiff import builders
-from mvdiff.attention import ATTENTION, Scene, SlotSpec
+from mvdiff.attention import ATTENTION, SlotSpec, ViewContext
 from mvdiff.config.compose import compose, groups
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 from mvdiff.utils.files import write_text
 
@@ -165,12 +165,12 @@ def prepare(case: dict[str, Any], device: str) -> tuple[Callable[[bool], None], 
     for cameras in RIGS:
         config = configure(case, RIGS[cameras])
         slot = SlotSpec(channels, factor, FRUSTA, 256)
-        module = construct(ATTENTION, config.attention, slot=slot).to(device, dtype)
+        module = instantiate(ATTENTION, config.attention, slot=slot).to(device, dtype)
         frusta = {}
         if "frusta" in module.needs:
             frusta = {factor: random(views, FRUSTA[factor], PLANES // factor, size, size)}
         rig = builders.build_rig(config).to(device).resize(LATENT)
-        scene = Scene(rig, frusta, random(256), torch.arange(views))
+        scene = ViewContext(rig, frusta, random(256), torch.arange(views))
         if not refused(module, scene, random(views, channels, 2, 2)):
             break
     x = random(views, channels, size, size)
@@ -195,7 +195,7 @@ def configure(case: dict[str, Any], settings: list[str]) -> Any:
     )
 
 
-def refused(module: torch.nn.Module, scene: Scene, small: Any) -> bool:
+def refused(module: torch.nn.Module, scene: ViewContext, small: Any) -> bool:
     """Whether a variant that looks at cameras does not take these."""
     if "all_views" not in module.needs:
         return False

@@ -34,18 +34,18 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mvdiff import builders
-from mvdiff.attention.base import Scene
+from mvdiff.attention.base import ViewContext
 from mvdiff.config.compose import compose
-from mvdiff.denoiser.optimizations import PLAIN, Shortcuts
+from mvdiff.denoiser.optimizations import REFERENCE, Optimizations
 from mvdiff.denoiser.precision import lower
 from mvdiff.utils.files import write_text
 from mvdiff.utils.precision import has_native_bfloat16
-from mvdiff.weights.load_model import empty
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.weights.load_model import init_on_meta
+from mvdiff.weights.synthetic import fill_synthetic
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("volume", "frusta", "conditional", "unconditional")
-SHORTCUTS = tuple(field.name for field in fields(Shortcuts))
+SHORTCUTS = tuple(field.name for field in fields(Optimizations))
 VARIANTS = ("plain", *SHORTCUTS, "fast", "fast_nhwc", "autocast", "bf16", "bf16_nchw")
 #: a step has nothing to do with the encoders, so they may be small
 ENCODERS = [
@@ -100,8 +100,8 @@ def make_models(args: dict[str, str], variants: list[str]) -> dict[str, Any]:
     config = compose("generate", settings)
     models = {}
     for precision in dict.fromkeys("bf16" if v.startswith("bf16") else "fp32" for v in variants):
-        model = lower(empty(lambda: builders.build_model(config)), precision)
-        models[precision] = fill_by_rule(model).eval().requires_grad_(False).to(args["device"])
+        model = lower(init_on_meta(lambda: builders.build_model(config)), precision)
+        models[precision] = fill_synthetic(model).eval().requires_grad_(False).to(args["device"])
     return models
 
 
@@ -114,8 +114,8 @@ def ready(models: dict[str, Any], variant: str) -> Any:
             module.to(memory_format=torch.channels_last if last else torch.contiguous_format)
         elif isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
             module.to(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
-    chosen = replace(PLAIN, **{variant: True}) if variant in SHORTCUTS else Shortcuts()
-    (PLAIN if variant == "plain" else chosen).set(model)
+    chosen = replace(REFERENCE, **{variant: True}) if variant in SHORTCUTS else Optimizations()
+    (REFERENCE if variant == "plain" else chosen).set(model)
     return model
 
 
@@ -187,7 +187,7 @@ def run(
             volume = model._volume(noisy, cameras, embedded, known, None)
         with part("frusta"):
             frusta = model.volume.frusta(volume, cameras[index], embedded, known.view[:, index])
-        scene = Scene(cameras[index], frusta, embedded, index)
+        scene = ViewContext(cameras[index], frusta, embedded, index)
         with part("conditional"):
             answer = model._denoise(noisy[:, index], timestep, known, scene)
         with part("unconditional"):

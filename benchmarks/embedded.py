@@ -27,13 +27,13 @@ from rich.table import Table
 
 from mvdiff import builders
 from mvdiff.config.compose import compose
-from mvdiff.config.instantiate import plain
-from mvdiff.data.batch_source import Batches
-from mvdiff.data.dataset import MultiViewSet
+from mvdiff.config.instantiate import to_container
+from mvdiff.data.batch_source import DatasetBatches
+from mvdiff.data.dataset import RenderedDataset
 from mvdiff.metrics import hull_iou, psnr
-from mvdiff.pipeline import Sampler, generate_views
-from mvdiff.training.ema import Ema
-from mvdiff.training.optim import make_optimizer, seed_of
+from mvdiff.pipeline import SamplerConfig, generate_views
+from mvdiff.training.ema import EMA
+from mvdiff.training.optim import derive_seed, make_optimizer
 from mvdiff.utils.files import atomic
 from mvdiff.visualization import contact_sheet
 
@@ -81,7 +81,7 @@ GUIDED: dict[str, tuple[tuple[float, tuple[float, float] | None], ...]] = {
 }  # fmt: skip
 
 
-def train(config, data: MultiViewSet, seconds: float, init: str | None, seed: int):
+def train(config, data: RenderedDataset, seconds: float, init: str | None, seed: int):
     """The averaged network after so many CPU seconds, its steps and its last losses."""
     torch.manual_seed(seed)
     model, train = builders.build_model(config).train(), config.train
@@ -95,20 +95,22 @@ def train(config, data: MultiViewSet, seconds: float, init: str | None, seed: in
         param_groups=None, fused=True, name=train.optimizer,
     )  # fmt: skip
     rates = [group["lr"] for group in optimizer.param_groups]
-    batches = Batches(
-        data, augment=builders.build_augment(config), mix=plain(config.mix),
+    batches = DatasetBatches(
+        data, augment=builders.build_augment(config), mix=to_container(config.mix),
         photos=builders.input_image_counts(config),
     )  # fmt: skip
-    ema, losses, start = Ema(model, 0.98), [], time.process_time()
+    ema, losses, start = EMA(model, 0.98), [], time.process_time()
     while (done := (time.process_time() - start) / seconds) < 1:
         step = len(losses)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             warm = min(1.0, (step + 1) / 30, done / 0.06 + 0.01)
             group["lr"] = rate * min(warm, 0.5 + 0.5 * np.cos(np.pi * max(done - 0.06, 0) / 0.94))
         batch = batches.batch_at(step, batch_size=train.batch, seed=seed)
-        torch.manual_seed(seed_of(seed, 3, step, 0))
+        torch.manual_seed(derive_seed(seed, 3, step, 0))
         with torch.autocast("cpu", torch.bfloat16):
-            loss = objective(model, batch, torch.Generator().manual_seed(seed_of(seed, 4, step)))
+            loss = objective(
+                model, batch, torch.Generator().manual_seed(derive_seed(seed, 4, step))
+            )
         loss["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
         optimizer.step()
@@ -130,13 +132,19 @@ def at_64(pictures: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def score(
-    model, config, data: MultiViewSet, index: list[int], picture: Path, scale: float, interval: Any
+    model,
+    config,
+    data: RenderedDataset,
+    index: list[int],
+    picture: Path,
+    scale: float,
+    interval: Any,
 ) -> dict:
     """PSNR at 64² and hull IoU after 1, 2 and 4 steps; the views after 4 as a picture."""
     own, batch, found = builders.build_sampler(config), data.batch(index), {}
     truth = [at_64(views[:, :3]) for views in batch.views]
     for steps in (1, 2, 4):
-        sampler = Sampler(own.scheduler, steps, own.eta, scale, interval)
+        sampler = SamplerConfig(own.scheduler, steps, own.eta, scale, interval)
         views = []
         for some in torch.arange(len(index)).split(8):
             views += generate_views(
@@ -159,7 +167,7 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
     root = args.larger if "size=96" in words else args.data
     config = compose("train", [f"data={root}", *COMMON, *words])
     data = builders.load_training_data(config, config.data, "train")
-    held_out = MultiViewSet(root, "val")
+    held_out = RenderedDataset(root, "val")
     index = np.linspace(0, len(held_out) - 1, args.objects).astype(int).tolist()
     model, losses = train(config, data, args.seconds, args.init, args.seed)
     row = {

@@ -29,20 +29,20 @@ from rich.progress import track
 from rich.table import Table
 
 import mvdiff
-from mvdiff.cameras.rigs import spherical
+from mvdiff.cameras.rigs import to_spherical
 from mvdiff.data.augment import Augment
-from mvdiff.data.dataset import Batch, MultiViewSet
+from mvdiff.data.dataset import Batch, RenderedDataset
 from mvdiff.data.meshes import find_meshes, load_mesh, normalise
 from mvdiff.metrics import hull_iou, psnr, ssim
 from mvdiff.metrics.geometry import chamfer
-from mvdiff.pipeline import Sampler, decode_views, denoise_views, views_at_once
+from mvdiff.pipeline import SamplerConfig, decode_views, denoise_views, views_at_once
 from mvdiff.views.views import Views
 from mvdiff.visualization import contact_sheet
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def nearest(batch: Batch, train: MultiViewSet, side: int = 16) -> list[tuple[int, int]]:
+def nearest(batch: Batch, train: RenderedDataset, side: int = 16) -> list[tuple[int, int]]:
     """For each photo, the training picture most like it: (object, index of its input)."""
 
     def small(rgba: torch.Tensor) -> torch.Tensor:
@@ -72,9 +72,9 @@ def figures(results: list[Views], batch: Batch) -> dict[str, float]:
 
 
 def generate(
-    model: mvdiff.pipeline.Model,
-    sampler: Sampler,
-    data: MultiViewSet,
+    model: mvdiff.pipeline.MultiViewPipeline,
+    sampler: SamplerConfig,
+    data: RenderedDataset,
     index: list[int],
     photos: int,
 ) -> list[Views]:
@@ -89,7 +89,7 @@ def generate(
         if batch.more is None:
             condition = net.condition(batch.photo, batch.elevation)
         else:
-            degrees = torch.rad2deg(spherical(net.rig)[0])[places]
+            degrees = torch.rad2deg(to_spherical(net.rig)[0])[places]
             condition = net.condition(
                 torch.cat([batch.photo[:, None], batch.more.photos], dim=1),
                 torch.cat([batch.elevation[:, None], batch.more.elevation], dim=1),
@@ -134,7 +134,7 @@ def main() -> None:
     photos = [int(p) for p in args.pop("photos", "1").split(",")]
     mesh_objects = int(args.pop("mesh_objects", 24))
     model = mvdiff.load(overrides=[f"{k}={v}" for k, v in args.items()])
-    held_out, train = MultiViewSet(data, "val"), MultiViewSet(data, "train")
+    held_out, train = RenderedDataset(data, "val"), RenderedDataset(data, "train")
     index = list(range(len(held_out)))[: count or None]
     batch = held_out.batch(index)
     rig = model.denoiser.rig
@@ -155,7 +155,9 @@ def main() -> None:
     rows["nearest training object"] = figures(near, batch)
     shown: list[Views] = []
     for count in steps:
-        sampler = Sampler(model.sampler.scheduler, count, model.sampler.eta, model.sampler.guidance)
+        sampler = SamplerConfig(
+            model.sampler.scheduler, count, model.sampler.eta, model.sampler.guidance
+        )
         for pictures in photos:
             start = time.perf_counter()
             results = generate(model, sampler, held_out, index, pictures)

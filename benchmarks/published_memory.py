@@ -45,11 +45,11 @@ def write(path: Path, width: int) -> None:
 
     from mvdiff import builders
     from mvdiff.weights.key_sources import source
-    from mvdiff.weights.load_model import empty
+    from mvdiff.weights.load_model import init_on_meta
     from mvdiff.weights.synthetic import rule_weight
 
     state = {}
-    model = empty(lambda: builders.build_model(recipe(width)))
+    model = init_on_meta(lambda: builders.build_model(recipe(width)))
     for name, parameter in model.named_parameters():
         origin = source(name)
         if origin.name not in state:
@@ -64,12 +64,12 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
     from mvdiff import builders
     from mvdiff.denoiser.precision import lower
     from mvdiff.utils.precision import DTYPES
-    from mvdiff.weights.load_model import open_model
+    from mvdiff.weights.load_model import load_pretrained
 
     config = recipe(width)
     sampler = builders.build_sampler(config)
     before, start = peak(), time.perf_counter()
-    model = open_model(
+    model = load_pretrained(
         lambda: lower(builders.build_model(config), precision), str(path), "syncdreamer"
     )
     model.eval().requires_grad_(False)

@@ -22,11 +22,11 @@ from rich.progress import track
 from rich.table import Table
 
 import mvdiff
-from mvdiff.data.dataset import MultiViewSet
+from mvdiff.data.dataset import RenderedDataset
 from mvdiff.evaluation.ranking import COLOUR, distances, score_sample
 from mvdiff.metrics import psnr
-from mvdiff.pipeline import Sampler, generate_views
-from mvdiff.preprocessing.photo import Photo
+from mvdiff.pipeline import SamplerConfig, generate_views
+from mvdiff.preprocessing.photo import PreparedImage
 from mvdiff.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,13 +39,13 @@ def main() -> None:
     count, samples = int(args.pop("objects", 32)), int(args.pop("samples", 6))
     steps, name = int(args.pop("steps", 4)), args.pop("name", "tiny")
     model = mvdiff.load(overrides=[f"{k}={v}" for k, v in args.items()])
-    objects = MultiViewSet(data, split)
+    objects = RenderedDataset(data, split)
     index = np.linspace(0, len(objects) - 1, min(count, len(objects))).round().astype(int)
     batch = objects.batch(index.tolist())
-    how = Sampler(model.sampler.scheduler, steps)
+    how = SamplerConfig(model.sampler.scheduler, steps)
     rows = []
     for i in track(range(len(index)), "objects"):
-        photo = Photo(batch.photo[i, :3], batch.photo[i, 3:])
+        photo = PreparedImage(batch.photo[i, :3], batch.photo[i, 3:])
         elevation = float(batch.elevation[i])
         row, made = [], []
         for seed in range(samples):

@@ -25,7 +25,7 @@ from mvdiff.metrics.geometry import (
 )
 from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
-from mvdiff.views.views import Views, read_images
+from mvdiff.views.views import Views, load_images
 
 #: Cameras that no reconstructor gets: azimuths between those of the ring, other heights.
 UNSEEN = (
@@ -103,7 +103,7 @@ def load_object(name: str, shared: Path, size: int) -> Object:
 def _chicken(folder: Path, size: int) -> Object:
     scan = Mesh.load(folder / "mesh.obj").to_trimesh()
     depth = read_depths(folder)
-    views = read_images([folder / f"{i:03d}.png" for i in range(16)], ring(size=256))
+    views = load_images([folder / f"{i:03d}.png" for i in range(16)], ring(size=256))
     return Object(
         "chicken",
         normalise(scan, rotate_z=-270),

@@ -35,9 +35,9 @@ from rich.table import Table
 import mvdiff
 from mvdiff import builders
 from mvdiff.config.compose import compose
-from mvdiff.data.dataset import MultiViewSet
+from mvdiff.data.dataset import RenderedDataset
 from mvdiff.metrics import hull_iou, psnr, ssim
-from mvdiff.pipeline import Model, decode_views, denoise_views, views_at_once
+from mvdiff.pipeline import MultiViewPipeline, decode_views, denoise_views, views_at_once
 from mvdiff.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -159,12 +159,12 @@ class Quality:
     """The embedded model on held-out objects, spread evenly over them."""
 
     def __init__(self, data: Path, objects: int) -> None:
-        self.model: Model = mvdiff.load(device="cpu")
+        self.model: MultiViewPipeline = mvdiff.load(device="cpu")
         state = self.model.denoiser.state_dict()
         digest = hashlib.sha256()
         for name in sorted(state):
             digest.update(state[name].contiguous().numpy().tobytes())
-        self.weights, held_out = f"embedded {digest.hexdigest()[:12]}", MultiViewSet(data, "val")
+        self.weights, held_out = f"embedded {digest.hexdigest()[:12]}", RenderedDataset(data, "val")
         self.objects = min(objects, len(held_out))
         self.index = torch.linspace(0, len(held_out) - 1, self.objects).round().int().tolist()
         self.batch = held_out.batch(self.index)

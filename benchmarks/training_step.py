@@ -35,9 +35,9 @@ from mvdiff import builders
 from mvdiff.ablation.profiling import count_flops
 from mvdiff.config.compose import compose
 from mvdiff.data.dataset import Batch
-from mvdiff.data.latent_cache import EncodedBatch, Posterior
+from mvdiff.data.latent_cache import DiagonalGaussian, EncodedBatch
 from mvdiff.utils.files import write_text
-from mvdiff.weights.initialize import start_model
+from mvdiff.weights.initialize import init_for_training
 
 RESULTS = Path(__file__).parent / "results"
 DEFAULTS = {"width": "320", "repeat": "2", "precision": "fp32", "name": "published"}
@@ -51,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     words = ["recipe=syncdreamer", "data=none", "weights=rule"]
     config = compose("train", [*words, f"sizes.unet_width={args['width']}"])
-    start = start_model(
+    start = init_for_training(
         lambda: builders.build_model(config),
         "rule",
         config.recipe_name,
@@ -74,8 +74,8 @@ def inputs(config: Any) -> tuple[Batch, EncodedBatch]:
     known = (random(1), ("one",), torch.zeros(1, dtype=torch.long))
     pictures = Batch(random(1, views, 4, size, size), random(1, 4, size, size), *known)
     kept = EncodedBatch(
-        Posterior(random(1, views, *latent), random(1, views, *latent)),
-        Posterior(random(1, *latent), random(1, *latent)),
+        DiagonalGaussian(random(1, views, *latent), random(1, views, *latent)),
+        DiagonalGaussian(random(1, *latent), random(1, *latent)),
         random(1, config.embedder.dim),
         *known,
     )

@@ -25,9 +25,9 @@ from rich.table import Table
 
 import mvdiff
 from mvdiff.cameras import Cameras, look_at, ring
-from mvdiff.data.dataset import Batch, MultiViewSet
+from mvdiff.data.dataset import Batch, RenderedDataset
 from mvdiff.metrics import hull_iou, photometric_error, psnr
-from mvdiff.pipeline import Model, generate_views
+from mvdiff.pipeline import MultiViewPipeline, generate_views
 from mvdiff.preprocessing.elevation import check_elevation
 from mvdiff.utils.files import write_text
 from mvdiff.views.views import Views
@@ -42,7 +42,7 @@ def main() -> None:
     counts = [int(n) for n in args.pop("counts", "8,16,24,32").split(",")]
     objects = int(args.pop("objects", 24))
     model = mvdiff.load(overrides=["volume=meanvar", *(f"{k}={v}" for k, v in args.items())])
-    held_out = MultiViewSet(data, "val")
+    held_out = RenderedDataset(data, "val")
     index = np.linspace(0, len(held_out) - 1, min(objects, len(held_out))).round().astype(int)
     batch = held_out.batch(index.tolist())
     size = batch.views.shape[-1]
@@ -71,7 +71,7 @@ def main() -> None:
     write_text(RESULTS / f"view_counts_{name}.json", json.dumps(record, indent=1))
 
 
-def sample(model: Model, rig: Cameras, batch: Batch, i: int) -> Views:
+def sample(model: MultiViewPipeline, rig: Cameras, batch: Batch, i: int) -> Views:
     """Object i of the batch, seen by the rig."""
     model.denoiser.rig = rig
     some = slice(i, i + 1)

@@ -433,7 +433,7 @@ def test_too_little_memory_is_a_sentence(refused, photo, monkeypatch, error):
     def exhausted(*_, **__):
         raise error
 
-    monkeypatch.setattr("mvdiff.pipeline.Model.denoise", exhausted)
+    monkeypatch.setattr("mvdiff.pipeline.MultiViewPipeline.denoise", exhausted)
     assert "not enough memory: use batch_views=4" in refused(f"image={photo}")
 
 

@@ -11,7 +11,7 @@ from mvdiff import builders
 from mvdiff.attention import ATTENTION
 from mvdiff.cli.list import slots
 from mvdiff.config.compose import compose, groups
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.denoiser.embedders import EMBEDDERS
 from mvdiff.errors import MvdiffError
 from mvdiff.latents.autoencoders import LATENTS
@@ -187,22 +187,22 @@ def test_a_setting_a_variant_lacks_lists_its_own():
         def __init__(self, part, width=1, height=2):
             self.size = part, width, height
 
-    assert construct(registry, {"name": "box", "width": 5}, part="p").size == ("p", 5, 2)
+    assert instantiate(registry, {"name": "box", "width": 5}, part="p").size == ("p", 5, 2)
     with pytest.raises(
         MvdiffError, match="thing 'box' has no setting depth; choose from width, he"
     ):
-        construct(registry, {"name": "box", "depth": 5}, part="p")
+        instantiate(registry, {"name": "box", "depth": 5}, part="p")
     with pytest.raises(
         MvdiffError, match=r"unknown thing 'bx'; choose from box. Did you mean 'box'"
     ):
-        construct(registry, {"name": "bx"})
+        instantiate(registry, {"name": "bx"})
 
     @registry.register("plain")
     class Plain:
         pass
 
     with pytest.raises(MvdiffError, match=r"choose from none \(it has no settings\)"):
-        construct(registry, {"name": "plain", "depth": 5})
+        instantiate(registry, {"name": "plain", "depth": 5})
 
 
 def test_devices():

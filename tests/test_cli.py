@@ -57,11 +57,11 @@ def blank(tmp_path_factory) -> Path:
 
 def solidify(patch: pytest.MonkeyPatch) -> None:
     """The toy model's colours on the silhouettes of a ball, so that there is a mesh to make."""
-    from mvdiff.latents.autoencoders import PixelShuffle
+    from mvdiff.latents.autoencoders import PixelUnshuffleCodec
 
-    decode = PixelShuffle.decode
+    decode = PixelUnshuffleCodec.decode
     mask = ball_views(ring(4, size=32)).mask
-    patch.setattr(PixelShuffle, "decode", lambda self, x: (decode(self, x)[0], mask))
+    patch.setattr(PixelUnshuffleCodec, "decode", lambda self, x: (decode(self, x)[0], mask))
 
 
 @pytest.fixture

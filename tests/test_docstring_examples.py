@@ -9,7 +9,7 @@ import pytest
 import mvdiff
 from mvdiff.attention import ATTENTION, ViewAttention
 from mvdiff.denoiser.embedders import EMBEDDERS, Embedder
-from mvdiff.latents.autoencoders import LATENTS, Latents
+from mvdiff.latents.autoencoders import LATENTS, LatentCodec
 from mvdiff.preprocessing.segmentation import FOREGROUND, Foreground
 from mvdiff.radiance import RADIANCE, RadianceField
 from mvdiff.recon import RECONSTRUCTORS
@@ -22,14 +22,14 @@ REGISTRIES = [ATTENTION, EMBEDDERS, FOREGROUND, LATENTS, RADIANCE, RECONSTRUCTOR
 DOCUMENTED = [
     mvdiff.load,
     mvdiff.reconstruct,
-    mvdiff.Model,
+    mvdiff.MultiViewPipeline,
     mvdiff.Views,
     mvdiff.Cameras,
     Registry,
     ViewAttention,
     Volume,
     RadianceField,
-    Latents,
+    LatentCodec,
     Embedder,
     Foreground,
     Reconstructor,

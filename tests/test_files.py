@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mvdiff.errors import MvdiffError
-from mvdiff.utils.files import alone, atomic, load_json, read_json, write_text
+from mvdiff.utils.files import atomic, exclusive_lock, load_json, read_json, write_text
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -156,8 +156,8 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mvdiff.utils.files import alone
-with alone(Path(sys.argv[1])):
+from mvdiff.utils.files import exclusive_lock
+with exclusive_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -171,15 +171,15 @@ def test_a_folder_is_held_by_one_process_until_it_ends_or_is_killed(tmp_path):
         try:
             assert process.stdout.readline() == "held\n"
             sentence = f"another process is working on '{folder}': wait for it, or choose"
-            with pytest.raises(MvdiffError, match=sentence), alone(folder):
+            with pytest.raises(MvdiffError, match=sentence), exclusive_lock(folder):
                 pytest.fail("two hold the same folder")
-            with alone(tmp_path / "other"):
+            with exclusive_lock(tmp_path / "other"):
                 pass
         finally:
             process.kill()
             process.wait(timeout=20)
     for _ in range(2):
-        with alone(folder):
+        with exclusive_lock(folder):
             assert folder.is_dir()
 
 
@@ -189,7 +189,7 @@ def test_a_folder_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with alone(tmp_path):
+    with exclusive_lock(tmp_path):
         write_text(tmp_path / "x.txt", "text")
     assert (tmp_path / "x.txt").read_text() == "text"
 
@@ -200,7 +200,10 @@ def test_a_lock_that_is_a_link_is_rejected_and_its_target_kept(tmp_path):
     target.write_text("keep me")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(target)
-    with pytest.raises(MvdiffError, match=r"cannot lock .*\.lock"), alone(tmp_path / "run"):
+    with (
+        pytest.raises(MvdiffError, match=r"cannot lock .*\.lock"),
+        exclusive_lock(tmp_path / "run"),
+    ):
         pytest.fail("a linked lock was opened")
     assert target.read_text() == "keep me"
 

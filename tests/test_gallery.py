@@ -13,7 +13,7 @@ from helpers.tiny_recipe import ball_views
 from PIL import Image
 
 from mvdiff.cameras import ring
-from mvdiff.cameras.rigs import sphere, spherical, spiral
+from mvdiff.cameras.rigs import sphere, spiral, to_spherical
 from mvdiff.errors import MvdiffError
 from mvdiff.mesh.mesh import Texture
 from mvdiff.recon import Mesh
@@ -176,7 +176,7 @@ def test_every_input_picture_is_shown():
 def test_views_that_jump_around_are_shown_by_azimuth():
     views = ball_views(sphere(8, (-20.0, 60.0), size=16))
     order = _display_order(views)
-    azimuth = [float(a) % 360 for a in torch.rad2deg(spherical(views.cameras)[0])]
+    azimuth = [float(a) % 360 for a in torch.rad2deg(to_spherical(views.cameras)[0])]
     assert [azimuth[i] for i in order] == sorted(azimuth)
     assert order != list(range(8))
     for cameras in (ring(8, size=16), ring(3, size=16), spiral(12, (-10.0, 50.0), 2.0, size=16)):

@@ -20,9 +20,9 @@ from helpers.tiny_recipe import picture, pixels, toy_args, toy_weights
 from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
 from mvdiff.generation.sharding import Share
-from mvdiff.pipeline import Model
-from mvdiff.utils.background import Behind
-from mvdiff.utils.progress import Stages
+from mvdiff.pipeline import MultiViewPipeline
+from mvdiff.utils.background import BackgroundWorker
+from mvdiff.utils.progress import ProgressDisplay
 
 COLOURS = [(200, 60, 40), (20, 150, 60), (40, 70, 200), (220, 200, 30), (120, 30, 140)]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -68,13 +68,13 @@ def compare(one: Path, other: Path, most: int) -> None:
 def test_results_do_not_depend_on_the_batch(
     album, weights, one_by_one, tmp_path, capsys, monkeypatch
 ):
-    sizes, denoise = [], Model.denoise
+    sizes, denoise = [], MultiViewPipeline.denoise
 
     def noting(self, conditions, *args, **kwargs):
         sizes.append(len(conditions))
         return denoise(self, conditions, *args, **kwargs)
 
-    monkeypatch.setattr(Model, "denoise", noting)
+    monkeypatch.setattr(MultiViewPipeline, "denoise", noting)
     assert generate(album, tmp_path, weights, "batch=3") == 0
     assert sizes == [3, 2]
     lines = capsys.readouterr().out.splitlines()
@@ -97,13 +97,13 @@ def test_latents_in_a_batch_are_the_same_to_1e_5(weights):
 
 
 def test_samples_of_several_pictures_share_batches(album, weights, tmp_path, monkeypatch):
-    sizes, denoise = [], Model.denoise
+    sizes, denoise = [], MultiViewPipeline.denoise
 
     def noting(self, conditions, seeds, *args, **kwargs):
         sizes.append(list(seeds))
         return denoise(self, conditions, seeds, *args, **kwargs)
 
-    monkeypatch.setattr(Model, "denoise", noting)
+    monkeypatch.setattr(MultiViewPipeline, "denoise", noting)
     some = f"['{album / 'a.png'}','{album / 'b.png'}']"
     assert generate(some, tmp_path, weights, "batch=3", "samples=2", "seed=7") == 0
     assert sizes == [[7, 8, 7], [8]]
@@ -118,7 +118,7 @@ def test_samples_of_several_pictures_share_batches(album, weights, tmp_path, mon
 def test_one_picture_that_fails_on_the_way_stops_no_other(
     album, weights, one_by_one, tmp_path, capsys, monkeypatch
 ):
-    decode, calls = Model.decode, []
+    decode, calls = MultiViewPipeline.decode, []
 
     def fails_once(self, latent):
         calls.append(threading.current_thread().name)
@@ -126,7 +126,7 @@ def test_one_picture_that_fails_on_the_way_stops_no_other(
             raise MvdiffError("the denoiser produced NaN")
         return decode(self, latent)
 
-    monkeypatch.setattr(Model, "decode", fails_once)
+    monkeypatch.setattr(MultiViewPipeline, "decode", fails_once)
     assert generate(album, tmp_path, weights, "batch=2") == 1
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if not line.startswith("note: ")]
@@ -144,7 +144,7 @@ def test_one_picture_that_fails_on_the_way_stops_no_other(
 def test_a_batch_too_large_for_the_memory_is_halved(
     album, weights, one_by_one, tmp_path, capsys, monkeypatch
 ):
-    sizes, denoise = [], Model.denoise
+    sizes, denoise = [], MultiViewPipeline.denoise
 
     def short_of_memory(self, conditions, *args, **kwargs):
         sizes.append(len(conditions))
@@ -152,7 +152,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
         return denoise(self, conditions, *args, **kwargs)
 
-    monkeypatch.setattr(Model, "denoise", short_of_memory)
+    monkeypatch.setattr(MultiViewPipeline, "denoise", short_of_memory)
     assert generate(album, tmp_path, weights, "batch=4") == 0
     assert sizes == [4, 2, 1, 1, 1, 1, 1]
     assert "note: not enough memory: going on with batch=2\n" in capsys.readouterr().err
@@ -163,7 +163,7 @@ def test_what_is_no_pictures_fault_stops_the_run(album, weights, tmp_path, monke
     def bug(self, latent):
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr(Model, "decode", bug)
+    monkeypatch.setattr(MultiViewPipeline, "decode", bug)
     with pytest.raises(ZeroDivisionError, match="a bug of ours"):
         generate(album, tmp_path, weights)
     assert not list(tmp_path.rglob("run.json"))
@@ -277,21 +277,21 @@ def test_batch_must_be_whole_and_positive(album, weights, tmp_path, capsys, batc
 
 
 def test_a_writer_keeps_order_waits_and_ends_with_its_stop():
-    order, stages = [], Stages("test")
-    with Behind(stages, depth=1) as writer:
+    order, stages = [], ProgressDisplay("test")
+    with BackgroundWorker(stages, depth=1) as writer:
         for i in range(4):
             writer.put(lambda _, i=i: (time.sleep(0.01), order.append(i)))
     assert order == [0, 1, 2, 3]
 
     begun = threading.Event()
 
-    def endless(lines: Stages) -> None:
+    def endless(lines: ProgressDisplay) -> None:
         while True:
             begun.set()
             lines.start("a long mesh", 1.0)
             time.sleep(0.01)
 
-    writer = Behind(stages, depth=1)
+    writer = BackgroundWorker(stages, depth=1)
 
     def interrupted() -> None:
         with writer:
@@ -306,7 +306,7 @@ def test_a_writer_keeps_order_waits_and_ends_with_its_stop():
 
 def test_lines_for_the_pictures_and_for_the_writer():
     asked = []
-    stages = Stages("loading")
+    stages = ProgressDisplay("loading")
     writer = stages.beside(lambda: asked.append(1))
     stages.count(2, 5)
     stages.count(3, 5)

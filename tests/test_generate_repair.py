@@ -106,7 +106,7 @@ def test_what_another_process_finished_meanwhile_is_not_made_again(
         return real(*args)
 
     monkeypatch.setattr(one_picture, "read_elevation", slow)
-    monkeypatch.setattr("mvdiff.pipeline.Model.denoise", None)
+    monkeypatch.setattr("mvdiff.pipeline.MultiViewPipeline.denoise", None)
     assert generate(album, tmp_path, weights) == 0
     assert contents(tmp_path) == contents(out)
 

@@ -10,7 +10,7 @@ from helpers.tiny_recipe import photos, toy_config, toy_model
 
 from mvdiff import builders
 from mvdiff.pipeline import generate_views
-from mvdiff.utils.oom import ViewsAtOnce, is_out_of_memory
+from mvdiff.utils.oom import AdaptiveChunk, is_out_of_memory
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
@@ -33,7 +33,7 @@ def test_halved_until_it_fits_and_remembered(error):
             raise error
         return "done"
 
-    views = ViewsAtOnce(16)
+    views = AdaptiveChunk(16)
     with pytest.warns(UserWarning, match="not enough memory: going on with batch_views=") as told:
         assert views.fit(call) == "done"
     assert asked == [16, 8, 4, 2]
@@ -47,9 +47,9 @@ def test_halved_until_it_fits_and_remembered(error):
 @pytest.mark.parametrize(
     ("views", "error"),
     [
-        (ViewsAtOnce(1), CUDA),
-        (ViewsAtOnce(16, splits=False), CUDA),
-        (ViewsAtOnce(16), RuntimeError("shapes do not fit")),
+        (AdaptiveChunk(1), CUDA),
+        (AdaptiveChunk(16, splits=False), CUDA),
+        (AdaptiveChunk(16), RuntimeError("shapes do not fit")),
     ],
 )
 def test_other_errors_and_the_last_view_are_not_tried_again(views, error):

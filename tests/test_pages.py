@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvdiff.utils.mmap import cast, give_back
+from mvdiff.utils.mmap import cast_mapped, release_pages
 
 MB = 2**20
 
@@ -42,7 +42,7 @@ def test_a_files_pages_leave_memory_and_come_back(mapped):
     tensor, numbers = mapped
     assert torch.equal(tensor, numbers)
     assert resident(tensor) > 31.9
-    give_back(tensor)
+    release_pages(tensor)
     assert resident(tensor) < 8  # huge pages (2 MB) at the ends may be kept
     assert torch.equal(tensor, numbers)
     assert resident(tensor) > 31.9
@@ -57,7 +57,7 @@ def test_numbers_in_memory_of_their_own_and_changed_ones_stay(mapped):
     part = nn.Linear(300, 300)
     weight = part.weight.detach().clone()
     small = torch.ones(3)
-    give_back(part, tensor, numbers, small, torch.ones(64, 64).T)
+    release_pages(part, tensor, numbers, small, torch.ones(64, 64).T)
     assert torch.equal(part.weight, weight)
     assert torch.equal(tensor, changed)
     assert torch.equal(numbers, torch.arange(8 * MB, dtype=torch.float32))
@@ -68,16 +68,16 @@ def test_numbers_in_memory_of_their_own_and_changed_ones_stay(mapped):
 def test_a_cast_keeps_no_page_of_the_file(mapped):
     tensor, numbers = mapped
     like = torch.empty(len(tensor), dtype=torch.bfloat16, device="meta")
-    half = cast(tensor, like)
+    half = cast_mapped(tensor, like)
     assert resident(tensor) < 8
     assert torch.equal(half, numbers.to(torch.bfloat16))
-    assert cast(half, like) is half
+    assert cast_mapped(half, like) is half
 
 
 def test_a_cast_takes_the_layout_too():
     tensor = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
     like = torch.empty(tensor.shape, device="meta").to(memory_format=torch.channels_last)
-    last = cast(tensor, like)
+    last = cast_mapped(tensor, like)
     assert last.stride() == like.stride()
     assert torch.equal(last, tensor)
-    assert cast(tensor, torch.empty(tensor.shape, device="meta")) is tensor
+    assert cast_mapped(tensor, torch.empty(tensor.shape, device="meta")) is tensor

@@ -343,9 +343,9 @@ def test_other_cameras_by_name_or_settings(tmp_path):
     model = mvdiff.load(checkpoint=weights, overrides=toy, rig=settings, device="cpu")
     views = model.generate(picture(), elevation=20)
     assert len(views) == 5
-    from mvdiff.cameras.rigs import spherical
+    from mvdiff.cameras.rigs import to_spherical
 
-    elevation = torch.rad2deg(spherical(views.cameras)[1])
+    elevation = torch.rad2deg(to_spherical(views.cameras)[1])
     assert float(elevation.max() - elevation.min()) > 30
 
 

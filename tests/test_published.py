@@ -20,8 +20,8 @@ from mvdiff.cameras import ring
 from mvdiff.denoiser.embedders import Embedder
 from mvdiff.denoiser.guidance import Condition
 from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
-from mvdiff.denoiser.unet import SlotUNet
-from mvdiff.latents.autoencoders import Latents
+from mvdiff.denoiser.unet import MultiViewUNet
+from mvdiff.latents.autoencoders import LatentCodec
 from mvdiff.volumes import VOLUMES, VolumeInputs
 from mvdiff.weights.key_map import published_name
 
@@ -38,7 +38,7 @@ def rule(name: str, shape: tuple[int, ...]) -> Tensor:
     return 1 + 0.1 * r if name.endswith("weight") else 0.1 * r
 
 
-class GivenLatents(Latents):
+class GivenLatents(LatentCodec):
     """Stands in for the VAE: the photo's latent is the golden one."""
 
     channels, factor = 4, 8
@@ -90,7 +90,7 @@ def model(golden: dict[str, Tensor]) -> MultiViewDenoiser:
         time_dim=256,
         offset=0.0,
     )
-    unet = SlotUNet(
+    unet = MultiViewUNet(
         inputs=8,
         outputs=4,
         width=32,

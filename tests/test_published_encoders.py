@@ -18,11 +18,11 @@ from helpers.tiny_recipe import toy_config
 from torch import Tensor
 
 from mvdiff.config.compose import compose
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.denoiser.embedders import EMBEDDERS, ClipEmbedder
 from mvdiff.errors import MvdiffError
 from mvdiff.latents.autoencoders import LATENTS, VAE
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.weights.synthetic import fill_synthetic
 
 #: between the two memory layouts of a picture, see `test_vae_posterior`
 LAYOUT_TOLERANCE = 3e-4
@@ -46,16 +46,16 @@ def rgba(golden: dict[str, Tensor]) -> Tensor:
 def vae() -> VAE:
     config = compose("generate", ["image=none", "latents=vae"])
     with init_empty_weights():
-        part = construct(LATENTS, config.latents)
-    return fill_by_rule(part, "latents.").eval().requires_grad_(False)
+        part = instantiate(LATENTS, config.latents)
+    return fill_synthetic(part, "latents.").eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def clip() -> ClipEmbedder:
     config = compose("generate", ["image=none", "embedder=clip"])
     with init_empty_weights():
-        part = construct(EMBEDDERS, config.embedder)
-    return fill_by_rule(part, "embedder.").eval().requires_grad_(False)
+        part = instantiate(EMBEDDERS, config.embedder)
+    return fill_synthetic(part, "embedder.").eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_clip_embedding(clip: ClipEmbedder, golden: dict[str, Tensor], rgba: Ten
 
 def test_the_condition_is_the_unscaled_mean() -> None:
     torch.manual_seed(0)
-    vae = construct(LATENTS, toy_config("latents=vae").latents).eval()
+    vae = instantiate(LATENTS, toy_config("latents=vae").latents).eval()
     rgba = torch.rand(1, 4, 32, 32)
     mean, logvar = vae.posterior(rgba)
     assert logvar.shape == mean.shape
@@ -117,6 +117,6 @@ def test_the_condition_is_the_unscaled_mean() -> None:
 
 
 def test_the_vae_refuses_sizes_it_cannot_halve() -> None:
-    vae = construct(LATENTS, toy_config("latents=vae").latents)
+    vae = instantiate(LATENTS, toy_config("latents=vae").latents)
     with pytest.raises(MvdiffError, match=r"36×32 .* multiple of 8"):
         vae.encode(torch.zeros(1, 4, 32, 36))

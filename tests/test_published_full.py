@@ -18,9 +18,9 @@ from mvdiff import builders
 from mvdiff.config.compose import compose
 from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
 from mvdiff.diffusion.sampling import sample
-from mvdiff.diffusion.schedulers import PublishedDDIM
-from mvdiff.weights.load_model import empty
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.diffusion.schedulers import SyncDreamerDDIMScheduler
+from mvdiff.weights.load_model import init_on_meta
+from mvdiff.weights.synthetic import fill_synthetic
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def read(shared_dir: Path, name: str) -> dict[str, Tensor]:
 def made(*overrides: str) -> tuple[MultiViewDenoiser, Any]:
     """The recipe's model by rule, and its config."""
     config = compose("generate", ["recipe=syncdreamer", "image=none", *ENCODERS, *overrides])
-    model = fill_by_rule(empty(lambda: builders.build_model(config)))
+    model = fill_synthetic(init_on_meta(lambda: builders.build_model(config)))
     return model.eval().requires_grad_(False), config
 
 
@@ -52,7 +52,7 @@ def condition(model: MultiViewDenoiser, golden: dict[str, Tensor], elevation: Te
     return model.condition(torch.zeros(1, 4, 256, 256), torch.rad2deg(elevation.float()))
 
 
-class GivenNoise(PublishedDDIM):
+class GivenNoise(SyncDreamerDDIMScheduler):
     """The original's fresh noise, step by step."""
 
     given: Tensor

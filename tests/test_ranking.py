@@ -11,8 +11,8 @@ import trimesh
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.evaluation.ranking import distances, score_sample, with_photo
-from mvdiff.metrics import corrupted
-from mvdiff.preprocessing.photo import Photo
+from mvdiff.metrics import corrupt
+from mvdiff.preprocessing.photo import PreparedImage
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
 
@@ -40,9 +40,9 @@ def truth(caster):
 
 
 @pytest.fixture(scope="module")
-def photo(caster) -> Photo:
+def photo(caster) -> PreparedImage:
     seen = views_of(caster, look_at([0.0], [ELEVATION], size=64))
-    return Photo(seen.rgb[0], seen.mask[0])
+    return PreparedImage(seen.rgb[0], seen.mask[0])
 
 
 def test_the_picture_joins_as_a_view_from_its_own_camera(truth, photo):
@@ -57,7 +57,7 @@ def test_the_truth_is_better_than_its_corruptions(truth, photo):
     best = score_sample(truth, photo, ELEVATION)
     assert best["hull_iou"] > 0.9
     assert best["photometric"] < 0.02
-    for name, views in corrupted(truth).items():
+    for name, views in corrupt(truth).items():
         assert score_sample(views, photo, ELEVATION)["score"] < best["score"] - 0.01, name
 
 

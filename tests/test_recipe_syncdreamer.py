@@ -16,9 +16,9 @@ from mvdiff.cli.main import main
 from mvdiff.config.compose import compose
 from mvdiff.diffusion.sampling import sample
 from mvdiff.errors import MvdiffError
-from mvdiff.preprocessing.photo import Photo, prepare_fit, prepare_published
+from mvdiff.preprocessing.photo import PreparedImage, prepare_fit, prepare_published
 from mvdiff.weights.key_sources import source
-from mvdiff.weights.load_model import empty
+from mvdiff.weights.load_model import init_on_meta
 from mvdiff.weights.syncdreamer import _BUFFERS, _TEXT
 
 TABLES = Path(__file__).parent / "golden" / "ddim50.npz"
@@ -27,7 +27,7 @@ TABLES = Path(__file__).parent / "golden" / "ddim50.npz"
 def test_the_model_is_the_published_one_name_by_name_and_shape_by_shape(shared_dir):
     published = json.loads((shared_dir / "golden" / "official_state_dict.json").read_text())
     config = compose("generate", ["recipe=syncdreamer", "image=none"])
-    model = empty(lambda: builders.build_model(config))
+    model = init_on_meta(lambda: builders.build_model(config))
     used = set()
     for name, parameter in model.named_parameters():
         origin, shape = source(name), tuple(parameter.shape)
@@ -123,7 +123,7 @@ def test_a_sample_does_not_depend_on_its_neighbours_in_the_batch():
         model = builders.build_pipeline(small_config("weights=rule", "foreground=alpha"))
     assert model.sampler.guidance == 2.0
     photo = model.prepare(picture())
-    other = Photo(photo.rgb.flip(-1), photo.alpha.flip(-1))
+    other = PreparedImage(photo.rgb.flip(-1), photo.alpha.flip(-1))
 
     def latents(photos: list, elevations: list[float], seeds: list[int]) -> torch.Tensor:
         states = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvdiff.errors import MvdiffError
-from mvdiff.generation.sample_store import Samples, fingerprint, output_sizes
+from mvdiff.generation.sample_store import SampleStore, fingerprint, output_sizes
 
 
 def sample(folder: Path, name: str, seed: int, key: str = "k") -> Path:
@@ -31,12 +31,12 @@ def test_finished_samples_are_those_of_this_key_and_these_seeds(tmp_path):
     (tmp_path / "sample-4").mkdir()
     (tmp_path / "sample-4" / "run.json").write_text('{"seed": 9, "finger')
     sample(tmp_path, ".sample-1-new", 10)
-    found = Samples(tmp_path, [7, 8, 9, 10], "k").finished()
+    found = SampleStore(tmp_path, [7, 8, 9, 10], "k").finished()
     assert {seed: path.name for seed, path in found.items()} == {7: "sample-0", 10: ".sample-1-new"}
 
 
 def test_new_samples_take_their_own_number_if_it_is_free(tmp_path):
-    samples = Samples(tmp_path, [5, 6, 7], "k")
+    samples = SampleStore(tmp_path, [5, 6, 7], "k")
     assert samples.place(6, {}).name == "sample-1"
     # seed 7 was the best of an earlier, smaller run
     done = {7: sample(tmp_path, "sample-0", 7)}
@@ -48,7 +48,7 @@ def test_new_samples_take_their_own_number_if_it_is_free(tmp_path):
 @pytest.mark.parametrize("order", [[5, 6, 7], [7, 6, 5], [6, 7, 5]])
 def test_arranged_by_score(tmp_path, order):
     paths = {seed: sample(tmp_path, f"sample-{seed - 5}", seed) for seed in (5, 6, 7)}
-    arranged = Samples(tmp_path, [5, 6, 7], "k").arrange([paths[seed] for seed in order])
+    arranged = SampleStore(tmp_path, [5, 6, 7], "k").arrange([paths[seed] for seed in order])
     assert [p.name for p in arranged] == ["sample-0", "sample-1", "sample-2"]
     assert list(seeds(tmp_path).values()) == order
 
@@ -57,7 +57,7 @@ def test_other_samples_make_room_and_survive(tmp_path):
     sample(tmp_path, "sample-0", 1, key="other")
     mine = sample(tmp_path, "sample-2", 5)
     hidden = sample(tmp_path, ".sample-0-new", 6)
-    Samples(tmp_path, [5, 6], "k").arrange([hidden, mine])
+    SampleStore(tmp_path, [5, 6], "k").arrange([hidden, mine])
     assert seeds(tmp_path) == {"sample-0": 6, "sample-1": 5, "sample-2": 1}
 
 
@@ -66,7 +66,7 @@ def test_other_samples_make_room_and_survive(tmp_path):
 def test_a_kill_while_renaming_loses_nothing(tmp_path, monkeypatch, after, order):
     paths = [sample(tmp_path, f"sample-{k}", k) for k in range(3)]
     sample(tmp_path, ".sample-0-other", 0, key="other")  # killed with other settings
-    samples, rename, left = Samples(tmp_path, [0, 1, 2], "k"), Path.rename, [after]
+    samples, rename, left = SampleStore(tmp_path, [0, 1, 2], "k"), Path.rename, [after]
 
     def fails(self, target):
         left[0] -= 1
@@ -91,7 +91,7 @@ def test_a_kill_while_renaming_loses_nothing(tmp_path, monkeypatch, after, order
 def test_hidden_samples_and_strangers_do_not_collide(tmp_path):
     hidden = [sample(tmp_path, f".sample-{k}-k", k) for k in (0, 1)]
     stranger = sample(tmp_path, "sample-0", 9, key="other")
-    Samples(tmp_path, [0, 1], "k").arrange(hidden[::-1])
+    SampleStore(tmp_path, [0, 1], "k").arrange(hidden[::-1])
     assert seeds(tmp_path) == {"sample-0": 1, "sample-1": 0, "sample-2": 9}
     assert not stranger.with_name(".sample-0-k").exists()
 
@@ -136,7 +136,7 @@ def whole(folder: Path, name: str, seed: int) -> Path:
 def test_samples_that_lost_files_are_not_finished(tmp_path, file, content, word):
     path = whole(tmp_path, "sample-0", 5)
     other = whole(tmp_path, "sample-1", 6)
-    samples = Samples(tmp_path, [5, 6], "k")
+    samples = SampleStore(tmp_path, [5, 6], "k")
     assert samples.finished() == {5: path, 6: other}
     if content is None:
         (path / file).unlink()
@@ -153,7 +153,7 @@ def test_an_edited_mesh_stays_and_a_changed_view_does_not(tmp_path):
     path = whole(tmp_path, "sample-0", 5)
     (path / "mesh.glb").write_bytes(b"0123456789 and more")
     (path / "mine.txt").write_text("kept by the user")
-    samples = Samples(tmp_path, [5], "k")
+    samples = SampleStore(tmp_path, [5], "k")
     assert samples.finished() == {5: path}
     (path / "views" / "001.png").write_bytes(b"0123456789 and more")
     assert "changed" in samples.survey().damaged[path]
@@ -167,18 +167,18 @@ def test_an_edited_mesh_stays_and_a_changed_view_does_not(tmp_path):
 def test_records_of_another_kind_are_no_samples(tmp_path, text):
     (tmp_path / "sample-0").mkdir()
     (tmp_path / "sample-0" / "run.json").write_text(text)
-    assert Samples(tmp_path, [5, 1], "k").finished() == {}
+    assert SampleStore(tmp_path, [5, 1], "k").finished() == {}
 
 
 def test_samples_are_in_order_only_where_they_were_compared_with_each_other(tmp_path):
-    samples = Samples(tmp_path, [5, 6], "k")
+    samples = SampleStore(tmp_path, [5, 6], "k")
     paths = {seed: sample(tmp_path, f"sample-{6 - seed}", seed) for seed in (5, 6)}
     assert not samples.in_order(samples.finished())
     for seed, path in paths.items():
         record = {"seed": seed, "fingerprint": "k", "files": {}, "ranked_with": [5, 6]}
         (path / "run.json").write_text(json.dumps(record))
     assert samples.in_order(samples.finished())
-    assert not Samples(tmp_path, [5, 6, 7], "k").in_order(samples.finished())
+    assert not SampleStore(tmp_path, [5, 6, 7], "k").in_order(samples.finished())
     (tmp_path / ".sample-7-x").mkdir()
     assert not samples.in_order(samples.finished())
     samples.arrange([paths[6], paths[5]])

@@ -8,7 +8,7 @@ from helpers.tiny_recipe import toy_config
 
 from mvdiff import builders
 from mvdiff.config.compose import groups
-from mvdiff.diffusion.sampling import sample, start_noise
+from mvdiff.diffusion.sampling import initial_noise, sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SAMPLERS = groups()["sampler"]
@@ -43,7 +43,7 @@ class Gaussian:
 
 
 def run(config, denoise, seeds=(0, 1), steps=None, eta=None):
-    noise, generators = start_noise(SHAPE, list(seeds))
+    noise, generators = initial_noise(SHAPE, list(seeds))
     return sample(
         denoise,
         builders.build_scheduler(config),
@@ -105,7 +105,7 @@ def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(sampler):
     both = run(config, denoise, (5, 9), eta=eta, steps=4)
     swapped = run(config, denoise, (9, 5), eta=eta, steps=4)
     assert torch.equal(swapped.flip(0), both)
-    noise, generators = start_noise((1, *SHAPE[1:]), [9])
+    noise, generators = initial_noise((1, *SHAPE[1:]), [9])
     scheduler = builders.build_scheduler(config)
     alone = sample(denoise, scheduler, noise, steps=4, eta=eta or 0.0, generators=generators)
     assert torch.equal(alone[0], both[1])
@@ -122,7 +122,7 @@ def test_fresh_noise_comes_from_eta():
 
 def test_the_callback_sees_every_step_and_the_result_is_its_last():
     config = configs("ddim", "cosine", "sample")
-    noise, _ = start_noise(SHAPE, [0, 1])
+    noise, _ = initial_noise(SHAPE, [0, 1])
     told = []
     out = sample(
         Gaussian(config, 0.1, 0.3),
@@ -136,7 +136,7 @@ def test_the_callback_sees_every_step_and_the_result_is_its_last():
 
 
 def test_start_noise_is_normal_reproducible_and_its_own_for_each_seed():
-    noise, generators = start_noise((3, 4, 64, 64), [3, 4, 3])
+    noise, generators = initial_noise((3, 4, 64, 64), [3, 4, 3])
     assert torch.equal(noise[0], noise[2])
     assert not torch.equal(noise[0], noise[1])
     assert noise.mean().item() == pytest.approx(0, abs=0.02)

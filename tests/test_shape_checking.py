@@ -11,17 +11,17 @@ import torch
 from jaxtyping import TypeCheckError
 
 from mvdiff.cameras import Cameras, ring
-from mvdiff.preprocessing.photo import Photo, prepare_fit
+from mvdiff.preprocessing.photo import PreparedImage, prepare_fit
 
 
 def test_wrong_shapes_are_caught_in_this_run():
     # Each passes silently without the checker: nothing in the code itself looks at these.
     with pytest.raises(TypeCheckError):
-        Photo(rgb=torch.zeros(4, 8, 8), alpha=torch.zeros(1, 8, 8))
+        PreparedImage(rgb=torch.zeros(4, 8, 8), alpha=torch.zeros(1, 8, 8))
     with pytest.raises(TypeCheckError):
-        Photo(rgb=torch.zeros(3, 8, 8), alpha=torch.zeros(1, 8, 9))
+        PreparedImage(rgb=torch.zeros(3, 8, 8), alpha=torch.zeros(1, 8, 9))
     with pytest.raises(TypeCheckError):
-        Photo(rgb=torch.zeros(3, 8, 8, dtype=torch.uint8), alpha=torch.zeros(1, 8, 8))
+        PreparedImage(rgb=torch.zeros(3, 8, 8, dtype=torch.uint8), alpha=torch.zeros(1, 8, 8))
 
 
 def test_axes_of_one_name_must_agree_across_arguments():
@@ -40,9 +40,9 @@ def test_wrong_types_are_caught_in_this_run():
 
 SCRIPT = """
 import torch
-from mvdiff.preprocessing.photo import Photo
+from mvdiff.preprocessing.photo import PreparedImage
 
-Photo(rgb=torch.zeros(4, 8, 8), alpha=torch.zeros(1, 9, 9))
+PreparedImage(rgb=torch.zeros(4, 8, 8), alpha=torch.zeros(1, 9, 9))
 """
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mvdiff.builders.views import read_views
-from mvdiff.cameras import look_at, ring, spherical
+from mvdiff.cameras import look_at, ring, to_spherical
 from mvdiff.cameras.formats import write_transforms
 from mvdiff.errors import MvdiffError
 from mvdiff.views.views import Views
@@ -123,7 +123,7 @@ def test_a_strip_of_views_with_alpha_stands_on_white():
 
 def published(folder, count=16, size=256):
     cameras = ring(count, size=size)
-    a, e, d = (x.numpy() for x in spherical(cameras))
+    a, e, d = (x.numpy() for x in to_spherical(cameras))
     meta = [cameras.K[0].numpy(), a, e, d, cameras.w2c.numpy()]
     (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
     for i in range(count):

@@ -20,7 +20,7 @@ _LAZY = {
     "look_at": "mvdiff.cameras",
     "Views": "mvdiff.views.views",
     "Mesh": "mvdiff.mesh.mesh",
-    "Model": "mvdiff.pipeline",
+    "MultiViewPipeline": "mvdiff.pipeline",
     "MvdiffError": "mvdiff.errors",
     "load": "mvdiff.api",
     "reconstruct": "mvdiff.api",

@@ -12,7 +12,7 @@ from .errors import MvdiffError
 
 if TYPE_CHECKING:  # torch, diffusers and trimesh are imported when they are used
     from .mesh.mesh import Mesh
-    from .pipeline import Model
+    from .pipeline import MultiViewPipeline
     from .views import Views
 
 
@@ -23,7 +23,7 @@ def load(
     *,
     device: str = "auto",
     rig: str | Mapping[str, Any] | None = None,
-) -> Model:
+) -> MultiViewPipeline:
     """A recipe with its weights, ready to generate.
 
     The network is in eval mode and frozen (`requires_grad` is False everywhere), since it is made
@@ -122,7 +122,7 @@ def reconstruct(
     """
     from . import builders
     from .builders.views import read_configured_views
-    from .mesh.postprocess import finish, texture_side
+    from .mesh.postprocess import postprocess, texture_side
     from .recon.plausibility import judge, reconstruct_explained
     from .recon.view_consistency import view_agreement
     from .views import Views
@@ -150,7 +150,7 @@ def reconstruct(
         notes.append(f"the mesh's coordinates are relative to the world point {views.origin}")
     told = progress or (lambda stage, share: None)
     mesh = reconstruct_explained(make, views, form, lambda stage, share: told(stage, 0.6 * share))
-    mesh, more = finish(
+    mesh, more = postprocess(
         mesh,
         views,
         faces=config.faces,

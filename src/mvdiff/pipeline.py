@@ -14,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .denoiser.guidance import Condition, join
-from .diffusion.sampling import sample, start_noise
+from .diffusion.sampling import initial_noise, sample
 from .errors import MvdiffError
 from .evaluation.ranking import Sample, rank
 from .latents.autoencoders import check_finite
 from .preprocessing.azimuth import check_azimuths
 from .preprocessing.elevation import check_elevation, is_auto, read_elevation
 from .preprocessing.framing import Framing
-from .preprocessing.photo import Photo, load_photo
-from .utils.oom import ViewsAtOnce
+from .preprocessing.photo import PreparedImage, load_photo
+from .utils.oom import AdaptiveChunk
 from .utils.precision import DTYPES
 from .views import Views
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # it imports diffusers, which takes seconds
 
 
 @dataclass(frozen=True)
-class Sampler:
+class SamplerConfig:
     """How noise becomes views.
 
     scheduler: makes a fresh diffusers scheduler (they keep state).
@@ -57,7 +57,7 @@ class Sampler:
 @torch.no_grad()
 def generate_views(
     model: MultiViewDenoiser,
-    sampler: Sampler,
+    sampler: SamplerConfig,
     photo: Float[Tensor, "batch 4 height width"],
     elevation: Float[Tensor, "batch"],
     seeds: Sequence[int],
@@ -78,24 +78,24 @@ def generate_views(
     return [decode_views(model, latent) for latent in latents]
 
 
-def views_at_once(model: MultiViewDenoiser, batch_views: int | None) -> ViewsAtOnce:
+def views_at_once(model: MultiViewDenoiser, batch_views: int | None) -> AdaptiveChunk:
     """All views, or `batch_views`, as long as memory lasts."""
     count = len(model.rig)
-    return ViewsAtOnce(min(batch_views or count, count), splits=not model.all_views)
+    return AdaptiveChunk(min(batch_views or count, count), splits=not model.all_views)
 
 
 @torch.no_grad()
 def denoise_views(
     model: MultiViewDenoiser,
-    sampler: Sampler,
+    sampler: SamplerConfig,
     condition: Condition,
     seeds: Sequence[int],
-    at_once: ViewsAtOnce,
+    at_once: AdaptiveChunk,
     *,
     callback: Callable[[int, int, Tensor], None] | None = None,
 ) -> Float[Tensor, "batch view channel h w"]:
     """Clean latents of all views of each object, from noise. Arguments as `generate_views`'s."""
-    noise, generators = start_noise(model.latent_shape(len(seeds)), list(seeds), model.device)
+    noise, generators = initial_noise(model.latent_shape(len(seeds)), list(seeds), model.device)
     scheduler = sampler.scheduler()
     times = scheduler.config.num_train_timesteps
 
@@ -126,7 +126,7 @@ def decode_views(model: MultiViewDenoiser, latent: Float[Tensor, "view channel h
 
 
 @dataclass(frozen=True)
-class Model:
+class MultiViewPipeline:
     """A recipe ready to use: what `mvdiff.load` returns.
 
     Copies (`copy.deepcopy`) and pickles give the same views; a compiled network cannot be pickled.
@@ -156,13 +156,13 @@ class Model:
     """
 
     denoiser: MultiViewDenoiser
-    sampler: Sampler
+    sampler: SamplerConfig
     foreground: Callable[[Any], Any]
     framing: Framing
     precision: str
     config: Any
 
-    def prepare(self, image: Any) -> Photo:
+    def prepare(self, image: Any) -> PreparedImage:
         """Read, cut out and frame a picture (path, PIL image, array or tensor)."""
         cut = self.foreground(load_photo(image))
         photo = self.framing(cut, self.denoiser.rig.height)
@@ -258,7 +258,7 @@ class Model:
 
     def generate_many(
         self,
-        photos: Sequence[Photo],
+        photos: Sequence[PreparedImage],
         elevations: Sequence[float],
         seeds: Sequence[int],
         *,
@@ -283,7 +283,7 @@ class Model:
 
     def encode(
         self,
-        photos: Sequence[Photo],
+        photos: Sequence[PreparedImage],
         elevation: Sequence[float],
         azimuth: Sequence[float] | None = None,
     ) -> Condition:
@@ -307,7 +307,7 @@ class Model:
                 torch.tensor([azimuth]).to(device),
             )
 
-    def views_at_once(self, batch_views: int | None) -> ViewsAtOnce:
+    def views_at_once(self, batch_views: int | None) -> AdaptiveChunk:
         """For `denoise`; one for many calls remembers what memory allows."""
         if batch_views is not None and not (_is_whole(batch_views) and batch_views >= 1):
             raise MvdiffError(f"batch_views must be a whole number from 1, got {batch_views}")
@@ -317,7 +317,7 @@ class Model:
         self,
         conditions: Sequence[Condition],
         seeds: Sequence[int],
-        at_once: ViewsAtOnce,
+        at_once: AdaptiveChunk,
         *,
         callback: Callable[[int, int, Tensor], None] | None = None,
     ) -> Float[Tensor, "batch view channel h w"]:
@@ -361,7 +361,7 @@ class Model:
         return torch.autocast(device, dtype, enabled=lower)
 
 
-def check_projection(model: Model) -> None:
+def check_projection(model: MultiViewPipeline) -> None:
     """Warn about target cameras of another projection than the weights or photos have.
 
     The embedded weights learned perspective cameras, and photos are perspective, too.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from .cameras.rigs import ring, spherical
+from .cameras.rigs import ring, to_spherical
 from .errors import MvdiffError
 from .mesh.mesh import Mesh
 from .utils.files import atomic
@@ -65,7 +65,7 @@ def preview(
 
 def _display_order(views: Views) -> list[int]:
     """The views as they are, or by azimuth where they jump around at several elevations."""
-    azimuth, elevation, _ = (torch.rad2deg(x) for x in spherical(views.cameras))
+    azimuth, elevation, _ = (torch.rad2deg(x) for x in to_spherical(views.cameras))
     steps = (azimuth.diff() + 180) % 360 - 180
     level = float(elevation.max() - elevation.min()) < 0.5
     if level or len(views) < 3 or float(steps.abs().max()) <= 91:
@@ -76,7 +76,7 @@ def _display_order(views: Views) -> list[int]:
 
 def _angles(views: Views) -> list[str]:
     """Each view's azimuth; its elevation, too, where they differ."""
-    azimuth, elevation, _ = (torch.rad2deg(x) for x in spherical(views.cameras))
+    azimuth, elevation, _ = (torch.rad2deg(x) for x in to_spherical(views.cameras))
     labels = [f"{round(float(a), 1) % 360:g}°" for a in azimuth]
     if float(elevation.max() - elevation.min()) < 0.5:
         return labels

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from mvdiff.ablation import scoring
 from mvdiff.cli.main import main
 from mvdiff.metrics import Lpips
-from mvdiff.training.trainer import Engine
+from mvdiff.training.trainer import Trainer
 
 SWEEP = ["attention=none,depthwise", "seeds=0,1", "budget.steps=4"]
 QUICK = ["objects=1", "samples=1"]
@@ -240,7 +240,7 @@ def whole(ablate, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ctrl_c_leaves_a_run_that_goes_on_exactly(
     ablate, whole, tmp_path, monkeypatch, capsys
 ) -> None:
-    update = Engine.update
+    update = Trainer.update
 
     def interrupted(self, batches):
         loss = update(self, batches)
@@ -249,7 +249,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_exactly(
         return loss
 
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "update", interrupted)
+        patch.setattr(Trainer, "update", interrupted)
         assert ablate(tmp_path, *LONG) == 130
     captured = capsys.readouterr()
     assert captured.err.strip().splitlines()[-1].startswith("mvdiff: interrupted; the same command")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mvdiff.attention import sdpa as core
-from mvdiff.attention.sdpa import attend
+from mvdiff.attention.sdpa import scaled_dot_product
 from mvdiff.errors import MvdiffError
 
 HERE = ["auto", "sdpa", "math"]  # what works without CUDA
@@ -26,7 +26,7 @@ def tensors(*batch: int, heads=3, queries=5, keys=7, dim=6, dtype=torch.float32)
 
 
 def value_and_gradients(given: list[Tensor], *how) -> list[Tensor]:
-    out = attend(*given, *how)
+    out = scaled_dot_product(*given, *how)
     return [out.detach(), *torch.autograd.grad(out.square().sum(), given)]
 
 
@@ -43,7 +43,7 @@ def test_two_keys_by_hand(kernel):
     # scores 2/√2 and 0
     weight = 1 / (1 + math.exp(-math.sqrt(2)))
     expected = torch.tensor([[[weight, 10 * (1 - weight)]]])
-    torch.testing.assert_close(attend(query, key, value, kernel), expected)
+    torch.testing.assert_close(scaled_dot_product(query, key, value, kernel), expected)
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3), (1, 2, 3)])
@@ -58,7 +58,9 @@ def test_kernels_agree_in_value_and_gradient(batch):
 @pytest.mark.parametrize("kernel", HERE)
 def test_one_key_is_taken_whatever_the_query(kernel):
     value = torch.randn(3, 1, 4, generator=torch.Generator().manual_seed(0))
-    out = attend(torch.full((3, 2, 4), 50.0), torch.full((3, 1, 4), -50.0), value, kernel)
+    out = scaled_dot_product(
+        torch.full((3, 2, 4), 50.0), torch.full((3, 1, 4), -50.0), value, kernel
+    )
     torch.testing.assert_close(out, value.expand(3, 2, 4))
 
 
@@ -97,7 +99,7 @@ def test_kernels_agree_under_a_mask(shape):
 def test_large_scores_in_half_precision_stay_finite():
     q = torch.full((1, 2, 64), 100.0, dtype=torch.float16)
     # 64 · 100² / 8 = 80000 is beyond float16; the softmax of equal scores is not
-    out = attend(q, q / 2, torch.ones_like(q), "math")
+    out = scaled_dot_product(q, q / 2, torch.ones_like(q), "math")
     torch.testing.assert_close(out, torch.ones_like(q))
 
 
@@ -113,18 +115,18 @@ def test_batches_beyond_cudas_grid_go_in_parts(shape):
         return core._sdpa(*part)
 
     out = core._in_parts(fused, *given, flat, limit=3)
-    torch.testing.assert_close(out, attend(*given, "sdpa", mask))
+    torch.testing.assert_close(out, scaled_dot_product(*given, "sdpa", mask))
     assert sizes == [3, 1]
 
 
 def test_an_unknown_kernel_is_refused_with_the_choices():
     with pytest.raises(MvdiffError, match="'flash'; choose from auto, sdpa, xformers, math"):
-        attend(*tensors(), "flash")
+        scaled_dot_product(*tensors(), "flash")
 
 
 def test_xformers_is_refused_away_from_cuda():
     with pytest.raises(MvdiffError, match=r"needs tensors on a CUDA device, got cpu: use kernel="):
-        attend(*tensors(), "xformers")
+        scaled_dot_product(*tensors(), "xformers")
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ def test_xformers_gets_tokens_before_heads_and_a_bias(monkeypatch, fresh, shape)
     install(monkeypatch, theirs)
     given, mask = tensors(2), None if shape is None else mask_of(shape)
     out = core._xformers(*given, core._flat_mask(mask, given[0].shape[:1]))
-    torch.testing.assert_close(out, attend(*given, "math", mask), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out, scaled_dot_product(*given, "math", mask), atol=1e-5, rtol=1e-4)
 
 
 def test_xformers_is_tried_and_told_of_once(monkeypatch, fresh):
@@ -170,7 +172,7 @@ def test_xformers_is_tried_and_told_of_once(monkeypatch, fresh):
     with pytest.warns(UserWarning, match=r"does not support these tensors \(No operator found\).*"
                       "falls back to kernel=sdpa"):  # fmt: skip
         out = core._xformers(*given, None)
-    torch.testing.assert_close(out, attend(*given, "sdpa"))
+    torch.testing.assert_close(out, scaled_dot_product(*given, "sdpa"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         core._xformers(*given, None)
@@ -182,4 +184,4 @@ def test_without_xformers_sdpa_does_it_and_says_so(monkeypatch, fresh):
     given = tensors(2)
     with pytest.warns(UserWarning, match="xformers cannot be used .*kernel=sdpa"):
         out = core._xformers(*given, None)
-    torch.testing.assert_close(out, attend(*given, "sdpa"))
+    torch.testing.assert_close(out, scaled_dot_product(*given, "sdpa"))

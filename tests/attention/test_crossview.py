@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.tiny_recipe import randomise
 
-from mvdiff.attention import Scene, SlotSpec
+from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.crossview import CrossViewAttention
 from mvdiff.attention.ray_tokens import embed_rays
 from mvdiff.cameras import Cameras, look_at, ring
@@ -20,8 +20,8 @@ def make(**settings) -> CrossViewAttention:
     return randomise(CrossViewAttention(SLOT, **{"heads": 2, **settings})).eval()
 
 
-def scene(cameras: Cameras) -> Scene:
-    return Scene(cameras, {}, torch.zeros(1, 4), torch.arange(len(cameras)))
+def scene(cameras: Cameras) -> ViewContext:
+    return ViewContext(cameras, {}, torch.zeros(1, 4), torch.arange(len(cameras)))
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

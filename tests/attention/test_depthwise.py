@@ -7,7 +7,7 @@ import torch
 from helpers.tiny_recipe import randomise
 from torch import nn
 
-from mvdiff.attention import Scene, SlotSpec
+from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.depthwise import DepthwiseAttention
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
@@ -18,9 +18,9 @@ def make(**settings) -> DepthwiseAttention:
     return randomise(DepthwiseAttention(SlotSpec(8, 1, {1: 16}, 4), **settings)).eval()
 
 
-def scene(frusta: torch.Tensor) -> Scene:
+def scene(frusta: torch.Tensor) -> ViewContext:
     views, side = frusta.shape[1], frusta.shape[-1]
-    return Scene(ring(views, size=side), {1: frusta}, torch.zeros(1, 4), torch.arange(views))
+    return ViewContext(ring(views, size=side), {1: frusta}, torch.zeros(1, 4), torch.arange(views))
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

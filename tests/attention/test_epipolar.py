@@ -24,7 +24,7 @@ from mvdiff.attention.base import ViewAttention
 from mvdiff.attention.epipolar import interpolate, sample
 from mvdiff.attention.epipolar_masked import Bands
 from mvdiff.cameras import Cameras, look_at, ring
-from mvdiff.cameras.epipolar import into_views, near_views, ray_samples
+from mvdiff.cameras.epipolar import into_views, nearest_views, ray_samples
 
 
 def moved(module: ViewAttention, cameras: Cameras, view: int, row: int, column: int) -> Tensor:
@@ -107,7 +107,7 @@ def test_samples_show_the_near_view_where_the_point_is(projection):
     places = sample(cameras, 3, 5, RADIUS)
     # features that are the pixel's own coordinates and view: interpolation keeps them exact
     grid = cameras.pixel_grid().flatten(0, 1)
-    near = near_views(cameras, 3)
+    near = nearest_views(cameras, 3)
     points, _ = ray_samples(cameras, 5, RADIUS)
     uv, _, seen = into_views(cameras, points, near)
     for i in range(6):
@@ -133,7 +133,7 @@ def test_a_pixels_result_by_the_plain_formula(projection):
     module = sampled(neighbours=2, samples=3).double()
     x = features(cameras, batch=2).double()
     out = module(x, scene(cameras))
-    near = near_views(cameras, 2)
+    near = nearest_views(cameras, 2)
     points, position = ray_samples(cameras, 3, RADIUS)
     uv, depth, seen = into_views(cameras, points, near)
     tokens = module.tokens(x, epipolar.pixel_rays(cameras))

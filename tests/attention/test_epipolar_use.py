@@ -24,7 +24,7 @@ from mvdiff.attention.epipolar import EpipolarAttention
 from mvdiff.attention.epipolar_masked import Bands, EpipolarMaskedAttention
 from mvdiff.cameras import ring
 from mvdiff.config.compose import compose
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 
 
@@ -132,7 +132,7 @@ def test_recipes_build_it_with_the_objects_radius(variant):
     for recipe, radius in (("tiny", 0.6), ("syncdreamer", 3**0.5 / 2)):
         given = ["image=none", f"recipe={recipe}", f"attention={variant}"]
         config = compose("generate", given)
-        module = construct(ATTENTION, config.attention, slot=SlotSpec(16, 1, {}, 4))
+        module = instantiate(ATTENTION, config.attention, slot=SlotSpec(16, 1, {}, 4))
         assert module.needs == {"all_views"}
         if variant == "epipolar":
             assert module.radius == pytest.approx(radius)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.tiny_recipe import randomise, toy_model
 
-from mvdiff.attention import Scene, SlotSpec
+from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.rowwise import TOLERANCE, RowwiseAttention, row_error
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError
@@ -23,8 +23,8 @@ def make() -> RowwiseAttention:
     return randomise(RowwiseAttention(SlotSpec(16, 1, {}, 4), heads=2)).eval()
 
 
-def scene(cameras: Cameras) -> Scene:
-    return Scene(cameras, {}, torch.zeros(1, 4), torch.arange(len(cameras)))
+def scene(cameras: Cameras) -> ViewContext:
+    return ViewContext(cameras, {}, torch.zeros(1, 4), torch.arange(len(cameras)))
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

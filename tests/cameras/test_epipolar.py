@@ -14,7 +14,7 @@ from mvdiff.cameras.epipolar import (
     corners,
     epipolar_lines,
     into_views,
-    near_views,
+    nearest_views,
     ray_samples,
 )
 
@@ -43,7 +43,7 @@ def turned(cameras: Cameras, angle: float) -> Cameras:
 
 @pytest.mark.parametrize("projection", KINDS)
 def test_near_views_wrap_around_the_ring(projection):
-    near = near_views(ring(16, size=8, projection=projection), 4)
+    near = nearest_views(ring(16, size=8, projection=projection), 4)
     assert near.shape == (16, 4)
     for i, row in enumerate(near.tolist()):
         # counter-clockwise first
@@ -54,23 +54,23 @@ def test_near_views_are_told_by_angle_not_by_distance():
     cameras = Cameras.cat(
         [look_at([0, 50], [0, 0], size=8), look_at([40, 180], [0, 0], distance=9, size=8)]
     )
-    assert near_views(cameras, 3)[0].tolist() == [2, 1, 3]
+    assert nearest_views(cameras, 3)[0].tolist() == [2, 1, 3]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_near_views_do_not_depend_on_the_order_of_the_set(count):
     cameras = Cameras.cat([ring(6, size=8), ring(6, -20.0, azimuth=30, size=8)])
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    near, shuffled = near_views(cameras, count), near_views(cameras[order], count)
+    near, shuffled = nearest_views(cameras, count), nearest_views(cameras[order], count)
     assert torch.equal(order[shuffled], near[order])
 
 
 def test_near_views_of_small_sets():
-    assert near_views(ring(3, size=8), 5).shape == (3, 2)
-    assert near_views(ring(1, size=8), 5).shape == (1, 0)
+    assert nearest_views(ring(3, size=8), 5).shape == (3, 2)
+    assert nearest_views(ring(1, size=8), 5).shape == (1, 0)
     at_origin = pinhole((0, 0, 0), (0, 0, -1), (0, 0, 1))
     # the one at the origin turns its back to -z, as the second stands there
-    assert near_views(at_origin, 1)[0].tolist() == [1]
+    assert nearest_views(at_origin, 1)[0].tolist() == [1]
 
 
 @pytest.mark.parametrize("projection", KINDS)

@@ -20,7 +20,7 @@ import pytest
 from mvdiff.cameras import ring
 from mvdiff.cameras.colmap import read_colmap_frames, write_colmap
 from mvdiff.cameras.frames import relative_to, scene_origin, stack_cameras
-from mvdiff.cameras.rigs import spherical
+from mvdiff.cameras.rigs import to_spherical
 from mvdiff.cameras.syncdreamer_pickle import read_meta_pickle
 from mvdiff.cameras.transforms import read_frames, write_transforms
 from mvdiff.cameras.undistortion import needed_margins
@@ -121,7 +121,7 @@ def fuzz(folder: Path, count: int, seed: int = 0) -> dict[str, tuple[int, int, l
     write_colmap(folder / "text", cameras, names)
     texts = {n: (folder / "text" / n).read_text() for n in ("cameras.txt", "images.txt")}
     binary = dict(zip(("cameras.bin", "images.bin"), colmap_binary(folder / "binary"), strict=True))
-    angles = [x.numpy() for x in spherical(cameras)]
+    angles = [x.numpy() for x in to_spherical(cameras)]
     content = [cameras.K[0].numpy(), *angles, cameras.w2c.numpy()]
     pickles = [pickle.dumps(content, protocol=p) for p in (0, 2, 4, 5)]
     pickles += [pickle.dumps([rng.choice([content[0], v, np.zeros(3)]) for _ in range(5)])

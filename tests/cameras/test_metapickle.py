@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from mvdiff.cameras import ring, spherical
+from mvdiff.cameras import ring, to_spherical
 from mvdiff.cameras.syncdreamer_pickle import load_arrays, read_meta_pickle
 from mvdiff.errors import MvdiffError
 
 
 def content() -> list:
     cameras = ring()
-    azimuth, elevation, distance = (x.numpy() for x in spherical(cameras))
+    azimuth, elevation, distance = (x.numpy() for x in to_spherical(cameras))
     return [cameras.K[0].numpy(), azimuth, elevation, distance, cameras.w2c.numpy()]
 
 

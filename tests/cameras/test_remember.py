@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mvdiff.cameras import Cameras, ring
-from mvdiff.cameras.cache import PerCameras
+from mvdiff.cameras.cache import CameraCache
 
 
 class Counter:
@@ -20,7 +20,7 @@ class Counter:
 
 
 def test_equal_cameras_are_computed_once():
-    remember, make = PerCameras(), Counter()
+    remember, make = CameraCache(), Counter()
     first = remember("a", ring(4, size=8), make)
     assert remember("a", ring(4, size=8), make) is first
     assert make.asked == 1
@@ -30,7 +30,7 @@ def test_equal_cameras_are_computed_once():
 
 
 def test_other_cameras_keys_sizes_and_types_are_not_confused():
-    remember, make = PerCameras(), Counter()
+    remember, make = CameraCache(), Counter()
     base = ring(4, size=8)
     others = [base, ring(4, 29.0, size=8), base.resize(8, 4), base.to(torch.float64), base[:3]]
     others.append(Cameras(base.K, base.w2c, 8, 8, "orthographic"))
@@ -43,7 +43,7 @@ def test_other_cameras_keys_sizes_and_types_are_not_confused():
 
 
 def test_cameras_written_to_are_computed_again():
-    remember, make = PerCameras(), Counter()
+    remember, make = CameraCache(), Counter()
     cameras = ring(4, size=8)
     remember("a", cameras, make)
     cameras.w2c[0, 2, 3] += 1
@@ -57,7 +57,7 @@ def test_cameras_written_to_are_computed_again():
 
 
 def test_the_oldest_is_forgotten():
-    remember, make = PerCameras(size=2), Counter()
+    remember, make = CameraCache(size=2), Counter()
     for elevation in (0.0, 10.0, 20.0, 10.0):
         remember("a", ring(4, elevation, size=8), make)
     assert make.asked == 3
@@ -66,7 +66,7 @@ def test_the_oldest_is_forgotten():
 
 
 def test_results_are_precise_and_fit_for_training_whatever_the_mode():
-    remember = PerCameras()
+    remember = CameraCache()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         cameras = ring(4, size=8)
         made = remember("a", cameras, lambda c: c.w2c[:, :, :3] @ c.w2c[:, :, 3:])

@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mvdiff.cameras import is_ring, look_at, ring, spherical
+from mvdiff.cameras import is_ring, look_at, ring, to_spherical
 from mvdiff.cameras.rigs import free, sphere, spiral
 from mvdiff.errors import MvdiffError
 
@@ -42,7 +42,7 @@ def test_intrinsics_follow_the_size():
 
 def test_published_view_embedding_has_our_angles(shared_dir):
     golden = np.load(shared_dir / "golden" / "spatial_volume.npz")
-    azimuth, elevation, _ = spherical(ring())
+    azimuth, elevation, _ = to_spherical(ring())
     embedding = golden["view_embedding"][0]
     ours = np.stack(
         [
@@ -61,7 +61,7 @@ def test_published_view_embedding_has_our_angles(shared_dir):
 def test_spherical_inverts_look_at(azimuth, elevation, distance, flat):
     projection = "orthographic" if flat else "perspective"
     cameras = look_at([azimuth], [elevation], distance=distance, projection=projection)
-    a, e, d = spherical(cameras)
+    a, e, d = to_spherical(cameras)
     difference = (math.degrees(float(a)) - azimuth) % 360
     assert min(difference, 360 - difference) < 1e-3
     assert math.degrees(float(e)) == pytest.approx(elevation, abs=1e-3)
@@ -77,7 +77,7 @@ def test_a_ring_is_even_and_looks_at_the_origin(count, elevation, azimuth, fov):
     torch.testing.assert_close(uv, torch.full_like(uv, 32.0), atol=1e-3, rtol=0)
     torch.testing.assert_close(depth, torch.full_like(depth, 1.5))
     assume(count > 1)
-    a = spherical(cameras)[0].double()
+    a = to_spherical(cameras)[0].double()
     step = (a.roll(-1) - a) % (2 * math.pi)
     torch.testing.assert_close(step, torch.full_like(step, 2 * math.pi / count), atol=1e-4, rtol=0)
 
@@ -123,7 +123,7 @@ def test_angles_must_pair_up():
 
 
 def angles(cameras) -> tuple[list[float], list[float], list[float]]:
-    azimuth, elevation, distance = spherical(cameras)
+    azimuth, elevation, distance = to_spherical(cameras)
     return (
         (torch.rad2deg(azimuth) % 360).tolist(),
         torch.rad2deg(elevation).tolist(),

@@ -11,7 +11,7 @@ from helpers.tiny_recipe import toy_model, toy_weights
 
 from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import save_weights
-from mvdiff.weights.bundled import embedded_weights, load_into
+from mvdiff.weights.bundled import bundled_weights, load_into
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +161,14 @@ def test_a_recipe_without_embedded_weights_says_what_to_do():
     with pytest.raises(
         MvdiffError, match=r"recipe 'none-such': pass weights=FILE.safetensors, or t"
     ):
-        embedded_weights("none-such")
+        bundled_weights("none-such")
 
 
 def test_the_embedded_model_fits_its_recipe_and_the_package():
     from mvdiff import builders
     from mvdiff.config.compose import compose
 
-    path = embedded_weights("tiny")  # a package without them is not whole
+    path = bundled_weights("tiny")  # a package without them is not whole
     assert path.stat().st_size <= 20e6
     model = builders.build_model(compose("generate", ["image=x"]))
     report = load_into(model, path)

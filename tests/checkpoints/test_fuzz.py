@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.checkpointing import Checkpoints, read_checkpoint
+from mvdiff.training.checkpointing import CheckpointManager, read_checkpoint
 from mvdiff.weights.safe_load import read_weights
 
 #: more for a long run: MVDIFF_FUZZ=3000 python -m pytest tests/checkpoints/test_fuzz.py
@@ -90,7 +90,9 @@ def test_records_of_another_kind(tmp_path: Path, key: str | None) -> None:
     """A checkpoint's state.json with any value of any type."""
     model = torch.nn.Linear(2, 2)
     optimizer = {"optimizer": {}, "scaler": None}
-    path = Checkpoints(tmp_path).save(1, model, model, optimizer, {"settings": {}, "meter": {}})
+    path = CheckpointManager(tmp_path).save(
+        1, model, model, optimizer, {"settings": {}, "meter": {}}
+    )
     state = json.loads((path / "state.json").read_text())
     for value in WRONG:
         content = value if key is None else {**state, key: value}

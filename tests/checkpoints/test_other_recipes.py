@@ -16,8 +16,8 @@ from mvdiff.cli.main import main
 from mvdiff.config.compose import compose
 from mvdiff.errors import MvdiffError
 from mvdiff.weights.clip import clip_weights
-from mvdiff.weights.load_model import empty, open_model
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.weights.load_model import init_on_meta, load_pretrained
+from mvdiff.weights.synthetic import fill_synthetic
 
 NO_COUNTERPART = (
     r"published weights lack '.*', which this model needs: use recipe=syncdreamer with "
@@ -28,7 +28,7 @@ NO_COUNTERPART = (
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("published") / "syncdreamer.ckpt"
-    torch.save({"state_dict": published_state(empty(small_model))}, path)
+    torch.save({"state_dict": published_state(init_on_meta(small_model))}, path)
     return path
 
 
@@ -48,7 +48,7 @@ def test_parts_that_no_published_file_has_are_told_in_one_sentence(
     if conv:
         clip = {"visual.class_embedding": torch.zeros(32)}
         with pytest.raises(MvdiffError, match=NO_COUNTERPART):
-            clip_weights(empty(lambda: builders.build_model(config)), clip)
+            clip_weights(init_on_meta(lambda: builders.build_model(config)), clip)
 
 
 @pytest.mark.parametrize("converted", [False, True])
@@ -58,7 +58,7 @@ def test_a_forgotten_recipe_is_named(
     path = published
     if converted:
         path = tmp_path / "converted.safetensors"
-        weights = fill_by_rule(empty(small_model)).state_dict()
+        weights = fill_synthetic(init_on_meta(small_model)).state_dict()
         header = {"mvdiff_kind": "syncdreamer", "recipe": "syncdreamer"}
         save_file({k: v.clone() for k, v in weights.items()}, path, header)
     picture().save(tmp_path / "a.png")
@@ -79,4 +79,4 @@ def test_rule_weights_fill_any_recipe() -> None:
 
 def open_with_rule(config: Any) -> torch.nn.Module:
     with pytest.warns(UserWarning, match="MADE BY A RULE"):
-        return open_model(lambda: builders.build_model(config), "rule", "tiny")
+        return load_pretrained(lambda: builders.build_model(config), "rule", "tiny")

@@ -18,20 +18,20 @@ from safetensors.torch import save_file
 from mvdiff import builders
 from mvdiff.errors import MvdiffError
 from mvdiff.weights.convert import NOT_IN_ZERO123, convert
-from mvdiff.weights.load_model import empty, open_model
+from mvdiff.weights.load_model import init_on_meta, load_pretrained
 from mvdiff.weights.safe_load import read_weights
-from mvdiff.weights.syncdreamer import load_published
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.weights.syncdreamer import load_syncdreamer
+from mvdiff.weights.synthetic import fill_synthetic
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    return published_state(empty(small_model))
+    return published_state(init_on_meta(small_model))
 
 
 @pytest.fixture(scope="module")
 def wanted() -> dict[str, torch.Tensor]:
-    return fill_by_rule(empty(small_model)).state_dict()
+    return fill_synthetic(init_on_meta(small_model)).state_dict()
 
 
 def same(model: torch.nn.Module, wanted: dict[str, torch.Tensor]) -> bool:
@@ -40,9 +40,9 @@ def same(model: torch.nn.Module, wanted: dict[str, torch.Tensor]) -> bool:
 
 
 def test_every_parameter_is_set_and_the_text_tower_is_left_out(state, wanted):
-    model = empty(small_model)
+    model = init_on_meta(small_model)
     text = {"clip_image_encoder.model.transformer.resblocks.0.ln_1.bias": torch.zeros(3)}
-    report = load_published(model, state | text)
+    report = load_syncdreamer(model, state | text)
     assert same(model, wanted)
     assert report.loaded == len(wanted)
     assert report.fault() is None
@@ -59,9 +59,9 @@ def test_missing_unknown_and_other_shapes_are_told_and_nothing_is_loaded(state, 
     before = {k: v.clone() for k, v in model.state_dict().items()}
     report_text = r"'cc_projection.bias' has shape \(7,\), this model needs \(24,\) \(and 2 more"
     with pytest.raises(MvdiffError, match=report_text):
-        load_published(model, broken)
+        load_syncdreamer(model, broken)
     assert same(model, before)
-    report = load_published(model, broken, strict=False)
+    report = load_syncdreamer(model, broken, strict=False)
     assert report.missing == (name,)
     assert report.unexpected == ("never.heard",)
     assert report.mismatched == ((other, (7,), (24,)),)
@@ -69,14 +69,14 @@ def test_missing_unknown_and_other_shapes_are_told_and_nothing_is_loaded(state, 
 
 
 def test_cameras_and_schedules_of_the_file_are_reported_and_never_loaded(state):
-    model = empty(small_model)
+    model = init_on_meta(small_model)
     rig = model.rig.resize(256)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     alike = {"poses": rig.w2c, "Ks": rig.K, "betas": betas, "azimuth": torch.zeros(16)}
-    assert load_published(model, state | alike, betas=betas).differences == ()
+    assert load_syncdreamer(model, state | alike, betas=betas).differences == ()
     kept = model.rig.w2c.clone()
     other = {"poses": rig.w2c + 0.1, "Ks": rig.K * 2, "betas": betas * 2}
-    report = load_published(model, state | other, betas=betas)
+    report = load_syncdreamer(model, state | other, betas=betas)
     assert len(report.differences) == 3
     assert set(report.ignored) == set(other)
     assert torch.equal(model.rig.w2c, kept)
@@ -85,7 +85,7 @@ def test_cameras_and_schedules_of_the_file_are_reported_and_never_loaded(state):
 def test_whole_numbers_are_refused(state):
     name = "time_embed.0.bias"
     with pytest.raises(MvdiffError, match=f"'{name}' holds torch.int64 numbers"):
-        load_published(empty(small_model), state | {name: state[name].long()})
+        load_syncdreamer(init_on_meta(small_model), state | {name: state[name].long()})
 
 
 def lightning(path: Path, state: dict[str, torch.Tensor], **more: object) -> Path:
@@ -112,7 +112,7 @@ def test_a_published_file_makes_the_recipe_and_tells_other_cameras(tmp_path, sta
     else:
         save_file(full, path)
     with pytest.warns(UserWarning, match="other camera poses .* yours are used"):
-        model = open_model(small_model, str(path), "syncdreamer")
+        model = load_pretrained(small_model, str(path), "syncdreamer")
     assert same(model, wanted)
 
 
@@ -140,7 +140,7 @@ def test_a_planted_payload_never_runs(tmp_path, state, wanted, kind):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            model = open_model(small_model, str(path), "syncdreamer")
+            model = load_pretrained(small_model, str(path), "syncdreamer")
     except MvdiffError as error:
         assert "asks for code to be run" in str(error)  # noqa: PT017
         assert kind != "popen"
@@ -176,7 +176,7 @@ def test_another_models_checkpoint_is_refused_with_its_path(tmp_path, state):
         {"model.diffusion_model.out.0.weight": torch.zeros(16)}, tmp_path / "other.safetensors"
     )
     with pytest.raises(MvdiffError, match=r"other\.safetensors.*not a SyncDreamer checkpoint"):
-        open_model(small_model, str(tmp_path / "other.safetensors"), "syncdreamer")
+        load_pretrained(small_model, str(tmp_path / "other.safetensors"), "syncdreamer")
 
 
 def zero123(state: dict[str, torch.Tensor], average: bool) -> dict[str, torch.Tensor]:
@@ -197,7 +197,7 @@ def zero123(state: dict[str, torch.Tensor], average: bool) -> dict[str, torch.Te
 
 @pytest.mark.parametrize("average", [True, False])
 def test_zero123_gives_all_but_the_volume_and_the_attention(state, wanted, average):
-    weights, kind = convert(empty(small_model), zero123(state, average))
+    weights, kind = convert(init_on_meta(small_model), zero123(state, average))
     assert kind == "zero123"
     assert weights.keys() == {n for n in wanted if not n.startswith(NOT_IN_ZERO123)}
     assert all(torch.equal(weights[name], wanted[name]) for name in weights)
@@ -207,9 +207,9 @@ def test_zero123_without_a_tensor_is_refused(state):
     partial = zero123(state, False)
     del partial["first_stage_model.quant_conv.bias"]
     with pytest.raises(MvdiffError, match=r"'first_stage_model\.quant_conv\.bias' is missing"):
-        convert(empty(small_model), partial)
+        convert(init_on_meta(small_model), partial)
     with pytest.raises(MvdiffError, match="neither SyncDreamer's, Zero123's nor CLIP's"):
-        convert(empty(small_model), {"layer.weight": torch.zeros(2)})
+        convert(init_on_meta(small_model), {"layer.weight": torch.zeros(2)})
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_convert_writes_what_generate_reads(tmp_path, state, wanted, small_recip
         {"in": str(path), "out": str(out), "precision": precision, "polar": "auto"}
     )
     assert run(config) == 0
-    model = open_model(small_model, str(out), "syncdreamer")
+    model = load_pretrained(small_model, str(out), "syncdreamer")
     if precision == "fp32":
         assert same(model, wanted)
     else:
@@ -238,11 +238,11 @@ def test_convert_writes_what_generate_reads(tmp_path, state, wanted, small_recip
 
 
 def test_a_converted_zero123_is_no_generator(tmp_path, state):
-    weights, kind = convert(empty(small_model), zero123(state, False))
+    weights, kind = convert(init_on_meta(small_model), zero123(state, False))
     path = tmp_path / "start.safetensors"
     save_file({k: v.clone() for k, v in weights.items()}, path, {"mvdiff_kind": kind})
     with pytest.raises(MvdiffError, match="it cannot generate views"):
-        open_model(small_model, str(path), "syncdreamer")
+        load_pretrained(small_model, str(path), "syncdreamer")
 
 
 def test_the_pipeline_takes_a_published_file(tmp_path, state):

@@ -13,7 +13,7 @@ from mvdiff import builders
 from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import save_weights
 from mvdiff.weights.convert import NOT_IN_ZERO123
-from mvdiff.weights.initialize import Start, digest, start_model
+from mvdiff.weights.initialize import InitResult, init_for_training, sha256_of
 
 SYNC = "syncdreamer"
 
@@ -29,9 +29,9 @@ def zero123(trained: dict, path: Path, **more: torch.Tensor) -> Path:
     return save_weights({**weights, **more}, path, {"mvdiff_kind": "zero123"})
 
 
-def start(weights: str | Path | None) -> Start:
+def start(weights: str | Path | None) -> InitResult:
     torch.manual_seed(7)
-    return start_model(small_model, None if weights is None else str(weights), SYNC)
+    return init_for_training(small_model, None if weights is None else str(weights), SYNC)
 
 
 def test_zero123_starts_all_but_what_it_does_not_have(trained: dict, tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_weights_of_the_recipe_are_gone_on_from(trained: dict, tmp_path: Path) -
 
 def test_a_swapped_part_starts_untrained(tmp_path: Path) -> None:
     path = toy_weights(tmp_path / "toy.safetensors", "attention=none", "volume=none")
-    begun = start_model(lambda: builders.build_model(toy_config()), str(path), "tiny")
+    begun = init_for_training(lambda: builders.build_model(toy_config()), str(path), "tiny")
     assert {n.split(".")[0] for n in begun.untrained} == {
         "unet",
         "volume",
         "radiance",
         "radiance_stem",
     }
-    back = start_model(
+    back = init_for_training(
         lambda: builders.build_model(toy_config("attention=none", "volume=none")),
         str(toy_weights(tmp_path / "whole.safetensors")),
         "tiny",
@@ -133,10 +133,10 @@ def test_rule_weights_warn(tmp_path: Path) -> None:
 
 def test_a_digest_is_of_the_numbers_not_of_the_file() -> None:
     a = {"x": torch.arange(4.0), "y": torch.ones(2, 2)}
-    assert digest(a) == digest({"y": torch.ones(2, 2), "x": torch.arange(4.0).half()})
-    assert digest(a) != digest({**a, "y": torch.ones(4)})
-    assert digest(a) != digest({**a, "x": torch.arange(4.0) + 1e-6})
-    assert digest(a) != digest({"x": a["x"], "z": a["y"]})
+    assert sha256_of(a) == sha256_of({"y": torch.ones(2, 2), "x": torch.arange(4.0).half()})
+    assert sha256_of(a) != sha256_of({**a, "y": torch.ones(4)})
+    assert sha256_of(a) != sha256_of({**a, "x": torch.arange(4.0) + 1e-6})
+    assert sha256_of(a) != sha256_of({"x": a["x"], "z": a["y"]})
 
 
 def bare_zero123() -> dict[str, torch.Tensor]:
@@ -161,7 +161,7 @@ def test_a_published_file_starts_a_model_with_a_swapped_part(tmp_path: Path) -> 
     state = published_state(small_model())
     torch.save({"state_dict": state}, tmp_path / "sync.ckpt")
     config = small_config("attention=none")
-    begun = start_model(
+    begun = init_for_training(
         lambda: builders.build_model(config),
         str(tmp_path / "sync.ckpt"),
         SYNC,
@@ -177,7 +177,7 @@ def test_other_cameras_and_schedules_are_told(tmp_path: Path) -> None:
     torch.save({"state_dict": state | more}, tmp_path / "sync.ckpt")
     betas = builders.build_training_scheduler(small_config()).betas
     with pytest.warns(UserWarning, match="other camera poses|noise schedule") as told:
-        start_model(small_model, str(tmp_path / "sync.ckpt"), SYNC, betas=betas)
+        init_for_training(small_model, str(tmp_path / "sync.ckpt"), SYNC, betas=betas)
     said = " ".join(str(warning.message) for warning in told)
     assert "other camera poses" in said
     assert "another noise schedule" in said
@@ -194,9 +194,9 @@ def test_a_radiance_field_no_file_has_starts_as_made(
         torch.save(bare_zero123() if kind == "zero123" else published_state(small_model()), path)
     config = small_config("radiance=voxels")
 
-    def begin(weights: str | None) -> Start:
+    def begin(weights: str | None) -> InitResult:
         torch.manual_seed(7)
-        return start_model(
+        return init_for_training(
             lambda: builders.build_model(config),
             weights,
             SYNC,
@@ -214,9 +214,11 @@ def test_a_radiance_field_no_file_has_starts_as_made(
 def test_another_recipe_and_another_number_of_views_are_told(tmp_path: Path) -> None:
     torch.save(published_state(small_model()), tmp_path / "sync.ckpt")
     with pytest.raises(MvdiffError, match=r"sync\.ckpt': published .*use recipe=syncdreamer"):
-        start_model(lambda: builders.build_model(toy_config()), str(tmp_path / "sync.ckpt"), "tiny")
+        init_for_training(
+            lambda: builders.build_model(toy_config()), str(tmp_path / "sync.ckpt"), "tiny"
+        )
     path = toy_weights(tmp_path / "w.safetensors", "volume=concat")
     config = toy_config("volume=concat", "rig.count=8")
     words = r"w\.safetensors' cannot start this training: they are for 4 views.*rig has 8"
     with pytest.raises(MvdiffError, match=words):
-        start_model(lambda: builders.build_model(config), str(path), "tiny")
+        init_for_training(lambda: builders.build_model(config), str(path), "tiny")

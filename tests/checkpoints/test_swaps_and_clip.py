@@ -19,15 +19,15 @@ from mvdiff.cli.main import main
 from mvdiff.errors import MvdiffError
 from mvdiff.weights.clip import clip_weights
 from mvdiff.weights.convert import convert, fold_polar
-from mvdiff.weights.load_model import empty, open_model
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.weights.load_model import init_on_meta, load_pretrained
+from mvdiff.weights.synthetic import fill_synthetic
 
 CLIP = "clip_image_encoder.model."
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    return published_state(empty(small_model))
+    return published_state(init_on_meta(small_model))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Tensor]
 
 @pytest.fixture(scope="module")
 def wanted() -> dict[str, Tensor]:
-    return fill_by_rule(empty(small_model)).state_dict()
+    return fill_synthetic(init_on_meta(small_model)).state_dict()
 
 
 def openai(state: dict[str, Tensor], factor: float = 1.0) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ def test_clip_from_its_own_file_replaces_the_tower(
         torch.save(openai(state, 2.0), clip)
     else:
         clip = tmp_path / "clip.safetensors"
-        weights, found = convert(empty(small_model), openai(state, 2.0))
+        weights, found = convert(init_on_meta(small_model), openai(state, 2.0))
         assert found == "clip"
         save_file({k: v.clone() for k, v in weights.items()}, clip, {"mvdiff_kind": found})
     path = published
@@ -142,15 +142,15 @@ def test_a_checkpoint_without_its_image_tower_works_with_clip(
     torch.save(bare, tmp_path / "bare.ckpt")
     torch.save(openai(state), tmp_path / "clip.pt")
     with pytest.raises(MvdiffError, match=r"'clip_image_encoder.*' is missing"):
-        open_model(small_model, str(tmp_path / "bare.ckpt"), "syncdreamer")
-    model = open_model(
+        load_pretrained(small_model, str(tmp_path / "bare.ckpt"), "syncdreamer")
+    model = load_pretrained(
         small_model, str(tmp_path / "bare.ckpt"), "syncdreamer", clip=str(tmp_path / "clip.pt")
     )
     assert all(torch.equal(model.state_dict()[n], t) for n, t in wanted.items())
 
 
 def test_clips_of_another_size_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    model = empty(small_model)
+    model = init_on_meta(small_model)
     wide = openai(state) | {"visual.class_embedding": torch.zeros(48)}
     with pytest.raises(MvdiffError, match=r"another size: 'visual.class_embedding' has .* \(32,\)"):
         clip_weights(model, wide)
@@ -162,13 +162,13 @@ def test_clips_of_another_size_are_refused(tmp_path: Path, state: dict[str, Tens
         clip_weights(model, whole)
     torch.save(wide, tmp_path / "wide.pt")
     with pytest.raises(MvdiffError, match=r"wide\.pt': this is a CLIP of another size"):
-        open_model(small_model, "rule", "syncdreamer", clip=str(tmp_path / "wide.pt"))
+        load_pretrained(small_model, "rule", "syncdreamer", clip=str(tmp_path / "wide.pt"))
 
 
 def test_clip_alone_is_no_checkpoint(tmp_path: Path, state: dict[str, Tensor]) -> None:
     torch.save(openai(state), tmp_path / "clip.pt")
     with pytest.raises(MvdiffError, match="is CLIP alone: pass it as clip="):
-        open_model(small_model, str(tmp_path / "clip.pt"), "syncdreamer")
+        load_pretrained(small_model, str(tmp_path / "clip.pt"), "syncdreamer")
 
 
 def test_stable_zero123s_polar_angle_is_folded_into_the_projection() -> None:
@@ -238,7 +238,7 @@ def test_whole_number_weights_are_refused_in_a_converted_file(
     path = tmp_path / "whole.safetensors"
     save_file({k: (v * 100).to(torch.int8) for k, v in wanted.items()}, path)
     with pytest.raises(MvdiffError, match=r"int8 numbers, expected floating point"):
-        open_model(small_model, str(path), "syncdreamer")
+        load_pretrained(small_model, str(path), "syncdreamer")
 
 
 def test_views_at_a_time_must_be_positive(tmp_path: Path, capsys) -> None:

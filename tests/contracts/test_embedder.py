@@ -7,7 +7,7 @@ import torch
 from helpers.tiny_recipe import photos, randomise, toy_config
 
 from mvdiff.config.compose import groups
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.denoiser.embedders import EMBEDDERS, Embedder
 
 VARIANTS = groups()["embedder"]
@@ -18,7 +18,7 @@ def test_every_registered_name_has_its_yaml():
 
 
 def make(variant: str) -> Embedder:
-    return randomise(construct(EMBEDDERS, toy_config(f"embedder={variant}").embedder)).eval()
+    return randomise(instantiate(EMBEDDERS, toy_config(f"embedder={variant}").embedder)).eval()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -7,9 +7,9 @@ import torch
 from helpers.tiny_recipe import photos, toy_config
 
 from mvdiff.config.compose import groups
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
-from mvdiff.latents.autoencoders import LATENTS, Latents
+from mvdiff.latents.autoencoders import LATENTS, LatentCodec
 
 VARIANTS = groups()["latents"]
 
@@ -18,8 +18,8 @@ def test_every_registered_name_has_its_yaml():
     assert set(LATENTS) <= set(VARIANTS)
 
 
-def make(variant: str) -> Latents:
-    return construct(LATENTS, toy_config(f"latents={variant}").latents).eval()
+def make(variant: str) -> LatentCodec:
+    return instantiate(LATENTS, toy_config(f"latents={variant}").latents).eval()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -57,7 +57,7 @@ def test_bounded_latents_stay_in_their_bound(variant):
 @pytest.mark.parametrize("alpha", ["true", "false"])
 def test_pixel_shuffle_is_exactly_invertible(alpha):
     config = toy_config(f"latents.alpha={alpha}").latents
-    latents = construct(LATENTS, config)
+    latents = instantiate(LATENTS, config)
     rgba = photos(2)
     rgb, opacity = latents.decode(latents.encode(rgba))
     # twice x - 1 and back rounds in the last place
@@ -73,7 +73,7 @@ def test_pixel_shuffle_is_exactly_invertible(alpha):
 
 
 def test_pixel_shuffle_keeps_patches_where_they_were():
-    latents = construct(LATENTS, toy_config().latents)
+    latents = instantiate(LATENTS, toy_config().latents)
     rgba = torch.zeros(1, 4, 16, 16)
     rgba[:, :, 4:8, 12:16] = 1
     latent = latents.encode(rgba)
@@ -83,6 +83,6 @@ def test_pixel_shuffle_keeps_patches_where_they_were():
 
 @pytest.mark.parametrize(("height", "width"), [(30, 32), (32, 30), (2, 2)])
 def test_pixel_shuffle_refuses_sizes_it_cannot_cut(height, width):
-    latents = construct(LATENTS, toy_config().latents)
+    latents = instantiate(LATENTS, toy_config().latents)
     with pytest.raises(MvdiffError, match=f"{width}×{height} cannot be cut into patches of 4"):
         latents.encode(torch.zeros(1, 4, height, width))

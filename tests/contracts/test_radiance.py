@@ -9,7 +9,7 @@ from helpers.tiny_recipe import randomise, toy_config
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import input_cameras
 from mvdiff.config.compose import groups
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.latents.autoencoders import LATENTS
 from mvdiff.radiance import RADIANCE, RadianceField
 
@@ -21,9 +21,9 @@ RIG = ring(VIEWS, size=32).resize(SIDE)
 
 def make(variant: str, latents: str = "pixel-shuffle") -> RadianceField:
     config = toy_config(*f"radiance={variant}".split(), f"latents={latents}")
-    kind = construct(LATENTS, config.latents)
+    kind = instantiate(LATENTS, config.latents)
     torch.manual_seed(0)
-    field = construct(RADIANCE, config.radiance, latents=kind, channels=CHANNELS)
+    field = instantiate(RADIANCE, config.radiance, latents=kind, channels=CHANNELS)
     return randomise(field).eval()
 
 
@@ -39,7 +39,7 @@ def draw(
     first: int = 0,
 ) -> torch.Tensor:
     """The views at `index`, each object's with a photo of its own at an elevation of its own."""
-    channels = construct(LATENTS, toy_config(f"latents={latents}").latents).channels
+    channels = instantiate(LATENTS, toy_config(f"latents={latents}").latents).channels
     numbers = range(first, first + len(world))
     photos = [
         torch.randn(2, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(n))
@@ -61,7 +61,7 @@ def test_every_registered_name_has_its_yaml():
 def test_latents_of_the_wanted_views(variant, latents):
     field = make(variant, latents)
     views = draw(field, volume(), latents=latents)
-    kind = construct(LATENTS, toy_config(f"latents={latents}").latents)
+    kind = instantiate(LATENTS, toy_config(f"latents={latents}").latents)
     assert views.shape == (2, VIEWS, kind.channels, SIDE, SIDE)
     assert torch.isfinite(views).all()
 

@@ -9,7 +9,7 @@ import torch
 from helpers.tiny_recipe import TOY
 
 from mvdiff import builders
-from mvdiff.cameras import RIGS, Cameras, spherical
+from mvdiff.cameras import RIGS, Cameras, to_spherical
 from mvdiff.config.compose import compose, groups
 from mvdiff.errors import MvdiffError
 
@@ -41,9 +41,9 @@ def test_cameras_of_the_recipes_size_that_look_at_the_object(variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_first_camera_stands_where_the_yaml_says_the_front_is(variant):
-    assert abs(float(spherical(make(variant))[0][0])) < 1e-6
+    assert abs(float(to_spherical(make(variant))[0][0])) < 1e-6
     front = "[70.0,0.0]" if variant == "free" else "70.0"
-    azimuth = spherical(make(variant, f"rig.azimuth={front}"))[0]
+    azimuth = to_spherical(make(variant, f"rig.azimuth={front}"))[0]
     assert math.degrees(float(azimuth[0])) == pytest.approx(70, abs=1e-3)
 
 

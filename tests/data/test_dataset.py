@@ -15,10 +15,10 @@ from PIL import Image
 
 from mvdiff.cameras.rigs import look_at, ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.batch_source import Batches
-from mvdiff.data.dataset import Batch, MultiViewSet, ObjectSet, pack
-from mvdiff.data.shuffled_order import BLOCK, Order
-from mvdiff.data.view_subset import Thinned
+from mvdiff.data.batch_source import DatasetBatches
+from mvdiff.data.dataset import Batch, MultiViewDataset, RenderedDataset, pack
+from mvdiff.data.shuffled_order import BLOCK, ShuffledOrder
+from mvdiff.data.view_subset import ViewSubset
 from mvdiff.errors import MvdiffError
 from mvdiff.views.views import Views
 
@@ -37,7 +37,7 @@ def assert_same(a: Batch, b: Batch) -> None:
 
 
 def test_samples_are_the_pngs(rendered: Path) -> None:
-    data = MultiViewSet(rendered, "train")
+    data = RenderedDataset(rendered, "train")
     assert (len(data), data.view_count, data.size) == (6, 4, 8)
     sample = data[3]
     assert sample.name == "object3"
@@ -45,17 +45,17 @@ def test_samples_are_the_pngs(rendered: Path) -> None:
         assert torch.equal(sample.targets[i], png(rendered / f"object3/target/{i:03d}.png"))
         assert torch.equal(sample.inputs[i], png(rendered / f"object3/input/{i:03d}.png"))
     torch.testing.assert_close(sample.input_elevation, torch.tensor([3.0, 4, 5, 6]))
-    assert MultiViewSet(rendered, "val").names == ("object6", "object7")
+    assert RenderedDataset(rendered, "val").names == ("object6", "object7")
 
 
 def test_the_pack_is_mapped_and_needs_no_pngs(rendered: Path) -> None:
-    before = MultiViewSet(rendered)[0]
+    before = RenderedDataset(rendered)[0]
     for i in range(8):
         shutil.rmtree(rendered / f"object{i}")
     packed = pack(rendered, "train")
     assert isinstance(packed.pixels, np.memmap)
     assert not packed.pixels.flags.writeable
-    assert torch.equal(MultiViewSet(rendered)[0].targets, before.targets)
+    assert torch.equal(RenderedDataset(rendered)[0].targets, before.targets)
 
 
 def test_a_changed_index_packs_again_and_drops_the_old_pack(rendered: Path) -> None:
@@ -92,10 +92,10 @@ def test_several_folders_make_one_set(rendered: Path, tmp_path: Path) -> None:
     shutil.copytree(rendered / "object7", other / "lamp")
     entry = {"name": "lamp", "split": "train", "source": "mesh", "family": "lamp"}
     (other / "index.json").write_text(json.dumps({"version": 1, "size": 8, "objects": [entry]}))
-    data = MultiViewSet([rendered, other])
+    data = RenderedDataset([rendered, other])
     assert len(data) == 7
     assert data.families[6] == "lamp"
-    assert torch.equal(data[6].targets, MultiViewSet(rendered, "val")[1].targets)
+    assert torch.equal(data[6].targets, RenderedDataset(rendered, "val")[1].targets)
 
 
 def edit_index(root: Path, **change: object) -> None:
@@ -122,12 +122,12 @@ def edit_index(root: Path, **change: object) -> None:
 def test_unusable_folders_say_what_is_wrong(rendered: Path, harm, sentence: str) -> None:
     harm(rendered)
     with pytest.raises(MvdiffError, match=sentence):
-        MultiViewSet(rendered)
+        RenderedDataset(rendered)
 
 
 def test_an_empty_split_lists_the_splits(rendered: Path) -> None:
     with pytest.raises(MvdiffError, match="'test'; its index has: train, val"):
-        MultiViewSet(rendered, "test")
+        RenderedDataset(rendered, "test")
 
 
 def test_views_that_are_no_ring_are_refused(rendered: Path) -> None:
@@ -135,14 +135,14 @@ def test_views_that_are_no_ring_are_refused(rendered: Path) -> None:
     cameras = look_at([0, 80, 180, 270], [30] * 4, size=8)
     Views(views.images, views.alpha, cameras).save(rendered / "object1/target")
     with pytest.raises(MvdiffError, match="object1' are not an even ring"):
-        MultiViewSet(rendered)
+        RenderedDataset(rendered)
 
 
 def test_too_few_inputs_are_refused(rendered: Path) -> None:
     views = Views.load(rendered / "object1/input")
     views[[0, 1]].save(rendered / "object1/input")
     with pytest.raises(MvdiffError, match="4 target and 2 input views"):
-        MultiViewSet(rendered)
+        RenderedDataset(rendered)
 
 
 @pytest.mark.parametrize("start", [45, 200])  # the second passes 360° between views 1 and 2
@@ -156,7 +156,7 @@ def test_a_ring_may_start_anywhere(rendered: Path, start: int) -> None:
         views = Views.load(rendered / "object1" / part)
         stored[part] = torch.cat([views.images, views.alpha], dim=1)
         Views(views.images, views.alpha, placed).save(rendered / "object1" / part)
-    example = MultiViewSet(rendered)[1]
+    example = RenderedDataset(rendered)[1]
     assert example.name == "object1"
     assert torch.equal(example.targets, stored["target"])  # in their order, first one first
     assert torch.equal(example.inputs, stored["input"])
@@ -167,7 +167,7 @@ def test_a_ring_may_start_anywhere(rendered: Path, start: int) -> None:
 
 
 def test_plain_batches_stand_on_white_and_align_with_the_photo(rendered: Path) -> None:
-    data = MultiViewSet(rendered)
+    data = RenderedDataset(rendered)
     batch = data.batch([4, 1], roll=[0, 3])
     assert batch.names == ("object4", "object1")
     assert batch.elevation.tolist() == pytest.approx([4, 1 + 3], abs=1e-4)
@@ -180,8 +180,8 @@ def test_plain_batches_stand_on_white_and_align_with_the_photo(rendered: Path) -
 
 
 def test_a_batch_depends_on_seed_and_step_alone(rendered: Path) -> None:
-    first = Batches(MultiViewSet(rendered))
-    second = Batches(MultiViewSet(rendered))
+    first = DatasetBatches(RenderedDataset(rendered))
+    second = DatasetBatches(RenderedDataset(rendered))
     for step in (0, 1, 2):
         first.batch_at(step, batch_size=4, seed=5)
     assert_same(first.batch_at(7, batch_size=4, seed=5), second.batch_at(7, batch_size=4, seed=5))
@@ -193,7 +193,7 @@ def test_a_batch_depends_on_seed_and_step_alone(rendered: Path) -> None:
 
 @pytest.mark.parametrize("shards", [2, 3, 6])
 def test_shares_put_together_are_the_whole_batch(rendered: Path, shards: int) -> None:
-    batches = Batches(MultiViewSet(rendered))
+    batches = DatasetBatches(RenderedDataset(rendered))
     whole = batches.batch_at(3, batch_size=6, seed=1)
     parts = [
         batches.batch_at(3, batch_size=6, seed=1, shard=i, shards=shards) for i in range(shards)
@@ -205,20 +205,20 @@ def test_shares_put_together_are_the_whole_batch(rendered: Path, shards: int) ->
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(rendered: Path) -> None:
-    batches = Batches(MultiViewSet(rendered))
+    batches = DatasetBatches(RenderedDataset(rendered))
     with pytest.raises(MvdiffError, match="batch of 6 cannot be split into 4 equal shares"):
         batches.batch_at(0, batch_size=6, shards=4)
 
 
 def test_without_augmentation_a_batch_is_the_plain_one(rendered: Path) -> None:
-    data = MultiViewSet(rendered)
-    batch = Batches(data, augment=Augment.none()).batch_at(0, batch_size=4)
+    data = RenderedDataset(rendered)
+    batch = DatasetBatches(data, augment=Augment.none()).batch_at(0, batch_size=4)
     indices = [data.names.index(name) for name in batch.names]
     assert_same(batch, data.batch(indices))
 
 
 def test_moving_a_batch_keeps_its_parts(rendered: Path) -> None:
-    batch = Batches(MultiViewSet(rendered)).batch_at(0, batch_size=2)
+    batch = DatasetBatches(RenderedDataset(rendered)).batch_at(0, batch_size=2)
     moved = batch.to("meta")
     assert {t.device.type for t in (moved.views, moved.photo, moved.elevation)} == {"meta"}
     assert moved.index.device.type == "meta"
@@ -229,7 +229,7 @@ def test_moving_a_batch_keeps_its_parts(rendered: Path) -> None:
 
 
 def test_each_pass_takes_every_object_once() -> None:
-    order = Order(["a"] * 7)
+    order = ShuffledOrder(["a"] * 7)
     passes = [[order(0, 7 * turn + i) for i in range(7)] for turn in range(300)]
     assert all(sorted(p) == list(range(7)) for p in passes)
     assert len({tuple(p) for p in passes}) > 250
@@ -237,7 +237,7 @@ def test_each_pass_takes_every_object_once() -> None:
 
 def test_a_mix_keeps_its_shares_and_goes_through_each_source() -> None:
     sources = ["mesh"] * 10 + ["shape"] * 90
-    order = Order(sources, {"mesh": 0.7, "shape": 0.3})
+    order = ShuffledOrder(sources, {"mesh": 0.7, "shape": 0.3})
     drawn = [order(3, g) for g in range(2 * BLOCK)]
     counts = Counter(sources[i] for i in drawn)
     assert counts == {"mesh": 1400, "shape": 600}
@@ -248,13 +248,13 @@ def test_a_mix_keeps_its_shares_and_goes_through_each_source() -> None:
 
 
 def test_shares_that_do_not_divide_add_up() -> None:
-    order = Order(["a", "b", "c"], {"a": 1, "b": 1, "c": 1})
+    order = ShuffledOrder(["a", "b", "c"], {"a": 1, "b": 1, "c": 1})
     counts = Counter(order(0, g) for g in range(BLOCK))
     assert sorted(counts.values()) == [333, 333, 334]
 
 
 def test_a_source_with_share_nought_is_left_out() -> None:
-    order = Order(["a", "b"], {"a": 1, "b": 0})
+    order = ShuffledOrder(["a", "b"], {"a": 1, "b": 0})
     assert {order(0, g) for g in range(50)} == {0}
 
 
@@ -269,7 +269,7 @@ def test_a_source_with_share_nought_is_left_out() -> None:
 )
 def test_mixes_that_do_not_fit_are_refused(mix: dict, sentence: str) -> None:
     with pytest.raises(MvdiffError, match=sentence):
-        Order(["mesh", "shape"], mix)
+        ShuffledOrder(["mesh", "shape"], mix)
 
 
 # Several input pictures
@@ -279,9 +279,9 @@ def test_mixes_that_do_not_fit_are_refused(mix: dict, sentence: str) -> None:
 def test_further_photos_share_the_azimuth_of_the_view_they_name(
     rendered: Path, mirror: float
 ) -> None:
-    data = MultiViewSet(rendered)
+    data = RenderedDataset(rendered)
     augment = Augment(mirror=mirror, colour=0, shift=0, scale=0)
-    batch = Batches(data, augment=augment, photos=[3]).batch_at(0, batch_size=6)
+    batch = DatasetBatches(data, augment=augment, photos=[3]).batch_at(0, batch_size=6)
     assert batch.more is not None
     assert batch.more.photos.shape == (6, 2, 4, 8, 8)
     for i, name in enumerate(batch.names):
@@ -300,21 +300,21 @@ def test_further_photos_share_the_azimuth_of_the_view_they_name(
 
 
 def test_photos_come_in_their_shares_and_alone_by_default(rendered: Path) -> None:
-    data = MultiViewSet(rendered)
-    assert Batches(data).batch_at(3, batch_size=2).more is None
-    batches = Batches(data, photos=[1, 1, 1, 2, 2])
+    data = RenderedDataset(rendered)
+    assert DatasetBatches(data).batch_at(3, batch_size=2).more is None
+    batches = DatasetBatches(data, photos=[1, 1, 1, 2, 2])
     more = [batches.batch_at(step, batch_size=1).more for step in range(300)]
     assert sum(m is None for m in more) / 300 == pytest.approx(0.6, abs=0.08)
     with pytest.raises(MvdiffError, match="from 1 to 4"):
-        Batches(data, photos=[1, 5])
+        DatasetBatches(data, photos=[1, 5])
 
 
 def test_thinned_sets_find_the_same_inputs(rendered: Path) -> None:
-    whole, thin = MultiViewSet(rendered), Thinned(MultiViewSet(rendered), 2)
+    whole, thin = RenderedDataset(rendered), ViewSubset(RenderedDataset(rendered), 2)
     pictures, degrees = thin.read_inputs(2, [1, 0])
     expected, elevation = whole.read_inputs(2, [2, 0])
     assert np.array_equal(pictures, expected)
     assert degrees.tolist() == elevation.tolist()
-    slowly, again = ObjectSet.read_inputs(whole, 2, [2, 0])
+    slowly, again = MultiViewDataset.read_inputs(whole, 2, [2, 0])
     assert np.array_equal(slowly, expected)
     assert again.tolist() == elevation.tolist()

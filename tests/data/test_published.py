@@ -14,8 +14,8 @@ from PIL import Image
 
 from mvdiff.cameras import ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.batch_source import Batches
-from mvdiff.data.syncdreamer import PublishedSet, is_published, read_uids
+from mvdiff.data.batch_source import DatasetBatches
+from mvdiff.data.syncdreamer import SyncDreamerDataset, is_published, read_uids
 from mvdiff.errors import MvdiffError
 
 SIZE = 8
@@ -32,7 +32,7 @@ def png(path: Path) -> torch.Tensor:
 
 
 def test_samples_are_the_pictures_and_the_cameras(root: Path) -> None:
-    data = PublishedSet(root, RIG)
+    data = SyncDreamerDataset(root, RIG)
     assert (data.names, data.view_count, data.size) == (("a1", "b2", "c3"), VIEWS, SIZE)
     sample = data[1]
     for i in (0, 7, 15):
@@ -43,7 +43,7 @@ def test_samples_are_the_pictures_and_the_cameras(root: Path) -> None:
 
 
 def test_the_set_is_rolled_and_the_input_of_the_same_azimuth_taken(root: Path) -> None:
-    data = PublishedSet(root, RIG)
+    data = SyncDreamerDataset(root, RIG)
     whole = data.batch([2])
     turned = data.batch([2], roll=5)
     assert torch.equal(turned.views, whole.views.roll(-5, dims=1))
@@ -53,9 +53,9 @@ def test_the_set_is_rolled_and_the_input_of_the_same_azimuth_taken(root: Path) -
 
 
 def test_training_batches_roll_by_every_step_and_change_nothing_else(root: Path) -> None:
-    data = PublishedSet(root, RIG)
+    data = SyncDreamerDataset(root, RIG)
     roll_only = Augment(mirror=0.0, colour=0.0, shift=0.0, scale=0.0)
-    batches = Batches(data, augment=roll_only)
+    batches = DatasetBatches(data, augment=roll_only)
     rolls = set()
     for step in range(40):
         batch = batches.batch_at(step, batch_size=2)
@@ -68,11 +68,11 @@ def test_training_batches_roll_by_every_step_and_change_nothing_else(root: Path)
 
 
 def test_objects_rendered_again_have_another_fingerprint(root: Path) -> None:
-    before = PublishedSet(root, RIG).fingerprint
-    assert PublishedSet(root, RIG).fingerprint == before
+    before = SyncDreamerDataset(root, RIG).fingerprint
+    assert SyncDreamerDataset(root, RIG).fingerprint == before
     picture = root / "target/b2/000.png"
     Image.new("RGBA", (SIZE, SIZE), (9, 9, 9, 255)).save(picture)
-    assert PublishedSet(root, RIG).fingerprint != before
+    assert SyncDreamerDataset(root, RIG).fingerprint != before
 
 
 def test_the_layout_is_recognised(root: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def tilt(root: Path) -> None:
 def test_unusable_data_says_what_is_wrong(root: Path, harm, sentence: str) -> None:
     harm(root)
     with pytest.raises(MvdiffError, match=sentence):
-        PublishedSet(root, RIG)
+        SyncDreamerDataset(root, RIG)
 
 
 def test_names_come_once_and_sets_are_sorted(tmp_path: Path) -> None:
@@ -160,5 +160,5 @@ def test_nothing_in_the_data_is_executed(root: Path, file: str) -> None:
 
     (root / file).write_bytes(pickle.dumps([Payload()]))
     with pytest.raises(MvdiffError, match=r"refused to read .*pathlib"):
-        PublishedSet(root, RIG)
+        SyncDreamerDataset(root, RIG)
     assert not (root / "executed").exists()

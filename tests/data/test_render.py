@@ -10,7 +10,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from mvdiff.cameras import ring, spherical
+from mvdiff.cameras import ring, to_spherical
 from mvdiff.data.meshes import load_mesh, normalise, stretched
 from mvdiff.data.render import run as render_module
 from mvdiff.data.render.plan import mesh_jobs, read_patterns
@@ -83,8 +83,8 @@ def test_inputs_share_the_targets_azimuths_and_vary_in_elevation(tmp_path, meshe
     out = tmp_path / "out"
     render_objects(out, meshes=meshes, input_elevation=(-10, 40), **SMALL)
     cameras = Views.load(out / "post" / "input").cameras
-    azimuth, elevation, distance = spherical(cameras)
-    turn = azimuth - spherical(SMALL["rig"])[0]
+    azimuth, elevation, distance = to_spherical(cameras)
+    turn = azimuth - to_spherical(SMALL["rig"])[0]
     assert torch.sin(turn).abs().max() < 1e-5
     assert torch.cos(turn).min() > 0.99
     degrees = torch.rad2deg(elevation)

@@ -15,7 +15,7 @@ import trimesh
 from PIL import Image
 
 from mvdiff.cameras import ring
-from mvdiff.data.dataset import MultiViewSet
+from mvdiff.data.dataset import RenderedDataset
 from mvdiff.data.fingerprint import data_fingerprint
 from mvdiff.data.render import run as render_module
 from mvdiff.data.render.manifest import ObjectRecord
@@ -63,7 +63,7 @@ def test_a_mesh_replaced_under_its_name_is_rendered_anew(tmp_path, meshes, rende
     out = tmp_path / "out"
     before = render_objects(out, meshes=meshes, **SMALL)
     assert mean_color(out, "a")[0] > 100
-    fingerprint, data = data_fingerprint(out), MultiViewSet(out, "train").fingerprint
+    fingerprint, data = data_fingerprint(out), RenderedDataset(out, "train").fingerprint
     status = (meshes / "a.ply").stat()
     write_box(meshes / "a.ply", BLUE)
     assert (meshes / "a.ply").stat().st_size == status.st_size
@@ -76,7 +76,7 @@ def test_a_mesh_replaced_under_its_name_is_rendered_anew(tmp_path, meshes, rende
     changed = [x != y for x, y in zip(before["objects"], after["objects"], strict=True)]
     assert changed == [True, False]
     assert data_fingerprint(out) != fingerprint
-    assert MultiViewSet(out, "train").fingerprint != data
+    assert RenderedDataset(out, "train").fingerprint != data
 
 
 def test_touched_or_moved_meshes_are_not_rendered_again(tmp_path, meshes, rendered):
@@ -158,7 +158,7 @@ def test_names_in_an_index_stay_in_its_folder(tmp_path, meshes):
     index["objects"].append({**index["objects"][0], "name": "../a"})
     (out / "index.json").write_text(json.dumps(index))
     with pytest.raises(MvdiffError, match=r"\.\./a"):
-        MultiViewSet(out, "train")
+        RenderedDataset(out, "train")
     assert [o["name"] for o in render_objects(out, meshes=meshes, **SMALL)["objects"]] == ["a", "b"]
 
 
@@ -257,16 +257,16 @@ def test_the_fingerprint_is_that_of_a_copy_and_of_no_other_folder(tmp_path, mesh
 
     out = tmp_path / "out"
     render_objects(out, meshes=meshes, **SMALL)
-    data = MultiViewSet(out, "train")
+    data = RenderedDataset(out, "train")
     shutil.copytree(out, tmp_path / "copy")
     for path in (tmp_path / "copy").rglob("*.png"):
         os.utime(path, (5, 5))
     assert data_fingerprint(tmp_path / "copy") == data_fingerprint(out)
-    assert MultiViewSet(tmp_path / "copy", "train").fingerprint == data.fingerprint
+    assert RenderedDataset(tmp_path / "copy", "train").fingerprint == data.fingerprint
     picture = out / "a" / "target" / "001.png"
     Image.new("RGBA", (16, 16), (1, 2, 3, 4)).save(picture)
     assert data_fingerprint(tmp_path / "copy") != data_fingerprint(out)
-    changed = MultiViewSet(out, "train")
+    changed = RenderedDataset(out, "train")
     assert changed.fingerprint != data.fingerprint
     assert changed[0].targets[1, :, 0, 0].tolist() == [1, 2, 3, 4]
     with pytest.raises(MvdiffError, match="no training data"):

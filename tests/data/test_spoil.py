@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mvdiff.data.augment import Augment
-from mvdiff.data.degradation import Spoil
+from mvdiff.data.degradation import ImageDegradation
 from mvdiff.errors import MvdiffError
 
 GREEN, CLEAN = (0.0, 1.0, 0.0), 95
@@ -22,7 +22,7 @@ def square() -> torch.Tensor:
 
 
 def test_a_wide_cut_out_brings_the_old_background_along() -> None:
-    spoilt = Spoil(edge=1.0, background=GREEN, blur=0, quality=CLEAN)(square())
+    spoilt = ImageDegradation(edge=1.0, background=GREEN, blur=0, quality=CLEAN)(square())
     assert spoilt[3].sum() == 18**2
     assert spoilt[3, 7, 12] == 1
     red, green, blue = spoilt[:3, 7, 12]
@@ -32,15 +32,15 @@ def test_a_wide_cut_out_brings_the_old_background_along() -> None:
 
 
 def test_a_narrow_cut_out_eats_the_edge_and_leaves_white() -> None:
-    spoilt = Spoil(edge=-1.0, background=GREEN, blur=0, quality=CLEAN)(square())
+    spoilt = ImageDegradation(edge=-1.0, background=GREEN, blur=0, quality=CLEAN)(square())
     assert spoilt[3].sum() == 14**2
     assert spoilt[:3, 8, 12].min() > 0.9
-    half = Spoil(edge=-0.5, background=GREEN, blur=0, quality=CLEAN)(square())
+    half = ImageDegradation(edge=-0.5, background=GREEN, blur=0, quality=CLEAN)(square())
     assert half[3, 8, 12] == pytest.approx(0.5)
 
 
 def test_blur_softens_edges_and_keeps_the_mass() -> None:
-    spoilt = Spoil(edge=0, background=GREEN, blur=0.8, quality=CLEAN)(square())
+    spoilt = ImageDegradation(edge=0, background=GREEN, blur=0.8, quality=CLEAN)(square())
     assert 0.5 < spoilt[3, 8, 16] < 0.9
     assert spoilt[3].sum() == pytest.approx(16**2, rel=1e-4)
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
@@ -54,7 +54,7 @@ def test_jpeg_changes_more_at_low_quality_and_never_the_mask() -> None:
     photo[:3, 8:24, 8:24] = torch.rand(3, 16, 16)
     errors = []
     for quality in (95, 40):
-        spoilt = Spoil(edge=0, background=GREEN, blur=0, quality=quality)(photo)
+        spoilt = ImageDegradation(edge=0, background=GREEN, blur=0, quality=quality)(photo)
         assert torch.equal(spoilt[3], photo[3])
         errors.append(float((spoilt[:3] - photo[:3]).abs().mean()))
     assert 0 < errors[0] < errors[1] / 1.5

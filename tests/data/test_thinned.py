@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvdiff.data.dataset import MultiViewSet
-from mvdiff.data.view_subset import Thinned
+from mvdiff.data.dataset import RenderedDataset
+from mvdiff.data.view_subset import ViewSubset
 from mvdiff.errors import MvdiffError
 
 
 def test_every_second_view_and_its_input(rendered: Path) -> None:
-    whole = MultiViewSet(rendered)
-    half = Thinned(whole, 2)
+    whole = RenderedDataset(rendered)
+    half = ViewSubset(whole, 2)
     assert (half.view_count, half.size, half.names) == (2, whole.size, whole.names)
     assert half.fingerprint != whole.fingerprint
     for roll in (0, 1):
@@ -29,4 +29,4 @@ def test_every_second_view_and_its_input(rendered: Path) -> None:
 
 def test_an_uneven_share_is_refused(rendered: Path) -> None:
     with pytest.raises(MvdiffError, match="4 views cannot be thinned evenly to 3"):
-        Thinned(MultiViewSet(rendered), 3)
+        ViewSubset(RenderedDataset(rendered), 3)

@@ -145,9 +145,9 @@ def test_the_condition_describes_poses_relative_to_the_photo(model):
     difference = torch.deg2rad(ELEVATIONS - rigs)[:, None].expand(2, 4)
     close(cond.view[..., 0], difference)
     assert not cond.view[..., 3].any()
-    from mvdiff.cameras.rigs import spherical
+    from mvdiff.cameras.rigs import to_spherical
 
-    azimuth, elevation, distance = spherical(cond.cameras)
+    azimuth, elevation, distance = to_spherical(cond.cameras)
     close(torch.rad2deg(elevation), ELEVATIONS)
     close(azimuth, torch.zeros(2))
     close(distance, torch.full((2,), 1.5))

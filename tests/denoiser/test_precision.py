@@ -15,7 +15,7 @@ from mvdiff.denoiser.layout import channels_last
 from mvdiff.denoiser.precision import lower
 from mvdiff.errors import MvdiffError
 from mvdiff.utils.precision import check_precision
-from mvdiff.weights.load_model import open_model
+from mvdiff.weights.load_model import load_pretrained
 
 
 def test_an_unknown_precision_names_the_choices():
@@ -34,8 +34,8 @@ def test_weights_are_loaded_into_their_type(tmp_path, kind):
         weights = str(tmp_path / "ours.safetensors")
         save_file({k: v.contiguous() for k, v in full.state_dict().items()}, weights)
     with pytest.warns() if kind == "rule" else contextlib.nullcontext():
-        half = open_model(lambda: lower(small_model(), "bf16"), weights, "syncdreamer")
-        exact = open_model(small_model, weights, "syncdreamer")
+        half = load_pretrained(lambda: lower(small_model(), "bf16"), weights, "syncdreamer")
+        exact = load_pretrained(small_model, weights, "syncdreamer")
     for (name, ours), theirs in zip(half.named_parameters(), exact.parameters(), strict=True):
         assert ours.dtype == torch.bfloat16
         if "unet" in name and ours.ndim == 4:

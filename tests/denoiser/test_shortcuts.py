@@ -11,17 +11,17 @@ from helpers.tiny_recipe import photos, randomise, toy_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvdiff import builders
-from mvdiff.attention import Scene, SlotSpec
+from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.depthwise import DepthwiseAttention
 from mvdiff.cameras import Cameras, ring
 from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
-from mvdiff.denoiser.optimizations import PLAIN, Shortcuts
+from mvdiff.denoiser.optimizations import REFERENCE, Optimizations
 from mvdiff.denoiser.transformer import SpatialTransformer
 from mvdiff.errors import MvdiffError
-from mvdiff.weights.load_model import empty
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.weights.load_model import init_on_meta
+from mvdiff.weights.synthetic import fill_synthetic
 
-NAMES = [field.name for field in fields(Shortcuts)]
+NAMES = [field.name for field in fields(Optimizations)]
 
 
 def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -31,7 +31,7 @@ def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 @pytest.fixture(scope="module")
 def published() -> MultiViewDenoiser:
     """The published structure by rule, small."""
-    return fill_by_rule(small_model()).eval().requires_grad_(False)
+    return fill_synthetic(small_model()).eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -51,9 +51,9 @@ def flop(model: MultiViewDenoiser) -> int:
 
 @pytest.mark.parametrize("name", [*NAMES, "all"])
 def test_a_shortcut_gives_the_result_of_the_plain_path(published, name):
-    PLAIN.set(published)
+    REFERENCE.set(published)
     plain = predict(published, wanted=[0, 5, 11])
-    chosen = Shortcuts() if name == "all" else replace(PLAIN, **{name: True})
+    chosen = Optimizations() if name == "all" else replace(REFERENCE, **{name: True})
     chosen.set(published)
     for again in range(2):  # the second call finds what the first one left
         assert error(predict(published, wanted=[0, 5, 11]), plain) <= 1e-5, again
@@ -66,7 +66,7 @@ def test_shortcuts_of_the_tiny_recipe_agree_with_its_plain_path():
     known = model.condition(photos(2), torch.tensor([20.0, -5.0]))
     noisy = torch.randn(model.latent_shape(2), generator=torch.Generator().manual_seed(0))
     answers = []
-    for chosen in (PLAIN, Shortcuts()):
+    for chosen in (REFERENCE, Optimizations()):
         chosen.set(model)
         with torch.no_grad():
             answers.append(model(noisy, torch.tensor([700.0, 120.0]), known, guidance=1.5))
@@ -75,17 +75,17 @@ def test_shortcuts_of_the_tiny_recipe_agree_with_its_plain_path():
 
 def test_all_are_taken_unless_switched_off(published):
     fresh = small_model()
-    PLAIN.set(published)
+    REFERENCE.set(published)
     plain = flop(published)
     for name in ("single_token", "folded_keys", "empty_volume"):
-        replace(PLAIN, **{name: True}).set(published)
+        replace(REFERENCE, **{name: True}).set(published)
         assert flop(published) < plain, name
-    Shortcuts().set(published)
+    Optimizations().set(published)
     assert flop(fresh) == flop(published)
 
 
 def test_geometry_is_computed_once_for_a_rig(monkeypatch):
-    model = fill_by_rule(small_model()).eval()
+    model = fill_synthetic(small_model()).eval()
     model.rig = ring(16, elevation=17.0, size=64)  # nobody has asked for it before
     calls = {"project": 0, "unproject": 0}
     for name in calls:
@@ -103,14 +103,14 @@ def test_geometry_is_computed_once_for_a_rig(monkeypatch):
     model.rig = ring(16, elevation=18.0, size=64)
     moved = predict(model)
     assert calls == {"project": 2, "unproject": 2}
-    PLAIN.set(model)
+    REFERENCE.set(model)
     assert error(moved, predict(model)) <= 1e-5
 
 
 def test_the_branch_without_condition_asks_nothing_of_the_frusta(published):
-    Shortcuts().set(published)
+    Optimizations().set(published)
     free = predict(published, guidance=0.0)
-    PLAIN.set(published)
+    REFERENCE.set(published)
     assert error(free, predict(published, guidance=0.0)) <= 1e-5
 
 
@@ -125,7 +125,7 @@ def gradients(module: torch.nn.Module, frusta: torch.Tensor) -> list[torch.Tenso
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(1, 2, 8, 4, 4, generator=generator, requires_grad=True)
     frusta = frusta.clone().requires_grad_()
-    scene = Scene(ring(2, size=4), {1: frusta}, torch.zeros(1, 4), torch.arange(2))
+    scene = ViewContext(ring(2, size=4), {1: frusta}, torch.zeros(1, 4), torch.arange(2))
     out = module(x, scene)
     out.backward(torch.randn(out.shape, generator=generator))
     return [x.grad, frusta.grad, *(p.grad for p in module.parameters())]
@@ -143,7 +143,7 @@ def test_folded_keys_train_like_keys_and_values():
 def test_folded_keys_take_any_kernel(kernel):
     frusta = torch.randn(1, 2, 16, 6, 4, 4, generator=torch.Generator().manual_seed(0))
     x = torch.randn(1, 2, 8, 4, 4)
-    scene = Scene(ring(2, size=4), {1: frusta}, torch.zeros(1, 4), torch.arange(2))
+    scene = ViewContext(ring(2, size=4), {1: frusta}, torch.zeros(1, 4), torch.arange(2))
     plain = attention(folded_keys=False)(x, scene)
     module = attention()
     module.kernel = kernel
@@ -160,7 +160,7 @@ def test_one_token_gives_the_same_gradients_with_queries_and_without(trained):
     results = []
     for single_token in (True, False):
         block = cross_attention(trained)
-        replace(Shortcuts(), single_token=single_token).set(block)
+        replace(Optimizations(), single_token=single_token).set(block)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2, 16, 4, 4, generator=generator, requires_grad=True)
         context = torch.randn(2, 1, 12, generator=generator, requires_grad=True)
@@ -174,7 +174,7 @@ def test_one_token_gives_the_same_gradients_with_queries_and_without(trained):
 
 
 def test_the_unets_own_attention_takes_a_kernel(published):
-    chosen = empty(lambda: builders.build_model(small_config("unet.kernel=math"))).unet
+    chosen = init_on_meta(lambda: builders.build_model(small_config("unet.kernel=math"))).unet
     processors = [m.processor for m in chosen.modules() if hasattr(m, "processor")]
     assert {processor.kernel for processor in processors} == {"math"}
     sdpa = predict(published, wanted=[0])

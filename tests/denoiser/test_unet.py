@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers.tiny_recipe import randomise
 
-from mvdiff.attention import Scene, SlotSpec
+from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.none import NoAttention
 from mvdiff.cameras import ring
-from mvdiff.denoiser.unet import SlotUNet
+from mvdiff.denoiser.unet import MultiViewUNet
 
 
 class Recorder(NoAttention):
@@ -32,7 +32,7 @@ def unet(log=None, slots=("middle", "0", "1", "2", "3", "4", "5"), **settings):
         return Recorder([] if log is None else log, name, channels, factor)
 
     sizes = {"width": 8, "mults": [1, 2, 2], "blocks": 1, "attention_levels": [2], "heads": 2}
-    net = SlotUNet(
+    net = MultiViewUNet(
         inputs=6,
         outputs=3,
         context_dim=5,
@@ -48,7 +48,7 @@ def call(net, batch=2, views=3, side=8, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, views, 6, side, side, generator=generator)
     context = torch.randn(batch, views, 1, 5, generator=generator)
-    scene = Scene(ring(views, size=side), {}, torch.zeros(batch, 4), torch.arange(views))
+    scene = ViewContext(ring(views, size=side), {}, torch.zeros(batch, 4), torch.arange(views))
     return x, context, scene
 
 
@@ -80,7 +80,7 @@ def test_without_attention_between_them_views_are_independent():
     times = torch.tensor([5.0, 9.0])
     out = net(x, times, context, scene)
     assert out.shape == (2, 3, 3, 8, 8)
-    alone = Scene(scene.cameras[1], {}, scene.time, scene.index[1:2])
+    alone = ViewContext(scene.cameras[1], {}, scene.time, scene.index[1:2])
     torch.testing.assert_close(
         net(x[:, 1:2], times, context[:, 1:2], alone), out[:, 1:2], atol=1e-5, rtol=1e-5
     )

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mvdiff.denoiser import winograd as module
-from mvdiff.denoiser.optimizations import PLAIN, Shortcuts
+from mvdiff.denoiser.optimizations import REFERENCE, Optimizations
 from mvdiff.denoiser.winograd import WinogradConv2d, use_winograd, winograd
-from mvdiff.weights.synthetic import fill_by_rule
+from mvdiff.weights.synthetic import fill_synthetic
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -130,13 +130,13 @@ def test_other_convolutions_stay_what_they_are():
 
 @torch.no_grad()
 def test_the_published_structure_takes_it_and_agrees(always, taken):
-    model = fill_by_rule(small_model()).eval()
+    model = fill_synthetic(small_model()).eval()
     noisy, photo = normal(*model.latent_shape(1)), normal(1, 4, 64, 64).sigmoid()
     known = model.condition(photo, torch.tensor([30.0]))
     taken.clear()
     answers = []
-    for chosen in (PLAIN, Shortcuts()):
+    for chosen in (REFERENCE, Optimizations()):
         chosen.set(model)
         answers.append(model(noisy, torch.tensor([500.0]), known, wanted=[0, 3]))
-        assert bool(taken) == (chosen != PLAIN)
+        assert bool(taken) == (chosen != REFERENCE)
     assert relative(answers[1], answers[0].double()) <= 1e-5

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from helpers.tiny_recipe import randomise, toy_config
 from mvdiff import builders
-from mvdiff.attention import ATTENTION, Scene, SlotSpec, ViewAttention
+from mvdiff.attention import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from mvdiff.cameras import Cameras
 from mvdiff.config.compose import groups
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 
 CHANNELS, FRUSTA, TIME = 8, {1: 8, 2: 16}, 6
@@ -41,7 +41,7 @@ def make(
     slot = SlotSpec(CHANNELS, factor, frusta, TIME)
     config = {**toy_config(*chosen(variant)).attention, **settings}
     torch.manual_seed(0)
-    return construct(ATTENTION, config, slot=slot)
+    return instantiate(ATTENTION, config, slot=slot)
 
 
 def random_one(variant: str, **settings: object) -> ViewAttention:
@@ -78,7 +78,7 @@ def scene_for(
     seed: int = 0,
     frusta: dict[int, int] = FRUSTA,
     cameras: Cameras | None = None,
-) -> Scene:
+) -> ViewContext:
     """Random frusta for maps of height × width at factor 1."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -92,7 +92,7 @@ def scene_for(
     if cameras is None:
         cameras = cameras_for(variant, views)
     cameras = cameras.resize(height, width)
-    return Scene(cameras, levels, random(batch, TIME), torch.arange(views))
+    return ViewContext(cameras, levels, random(batch, TIME), torch.arange(views))
 
 
 def features(batch: int = 2, views: int = 3, height: int = 4, width: int = 4) -> Tensor:
@@ -100,12 +100,12 @@ def features(batch: int = 2, views: int = 3, height: int = 4, width: int = 4) ->
     return torch.randn(batch, views, CHANNELS, height, width, generator=generator)
 
 
-def take(scene: Scene, views: list[int]) -> Scene:
+def take(scene: ViewContext, views: list[int]) -> ViewContext:
     frusta = {f: x[:, views] for f, x in scene.frusta.items()}
-    return Scene(scene.cameras[views], frusta, scene.time, scene.index[views])
+    return ViewContext(scene.cameras[views], frusta, scene.time, scene.index[views])
 
 
-def converted(scene: Scene, dtype: torch.dtype) -> Scene:
+def converted(scene: ViewContext, dtype: torch.dtype) -> ViewContext:
     """Frusta and time of another precision; cameras are float64 at most, float32 at least."""
     frusta = {f: x.to(dtype) for f, x in scene.frusta.items()}
     exact = dtype if dtype == torch.float64 else torch.float32

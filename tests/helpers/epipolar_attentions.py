@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from helpers.tiny_recipe import randomise
-from mvdiff.attention import Scene, SlotSpec
+from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.base import ViewAttention
 from mvdiff.attention.epipolar import EpipolarAttention
 from mvdiff.attention.epipolar_masked import EpipolarMaskedAttention
@@ -32,8 +32,8 @@ def either(variant: str) -> ViewAttention:
     return sampled() if variant == "epipolar" else masked()
 
 
-def scene(cameras: Cameras) -> Scene:
-    return Scene(cameras, {}, torch.zeros(1, 4), torch.arange(len(cameras)))
+def scene(cameras: Cameras) -> ViewContext:
+    return ViewContext(cameras, {}, torch.zeros(1, 4), torch.arange(len(cameras)))
 
 
 def features(cameras: Cameras, batch: int = 1) -> Tensor:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from helpers.toy_training import Noise, Toy, denoise, toy
-from mvdiff.training.loop import Result, train
+from mvdiff.training.loop import TrainResult, train
 
 
-def run(out: Path, model: Toy | None = None, objective: Any = denoise, **change: Any) -> Result:
+def run(
+    out: Path, model: Toy | None = None, objective: Any = denoise, **change: Any
+) -> TrainResult:
     settings = {
         "out": out, "steps": 12, "batch_size": 4, "lr": 1e-2, "warmup": 3, "log_every": 1,
         "checkpoint_every": 4, "checkpoint_minutes": None, "tensorboard": False,

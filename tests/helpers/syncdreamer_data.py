@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mvdiff.cameras import Cameras, look_at, ring, spherical
+from mvdiff.cameras import Cameras, look_at, ring, to_spherical
 
 VIEWS = 16
 
 
 def write_meta(folder: Path, cameras: Cameras) -> None:
     """`meta.pkl` as the published renderer writes it: K at 256², angles in radians, poses."""
-    azimuth, elevation, distance = (x.numpy().astype(np.float64) for x in spherical(cameras))
+    azimuth, elevation, distance = (x.numpy().astype(np.float64) for x in to_spherical(cameras))
     K = cameras.resize(256).K[0].numpy()
     content = [K, azimuth, elevation, distance, cameras.w2c.numpy()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ def toy(seed: int = 0, **kwargs: Any) -> Toy:
 
 
 class Noise:
-    """Batches as a pure function, as `mvdiff.data.batch_source.Batches` gives them."""
+    """Batches as a pure function, as `mvdiff.data.batch_source.DatasetBatches` gives them."""
 
     def batch_at(
         self,

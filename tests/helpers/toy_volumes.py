@@ -8,7 +8,7 @@ from torch import Tensor
 from helpers.tiny_recipe import randomise, toy_config
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.config.compose import groups
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.volumes import VOLUMES, VolumeInputs
 from mvdiff.volumes.base import Volume
 
@@ -21,7 +21,7 @@ def make(variant: str, *overrides: str, views: int = VIEWS) -> Volume:
     config = toy_config(f"volume={variant}", *overrides)
     parts = {"latent_channels": CHANNELS, "views": views, "time_dim": TIME}
     torch.manual_seed(0)
-    return randomise(construct(VOLUMES, config.volume, **parts)).eval()
+    return randomise(instantiate(VOLUMES, config.volume, **parts)).eval()
 
 
 def inputs_for(

@@ -16,7 +16,7 @@ from mvdiff.preprocessing.elevation import (
     estimate_elevation,
     read_elevation,
 )
-from mvdiff.preprocessing.photo import Photo
+from mvdiff.preprocessing.photo import PreparedImage
 from mvdiff.rendering import Raycaster
 
 
@@ -73,7 +73,7 @@ def test_the_networks_two_numbers_are_degrees_and_their_spread(numbers, degrees,
 
 
 def test_estimates_stay_within_the_training_data(monkeypatch):
-    photo = Photo(*painted(10, 10, 30, 30)[0].split([3, 1]))
+    photo = PreparedImage(*painted(10, 10, 30, 30)[0].split([3, 1]))
     for number, degrees in ((9.0, HIGH), (-9.0, LOW)):
         net = ElevationNet()
         with torch.no_grad():
@@ -84,7 +84,7 @@ def test_estimates_stay_within_the_training_data(monkeypatch):
 
 
 def test_the_users_number_wins():
-    photo = Photo(*painted(10, 10, 30, 30)[0].split([3, 1]))
+    photo = PreparedImage(*painted(10, 10, 30, 30)[0].split([3, 1]))
     said = read_elevation("12.5", photo)
     assert (said.degrees, said.spread, said.estimated) == (12.5, 0.0, False)
     for auto in (None, "auto"):
@@ -106,7 +106,7 @@ def test_a_block_from_above_is_told_from_one_seen_level():
     for degrees in (0.0, 20.0, 38.0):
         cameras = look_at([30.0], [degrees], size=96)
         views = caster.render(cameras, supersample=2).views(cameras)
-        estimate = estimate_elevation(Photo(views.rgb[0], views.mask[0]))
+        estimate = estimate_elevation(PreparedImage(views.rgb[0], views.mask[0]))
         assert estimate.estimated
         assert estimate.spread > 0
         assert LOW <= estimate.degrees <= HIGH

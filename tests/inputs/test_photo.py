@@ -15,7 +15,13 @@ from PIL import Image
 
 from mvdiff.errors import MvdiffError
 from mvdiff.preprocessing import image_io as load
-from mvdiff.preprocessing.photo import Photo, load_photo, prepare, prepare_fit, prepare_published
+from mvdiff.preprocessing.photo import (
+    PreparedImage,
+    load_photo,
+    prepare,
+    prepare_fit,
+    prepare_published,
+)
 from mvdiff.preprocessing.segmentation import FOREGROUND
 
 
@@ -272,7 +278,7 @@ def test_bad_arrays_are_refused(array, words):
 # Framing
 
 
-def extent(photo: Photo) -> tuple[float, float, float, float]:
+def extent(photo: PreparedImage) -> tuple[float, float, float, float]:
     """Centre x, centre y, width and height of the alpha, by its moments (a disc's diameter)."""
     a = photo.alpha[0].double()
     y, x = torch.meshgrid(*(torch.arange(n).double() + 0.5 for n in a.shape), indexing="ij")

@@ -7,7 +7,7 @@ import torch
 
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
-from mvdiff.metrics import corrupted, diversity
+from mvdiff.metrics import corrupt, diversity
 from mvdiff.views.views import Views
 
 
@@ -22,7 +22,7 @@ def dotted(size: int, count: int = 8) -> Views:
 
 @pytest.mark.parametrize(("size", "length"), [(32, 1), (64, 1), (256, 4)])
 def test_views_are_shifted_by_4_pixels_of_256(size, length):
-    shifted = corrupted(dotted(size))["shifted"]
+    shifted = corrupt(dotted(size))["shifted"]
     moves = (shifted.alpha[:, 0] > 0).nonzero()[:, 1:] - size // 2
     assert len(moves) == 8
     assert all(0.7 * length < float(m.float().norm()) < 1.5 * length for m in moves)
@@ -32,22 +32,22 @@ def test_views_are_shifted_by_4_pixels_of_256(size, length):
 
 def test_what_a_shift_uncovers_is_background():
     full = Views(torch.zeros((4, 3, 64, 64), dtype=torch.uint8), None, ring(4, size=64))
-    assert {int(x) for x in corrupted(full)["shifted"].images.unique()} == {0, 255}
+    assert {int(x) for x in corrupt(full)["shifted"].images.unique()} == {0, 255}
     solid = Views(full.images, torch.full((4, 1, 64, 64), 255, dtype=torch.uint8), full.cameras)
-    shifted = corrupted(solid)["shifted"]
+    shifted = corrupt(solid)["shifted"]
     assert (shifted.alpha.flatten(1) == 0).any(dim=1).all()
 
 
 def test_odd_views_are_rolled():
     images = torch.arange(9, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16)
     views = Views(images.contiguous(), None, ring(9, size=16))
-    rolled = corrupted(views)["rolled"]
+    rolled = corrupt(views)["rolled"]
     assert rolled.images[:, 0, 0, 0].tolist() == [0, 7, 2, 1, 4, 3, 6, 5, 8]
     assert rolled.cameras is views.cameras
 
 
 def test_tints_are_10_percent_of_different_colours(ball_views):
-    tinted = corrupted(ball_views)["tinted"]
+    tinted = corrupt(ball_views)["tinted"]
     change = tinted.images.float() - ball_views.images.float() * 0.9
     assert change.min() > -0.6
     assert change.max() < 26.1
@@ -55,12 +55,12 @@ def test_tints_are_10_percent_of_different_colours(ball_views):
     assert (hues[1:] - hues[:-1]).abs().amax(dim=1).min() > 10
     white = Views.from_white(ball_views.rgb, None, ball_views.cameras)
     background = ball_views.alpha.expand_as(white.images) == 0
-    assert (corrupted(white)["tinted"].images[background] == 255).all()
+    assert (corrupt(white)["tinted"].images[background] == 255).all()
 
 
 def test_the_seed_decides():
     views = dotted(256)
-    one, same, other = (corrupted(views, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (corrupt(views, seed=seed) for seed in (0, 0, 1))
     for name in ("shifted", "tinted"):
         assert torch.equal(one[name].images, same[name].images)
         assert not torch.equal(one[name].images, other[name].images)
@@ -68,7 +68,7 @@ def test_the_seed_decides():
 
 def test_three_views_are_too_few():
     with pytest.raises(MvdiffError, match="controls need at least 4 views, got 3"):
-        corrupted(dotted(16, 3))
+        corrupt(dotted(16, 3))
 
 
 def flat(level: int, first: int | None = None) -> Views:

@@ -9,7 +9,7 @@ import torch
 
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
-from mvdiff.metrics import corrupted, self_consistency
+from mvdiff.metrics import corrupt, self_consistency
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
 
@@ -53,7 +53,7 @@ def test_psnr_is_that_of_the_colours(around):
 
 def test_controls_are_noticed(painted_views):
     truth = self_consistency(painted_views)
-    rows = {name: self_consistency(views) for name, views in corrupted(painted_views).items()}
+    rows = {name: self_consistency(views) for name, views in corrupt(painted_views).items()}
     assert rows["rolled"]["self_chamfer"] > 2 * truth["self_chamfer"]
     assert rows["shifted"]["self_chamfer"] > 1.2 * truth["self_chamfer"]
     assert rows["tinted"]["self_chamfer"] == truth["self_chamfer"]

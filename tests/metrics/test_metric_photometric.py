@@ -10,9 +10,9 @@ import torch
 import trimesh
 
 from mvdiff.cameras import ring
-from mvdiff.cameras.epipolar import near_views
+from mvdiff.cameras.epipolar import nearest_views
 from mvdiff.errors import MvdiffError
-from mvdiff.metrics import corrupted, photometric_error
+from mvdiff.metrics import corrupt, photometric_error
 from mvdiff.metrics.photometric import warp_neighbours
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
@@ -40,9 +40,9 @@ def test_a_known_difference_is_found(ball_views):
 
 
 def test_tints_are_found_at_their_size(ball_views):
-    tinted = corrupted(ball_views)["tinted"]
+    tinted = corrupt(ball_views)["tinted"]
     color = tinted.images[:, :, 24, 24].float() / 255
-    source = near_views(ball_views.cameras, 2)
+    source = nearest_views(ball_views.cameras, 2)
     expected = (color[:, None] - color[source]).abs().mean()
     assert photometric_error(tinted) == pytest.approx(float(expected), abs=1e-4)
     assert expected > 0.04
@@ -50,7 +50,7 @@ def test_tints_are_found_at_their_size(ball_views):
 
 def test_every_control_is_worse_than_the_truth(painted_views):
     floor = photometric_error(painted_views)
-    for name, views in corrupted(painted_views).items():
+    for name, views in corrupt(painted_views).items():
         assert photometric_error(views) > 4 * floor, name
 
 
@@ -90,7 +90,7 @@ def test_resampling_costs_next_to_nothing():
 def test_figures_hardly_depend_on_the_size(painted_views, ball):
     small = painted_views.resize(32)
     assert photometric_error(small) < 0.02
-    assert photometric_error(corrupted(small)["rolled"]) > 0.1
+    assert photometric_error(corrupt(small)["rolled"]) > 0.1
     cameras = ring(8, size=192)
     large = Raycaster(ball).render(cameras, shading=None).views(cameras)
     assert photometric_error(recolored(large, slice(1, None, 2), 51)) == pytest.approx(
@@ -133,8 +133,8 @@ def test_the_figure_is_reproducible(painted_views):
 
 
 def test_neighbours_are_the_nearest_by_angle():
-    source = near_views(ring(16, size=32), 2)
+    source = nearest_views(ring(16, size=32), 2)
     assert [sorted(row) for row in source.tolist()] == [
         sorted(((i - 1) % 16, (i + 1) % 16)) for i in range(16)
     ]
-    assert near_views(ring(3, size=32), 5).shape == (3, 2)
+    assert nearest_views(ring(3, size=32), 5).shape == (3, 2)

@@ -9,7 +9,7 @@ from mvdiff import builders
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import input_cameras
 from mvdiff.errors import MvdiffError
-from mvdiff.latents.autoencoders import PixelShuffle
+from mvdiff.latents.autoencoders import PixelUnshuffleCodec
 from mvdiff.radiance.voxels import DENSITY, GAIN, THIN, VoxelField, composite
 from mvdiff.volumes.unprojection import grid_points
 
@@ -22,7 +22,7 @@ def field(grid: torch.Tensor, *, side: int = 32, alpha: bool = True, bound: floa
     """A field whose raw values are `grid`: (1, density and colours, depth, height, width)."""
     made = VoxelField(
         channels=8,
-        latents=PixelShuffle(4, alpha),
+        latents=PixelUnshuffleCodec(4, alpha),
         bound=bound,
         radius=0.6,
         planes=64,
@@ -41,7 +41,7 @@ def ball(radius: float, side: int = 48) -> torch.Tensor:
 
 
 def pictures(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    rgb, alpha = PixelShuffle(4).decode(latents[0])
+    rgb, alpha = PixelUnshuffleCodec(4).decode(latents[0])
     return rgb, alpha[:, 0]
 
 
@@ -75,7 +75,9 @@ def test_colour_stays_at_its_side():
     assert rgb[4, 0, 16, 16] < 0.05
 
 
-@pytest.mark.parametrize("latents", [PixelShuffle(4), PixelShuffle(8), PixelShuffle(4, False)])
+@pytest.mark.parametrize(
+    "latents", [PixelUnshuffleCodec(4), PixelUnshuffleCodec(8), PixelUnshuffleCodec(4, False)]
+)
 def test_the_photo_colours_what_it_sees(latents):
     """With the gate open, a grey ball shows the photo, each object its own, from its camera."""
     size, elevation = 64, torch.tensor([0.0, 40.0])
@@ -145,7 +147,7 @@ def test_nothing_shows_outside_the_world_volume():
 @pytest.mark.parametrize("distance", [1.5, 0.56, 0.54, 0.5, 0.4])
 def test_a_solid_is_solid_for_near_cameras(distance):
     made = VoxelField(
-        channels=8, latents=PixelShuffle(4), bound=0.6, radius=0.6, planes=48, split=1
+        channels=8, latents=PixelUnshuffleCodec(4), bound=0.6, radius=0.6, planes=48, split=1
     )
     rig = ring(4, size=32, distance=distance, elevation=20.0)
     _, alpha = pictures(made.render(ball(0.25), rig.resize(8), torch.arange(4)))
@@ -180,7 +182,7 @@ def test_latents_without_alpha_hold_the_same_colours():
 def test_settings_that_cannot_work_are_refused(wrong):
     settings = {"bound": 0.6, "radius": 0.6, "planes": 8, "split": 1, **wrong}
     with pytest.raises(MvdiffError, match="patch of 4"):
-        VoxelField(channels=8, latents=PixelShuffle(4), **settings)
+        VoxelField(channels=8, latents=PixelUnshuffleCodec(4), **settings)
 
 
 def test_a_new_model_starts_with_the_rendering_and_the_unet_adds_to_it():

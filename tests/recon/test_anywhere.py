@@ -10,7 +10,7 @@ import torch
 import trimesh
 
 from mvdiff.cameras import Cameras, ring
-from mvdiff.mesh.postprocess import finish
+from mvdiff.mesh.postprocess import postprocess
 from mvdiff.recon import Hull, Mesh, Neus
 from mvdiff.recon.view_consistency import view_agreement
 from mvdiff.rendering import Raycaster
@@ -68,6 +68,8 @@ def test_where_an_orthographic_camera_stands_means_nothing(make):
     far, near = make(views), make(inside)
     assert volume(near) == pytest.approx(volume(far), rel=0.02)
     assert min(score.iou for score in view_agreement(near, inside).per_view) > 0.9
-    (textured, _), (wanted, _) = (finish(far, v, faces=500, texture=64) for v in (inside, views))
+    (textured, _), (wanted, _) = (
+        postprocess(far, v, faces=500, texture=64) for v in (inside, views)
+    )
     apart = textured.texture.image.astype(float) - wanted.texture.image
     assert np.abs(apart).mean() < 1

@@ -11,8 +11,8 @@ from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.errors import MvdiffError
 from mvdiff.silhouettes.masks import CUTOFF, edge_distance, overlap
 from mvdiff.silhouettes.matting import object_mask
-from mvdiff.silhouettes.scene_bounds import looked_at, searched_cube, stand_back
-from mvdiff.silhouettes.visual_hull import agreement, carve
+from mvdiff.silhouettes.scene_bounds import look_at_point, move_cameras_back, scene_cube
+from mvdiff.silhouettes.visual_hull import carve, silhouette_distance
 from mvdiff.views.views import Views
 
 
@@ -40,7 +40,8 @@ def test_agreement_leaves_out_the_dissenting_views():
     mask[:3] = 1
     points = torch.zeros(1, 3)
     inside = [
-        float(agreement(cameras, edge_distance(mask), points, tolerance=k)) > 0 for k in range(5)
+        float(silhouette_distance(cameras, edge_distance(mask), points, tolerance=k)) > 0
+        for k in range(5)
     ]
     assert inside == [False, False, True, True, True]
 
@@ -49,8 +50,8 @@ def test_skipping_settled_points_changes_nothing_near_the_surface():
     cameras = ring(8, size=48)
     edges = edge_distance(disc(48, 0.3).expand(8, -1, -1, -1))
     points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
-    exact = agreement(cameras, edges, points, tolerance=1)
-    quick = agreement(cameras, edges, points, tolerance=1, margin=0.01)
+    exact = silhouette_distance(cameras, edges, points, tolerance=1)
+    quick = silhouette_distance(cameras, edges, points, tolerance=1, margin=0.01)
     near = exact > -0.01
     assert 0 < near.sum() < len(points)
     assert torch.equal(exact[near], quick[near])
@@ -61,13 +62,13 @@ def test_points_behind_a_camera_are_outside():
     cameras = look_at([0.0], [0.0], distance=1.0, size=16)
     edges = edge_distance(torch.ones(1, 1, 16, 16))
     points = torch.tensor([[0.0, 0, 0], [2.0, 0, 0]])
-    assert (agreement(cameras, edges, points) > 0).tolist() == [True, False]
+    assert (silhouette_distance(cameras, edges, points) > 0).tolist() == [True, False]
 
 
 def test_grid_fits_the_object_tightly():
     cameras = ring(12, 0.0, size=64, projection="orthographic")
     grid = carve(cameras, edge_distance(disc(64, 0.1).expand(12, -1, -1, -1)), resolution=40)
-    radius = 0.1 * 2 * searched_cube(cameras)[1]
+    radius = 0.1 * 2 * scene_cube(cameras)[1]
     assert max(grid.field.shape) in (40, 41)
     assert float(grid.high.max()) < 2 * radius
     inside = (grid.field > 0).nonzero().flip(-1) * grid.step + grid.low
@@ -77,13 +78,13 @@ def test_grid_fits_the_object_tightly():
 @pytest.mark.parametrize("projection", ["perspective", "orthographic"])
 def test_what_is_searched_is_what_the_lens_shows(projection):
     cameras = ring(4, size=64, projection=projection)
-    centre, half = searched_cube(cameras)
+    centre, half = scene_cube(cameras)
     assert centre.tolist() == [0, 0, 0]
     assert half == pytest.approx(1.5 * 16 / 35, rel=1e-5)
-    assert searched_cube(cameras, 0.4)[1] == 0.4
+    assert scene_cube(cameras, 0.4)[1] == 0.4
     wide = replace(cameras, width=128)
     wide.K[:, 0, 2] = 64
-    assert searched_cube(wide)[1] == pytest.approx(2 * half)
+    assert scene_cube(wide)[1] == pytest.approx(2 * half)
 
 
 def moved(cameras: Cameras, by: torch.Tensor) -> Cameras:
@@ -99,7 +100,7 @@ def test_a_scene_anywhere_has_the_same_hull(projection):
     edges = edge_distance(disc(64, 0.3).expand(8, -1, -1, -1))
     here = carve(cameras, edges, resolution=32)
     there = carve(moved(cameras, by), edges, resolution=32)
-    torch.testing.assert_close(looked_at(moved(cameras, by)), by, rtol=0, atol=1e-4)
+    torch.testing.assert_close(look_at_point(moved(cameras, by)), by, rtol=0, atol=1e-4)
     torch.testing.assert_close(there.low - by, here.low, rtol=0, atol=1e-3)
     torch.testing.assert_close(there.high - by, here.high, rtol=0, atol=1e-3)
 
@@ -109,7 +110,7 @@ def test_a_hull_wider_than_the_lens_at_the_middle_is_whole():
     mask = torch.zeros(2, 1, 64, 64)
     mask[:, :, 20:44, 1:-1] = 1  # as wide as the picture: beside the axis it goes farther back
     grid = carve(cameras, edge_distance(mask), resolution=64)
-    half = searched_cube(cameras)[1]
+    half = scene_cube(cameras)[1]
     inside = (grid.field > 0).nonzero().flip(-1) * grid.step + grid.low
     assert inside.abs().amax() > 1.1 * half
     within = carve(cameras, edge_distance(mask), resolution=64, bound=half)
@@ -119,7 +120,7 @@ def test_a_hull_wider_than_the_lens_at_the_middle_is_whole():
 def test_what_a_border_cuts_off_is_not_looked_for_beyond():
     cameras = ring(4, 0.0, size=64)
     grid = carve(cameras, edge_distance(torch.ones(4, 1, 64, 64)), resolution=24)
-    half = searched_cube(cameras)[1]
+    half = scene_cube(cameras)[1]
     assert grid.high.amax() == pytest.approx(half, abs=2 * grid.step)
 
 
@@ -127,18 +128,18 @@ def test_cameras_that_look_at_nothing_together_are_told():
     away = look_at([0.0, 180.0], [0.0, 0.0], distance=1.5, size=16)
     away.w2c[:, :, 3] *= -1  # back to back
     with pytest.raises(MvdiffError, match="do not look at a common point"):
-        searched_cube(away)
+        scene_cube(away)
 
 
 def test_orthographic_cameras_stand_back_and_see_the_same():
     cameras = ring(6, size=64, projection="orthographic")
     near = replace(cameras, w2c=cameras.w2c.clone())
     near.w2c[:, 2, 3] = 0
-    back = stand_back(near)
+    back = move_cameras_back(near)
     points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     torch.testing.assert_close(back.project(points)[0], near.project(points)[0])
     assert back.project(points)[1].min() > 0
-    assert all(stand_back(fine) is fine for fine in (back, cameras, ring(6, size=64)))
+    assert all(move_cameras_back(fine) is fine for fine in (back, cameras, ring(6, size=64)))
 
 
 def test_overlap_of_soft_masks():

@@ -9,7 +9,7 @@ import torch
 
 from mvdiff.cameras import ring
 from mvdiff.errors import MvdiffError
-from mvdiff.recon.validation import check_cameras_outside, checked_views
+from mvdiff.recon.validation import check_cameras_outside, validate_views
 from mvdiff.silhouettes.masks import edge_distance, reduced
 from mvdiff.silhouettes.matting import background, cut_out, object_mask
 from mvdiff.views.views import Views
@@ -47,14 +47,14 @@ def test_alpha_is_left_as_it_is():
     views, alpha = disc_views((1.0, 1.0, 1.0))
     given = Views(views.images, (alpha * 255).round().byte(), views.cameras)
     assert cut_out(given) is given
-    assert torch.equal(checked_views(given).alpha, given.alpha)
+    assert torch.equal(validate_views(given).alpha, given.alpha)
 
 
 def test_two_of_many_views_may_share_a_camera():
     views, _ = disc_views((1.0, 1.0, 1.0), 3)
-    assert len(checked_views(views[[0, 0, 1]])) == 3
+    assert len(validate_views(views[[0, 0, 1]])) == 3
     with pytest.raises(MvdiffError, match="all 3 views have the same camera"):
-        checked_views(views[[0, 0, 0]])
+        validate_views(views[[0, 0, 0]])
 
 
 def test_cameras_where_all_others_see_the_object_are_named():

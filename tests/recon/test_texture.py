@@ -12,7 +12,7 @@ from helpers.dented_box import foreground_psnr
 
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError
-from mvdiff.mesh.postprocess import finish, texture_side
+from mvdiff.mesh.postprocess import postprocess, texture_side
 from mvdiff.mesh.texture import bake
 from mvdiff.mesh.texture.atlas import rasterise, unwrap
 from mvdiff.mesh.texture.inpaint import GREY, dilate, spread
@@ -250,7 +250,7 @@ def test_finish_does_all_in_order(sphere_views):
     shape = ball()
     open_ = trimesh.Trimesh(shape.vertices, shape.faces[shape.triangles_center[:, 2] < 0.3])
     told = []
-    mesh, notes = finish(
+    mesh, notes = postprocess(
         as_mesh(open_),
         sphere_views,
         faces=1000,
@@ -266,7 +266,7 @@ def test_finish_does_all_in_order(sphere_views):
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     plain = as_mesh(shape)
-    assert finish(plain, sphere_views) == (plain, [])
+    assert postprocess(plain, sphere_views) == (plain, [])
 
 
 def test_textured_glb_of_a_real_scan_looks_like_its_views(shared_dir, tmp_path):
@@ -277,7 +277,7 @@ def test_textured_glb_of_a_real_scan_looks_like_its_views(shared_dir, tmp_path):
     rgba = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
     views = Views(rgba[:, :3], rgba[:, 3:], ring(size=256))
     mesh = Hull()(views)
-    textured, _ = finish(mesh, views, texture=1024)
+    textured, _ = postprocess(mesh, views, texture=1024)
     assert len(textured.faces) <= 20_000 < len(mesh.faces)
     strict, covered = foreground_psnr(Mesh.load(textured.export(tmp_path / "c.glb")), views)
     assert covered >= 29.5

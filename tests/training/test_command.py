@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mvdiff.cli.main import main
-from mvdiff.training.checkpointing import Checkpoints
-from mvdiff.utils.files import alone
+from mvdiff.training.checkpointing import CheckpointManager
+from mvdiff.utils.files import exclusive_lock
 
 
 def words(out: Path, *more: str) -> list[str]:
@@ -34,7 +34,7 @@ def test_a_second_run_in_a_folder_is_refused_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    with alone(out):
+    with exclusive_lock(out):
         assert main(words(out)) == 2
         assert f"another process is working on '{out}': wait for it" in told(capsys)
     assert main(words(out)) == 2
@@ -47,7 +47,7 @@ def test_only_the_main_process_holds_the_folder(
     monkeypatch.setattr(
         "mvdiff.training.distributed.place", lambda device: (1, 2, torch.device("cpu"))
     )
-    with alone(tmp_path):  # by process 0 of the same run
+    with exclusive_lock(tmp_path):  # by process 0 of the same run
         assert main(words(tmp_path)) == 2
     assert "no-data" in told(capsys)
 
@@ -65,7 +65,9 @@ def test_a_wrong_resume_is_told_before_the_data_is_read(
 
 def save(out: Path, step: int) -> Path:
     model = toy(step)
-    return Checkpoints(out).save(step, model, model, {"optimizer": {}}, {"config": {"size": 16}})
+    return CheckpointManager(out).save(
+        step, model, model, {"optimizer": {}}, {"config": {"size": 16}}
+    )
 
 
 @pytest.mark.parametrize("name", ["ema.safetensors", "state.json"])

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from mvdiff.cameras import ring
 from mvdiff.data.augment import Augment
-from mvdiff.data.dataset import MultiViewSet
+from mvdiff.data.dataset import RenderedDataset
 from mvdiff.data.render.run import render_objects
 from mvdiff.errors import MvdiffError
 from mvdiff.preprocessing.elevation import ElevationNet
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def test_shares_put_together_are_the_batch(folder):
-    inputs = Inputs(MultiViewSet(folder, "train"), Augment())
+    inputs = Inputs(RenderedDataset(folder, "train"), Augment())
 
     def batch(shard: int, shards: int):
         return inputs.batch_at(
@@ -42,7 +42,7 @@ def test_shares_put_together_are_the_batch(folder):
 
 
 def test_calibration_makes_the_spread_hold(folder):
-    data = MultiViewSet(folder, "train")
+    data = RenderedDataset(folder, "train")
     torch.manual_seed(0)
     model = ElevationNet().eval()
     model.calibration *= 0.01

@@ -16,8 +16,8 @@ from helpers.toy_training import Noise, Toy, copy_photo, denoise, toy
 from PIL import Image
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.early_exit import Stop
-from mvdiff.training.trainer import Engine
+from mvdiff.training.early_exit import GracefulStop
+from mvdiff.training.trainer import Trainer
 
 
 def test_a_plain_run_equals_the_textbook(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_signal_to_another_process_ends_this_one_alike(
 ) -> None:
     """What processes agree on counts, not what this one was sent."""
     agreed = iter([False, False, True])
-    monkeypatch.setattr(Stop, "agree", lambda self, old: (next(agreed), False, old))
+    monkeypatch.setattr(GracefulStop, "agree", lambda self, old: (next(agreed), False, old))
     result = run(tmp_path)
     assert (result.step, result.interrupted, result.finished) == (3, True, False)
     assert "interrupted at step 3 of 12" in result.message
@@ -197,9 +197,9 @@ def test_weights_that_diverged_never_become_a_checkpoint(tmp_path: Path, what: s
     def objective(model: Toy, batch: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
         return denoise(model, batch, generator)
 
-    update = Engine.update
+    update = Trainer.update
 
-    def poisoned(engine: Engine, batches: Any) -> float | None:
+    def poisoned(engine: Trainer, batches: Any) -> float | None:
         loss = update(engine, batches)
         if engine.step == 8:
             parameter = next(engine.model.parameters())
@@ -211,7 +211,7 @@ def test_weights_that_diverged_never_become_a_checkpoint(tmp_path: Path, what: s
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "update", poisoned)
+        patch.setattr(Trainer, "update", poisoned)
         with pytest.raises(MvdiffError, match=r"diverged by step 8.*step-00000004'"):
             run(tmp_path, toy(), objective)
     (kept,) = (tmp_path / "checkpoints").glob("step-*")

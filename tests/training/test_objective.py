@@ -12,11 +12,11 @@ from helpers.tiny_recipe import randomise, toy_config, toy_model
 from torch import nn
 
 from mvdiff import builders
-from mvdiff.cameras.rigs import spherical
-from mvdiff.data.dataset import Batch, MorePhotos
+from mvdiff.cameras.rigs import to_spherical
+from mvdiff.data.dataset import Batch, ExtraInputs
 from mvdiff.errors import MvdiffError
-from mvdiff.training.loss import Objective
-from mvdiff.training.validation import from_pure_noise
+from mvdiff.training.loss import MultiViewDiffusionLoss
+from mvdiff.training.validation import trailing_scheduler
 
 VIEWS, SIZE = 16, 64
 
@@ -75,18 +75,20 @@ def spy() -> Spy:
 
 
 @pytest.fixture(scope="module")
-def published() -> Objective:
+def published() -> MultiViewDiffusionLoss:
     return builders.build_loss(training_config())
 
 
-def test_the_published_objective_is_a_configuration(published: Objective) -> None:
+def test_the_published_objective_is_a_configuration(published: MultiViewDiffusionLoss) -> None:
     assert (published.views, published.time_power, published.posterior) == (1, 1.0, "sample")
     assert set(published.drop.values()) == {0.05}
     assert published.scheduler.config.prediction_type == "epsilon"
     assert float(published.scheduler.betas[-1]) == pytest.approx(0.012)
 
 
-def test_one_time_for_a_set_one_target_an_object(spy: Spy, published: Objective) -> None:
+def test_one_time_for_a_set_one_target_an_object(
+    spy: Spy, published: MultiViewDiffusionLoss
+) -> None:
     spy.calls.clear()
     whole = batch(12)
     loss = published(spy, whole, step())["loss"]
@@ -100,7 +102,9 @@ def test_one_time_for_a_set_one_target_an_object(spy: Spy, published: Objective)
     assert noisy.shape == (12, VIEWS, 4, 8, 8)
 
 
-def test_a_share_of_a_batch_is_asked_what_the_whole_is(spy: Spy, published: Objective) -> None:
+def test_a_share_of_a_batch_is_asked_what_the_whole_is(
+    spy: Spy, published: MultiViewDiffusionLoss
+) -> None:
     spy.calls.clear()
     whole = batch(4)
     published(spy, whole, step())
@@ -114,7 +118,7 @@ def test_a_share_of_a_batch_is_asked_what_the_whole_is(spy: Spy, published: Obje
             torch.testing.assert_close(mine, everyone[chosen], rtol=0, atol=1e-5)
 
 
-def test_steps_and_numbers_decide(spy: Spy, published: Objective) -> None:
+def test_steps_and_numbers_decide(spy: Spy, published: MultiViewDiffusionLoss) -> None:
     spy.calls.clear()
     for generator, first in ((step(), 8), (step(), 8), (step(6), 8), (step(), 12)):
         published(spy, batch(4, first), generator)
@@ -139,7 +143,7 @@ def test_the_photo_is_unscaled_and_drawn_from_its_posterior(spy: Spy) -> None:
 
 
 def test_attention_over_all_views_gets_one_choice_for_all(
-    spy: Spy, published: Objective, monkeypatch: pytest.MonkeyPatch
+    spy: Spy, published: MultiViewDiffusionLoss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spy.calls.clear()
     monkeypatch.setattr(spy.module, "all_views", True)
@@ -159,7 +163,7 @@ def test_settings_out_of_range_are_refused() -> None:
 
 def test_one_step_validation_starts_from_pure_noise() -> None:
     """A perfect prediction of the noise gives the clean picture in one step."""
-    scheduler = from_pure_noise(builders.build_scheduler(small_config()))
+    scheduler = trailing_scheduler(builders.build_scheduler(small_config()))
     scheduler.set_timesteps(1)
     clean, noise = torch.rand(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     (t,) = scheduler.timesteps
@@ -179,7 +183,7 @@ def test_further_photos_reach_the_model_with_their_cameras() -> None:
         elevation=torch.tensor([0.0, 20.0]),
         names=("thing",) * 2,
         index=torch.arange(2),
-        more=MorePhotos(
+        more=ExtraInputs(
             pixels[:, 5:], torch.tensor([[1, 3], [2, 1]]), torch.tensor([[5.0, 10.0], [15.0, 25.0]])
         ),
     )
@@ -187,8 +191,8 @@ def test_further_photos_reach_the_model_with_their_cameras() -> None:
     condition = tiny.calls[0][2]
     expected = [tiny.module.latents.condition(p) for p in pixels[:, 4:].unbind(1)]
     torch.testing.assert_close(condition.photos, torch.stack(expected, dim=1))
-    azimuth, elevation, _ = spherical(condition.cameras)
-    turn = torch.rad2deg(azimuth - spherical(rig)[0][0]).view(2, 3) % 360
+    azimuth, elevation, _ = to_spherical(condition.cameras)
+    turn = torch.rad2deg(azimuth - to_spherical(rig)[0][0]).view(2, 3) % 360
     torch.testing.assert_close(
         turn, torch.tensor([[0.0, 90, 270], [0, 180, 90]]), atol=1e-3, rtol=0
     )

@@ -16,10 +16,10 @@ from helpers.toy_training import toy
 from PIL import Image
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.averages import Meter
-from mvdiff.training.ema import Ema
-from mvdiff.training.optim import lr_factor, make_optimizer, seed_of
-from mvdiff.training.run_logger import Progress, Record
+from mvdiff.training.averages import RunningMean
+from mvdiff.training.ema import EMA
+from mvdiff.training.optim import derive_seed, lr_schedule, make_optimizer
+from mvdiff.training.run_logger import Progress, RunLogger
 from mvdiff.utils.prefetch import prefetch
 
 # Average
@@ -27,7 +27,7 @@ from mvdiff.utils.prefetch import prefetch
 
 def test_the_average_follows_its_formula() -> None:
     model = toy()
-    ema = Ema(model, decay=0.9)
+    ema = EMA(model, decay=0.9)
     expected = model.first.weight.detach().clone()
     for step in range(200):
         with torch.no_grad():
@@ -44,7 +44,7 @@ def test_the_average_follows_its_formula() -> None:
 def test_the_average_is_a_frozen_model_of_its_own() -> None:
     model = toy()
     model.last.requires_grad_(False)
-    ema = Ema(model, decay=0.5)
+    ema = EMA(model, decay=0.5)
     before = model.last.weight.clone()
     assert ema.module.last.weight is model.last.weight, "frozen weights need no second memory"
     assert ema.module.first.weight is not model.first.weight
@@ -61,7 +61,7 @@ def test_the_average_is_a_frozen_model_of_its_own() -> None:
 
 def test_the_rate_warms_up_and_follows_a_cosine() -> None:
     def at(step: int, **change: object) -> float:
-        return lr_factor(
+        return lr_schedule(
             step, **{"steps": 110, "warmup": 10, "schedule": "cosine", "floor": 0.1, **change}
         )
 
@@ -76,7 +76,7 @@ def test_the_rate_warms_up_and_follows_a_cosine() -> None:
 
 def test_seeds_of_neighbours_differ_and_fit() -> None:
     seeds = {
-        seed_of(0, tag, step, share) for tag in (3, 4) for step in range(50) for share in (0, 1)
+        derive_seed(0, tag, step, share) for tag in (3, 4) for step in range(50) for share in (0, 1)
     }
     assert len(seeds) == 200
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -103,11 +103,11 @@ def test_a_frozen_model_is_refused() -> None:
 
 
 def test_figures_are_averaged_over_their_own_counts() -> None:
-    meter = Meter()
+    meter = RunningMean()
     meter.add({"loss": torch.tensor(1.0), "rare": 8.0})
     meter.add({"loss": torch.tensor([3.0, 5.0])})
     assert meter.means() == {"loss": 2.5, "rare": 8.0}
-    again = Meter()
+    again = RunningMean()
     again.load(json.loads(json.dumps(meter.state())))
     again.add({"loss": 4.0})
     assert again.means() == {"loss": 3.0, "rare": 8.0}
@@ -157,7 +157,7 @@ def test_the_log_drops_steps_that_are_done_again(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     lines = [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 0.5}, {"step": 30, "loss": 0.4}]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 40, "lo')
-    record = Record(tmp_path, start=20, tensorboard=False)
+    record = RunLogger(tmp_path, start=20, tensorboard=False)
     record.figures(30, {"loss": math.nan, "lr": 0.1})
     record.figures(30, {"psnr": 20.0}, group="validation")
     record.close()
@@ -170,7 +170,7 @@ def test_the_log_drops_steps_that_are_done_again(tmp_path: Path) -> None:
 
 def test_curves_and_pictures_reach_tensorboard(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    record = Record(tmp_path, start=0, tensorboard=True)
+    record = RunLogger(tmp_path, start=0, tensorboard=True)
     record.figures(5, {"loss": 0.25})
     record.pictures(5, {"held out/1": Image.new("RGB", (4, 4), "red")})
     record.close()
@@ -194,8 +194,8 @@ def test_missing_tensorboard_is_a_note_or_names_the_extra(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MvdiffError, match=r"mvdiff\[train\]"):
-        Record(tmp_path, start=0, tensorboard=True)
-    Record(tmp_path, start=0, tensorboard=None).figures(1, {"loss": 1.0})
+        RunLogger(tmp_path, start=0, tensorboard=True)
+    RunLogger(tmp_path, start=0, tensorboard=None).figures(1, {"loss": 1.0})
     assert "mvdiff[train]" in capsys.readouterr().out
     assert (tmp_path / "log.jsonl").is_file()
 

@@ -13,9 +13,9 @@ from safetensors import safe_open
 
 from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import (
-    Checkpoints,
-    Damaged,
-    first_readable,
+    CheckpointManager,
+    CorruptCheckpoint,
+    first_loadable,
     latest_checkpoint,
     load_weights,
     read_average,
@@ -26,7 +26,9 @@ from mvdiff.training.checkpointing import (
 
 def save(out: Path, step: int, keep: int = 2, width: int = 8) -> Path:
     model = toy(step, width=width)
-    return Checkpoints(out, keep).save(step, model, model, {"optimizer": {}, "scaler": None}, {})
+    return CheckpointManager(out, keep).save(
+        step, model, model, {"optimizer": {}, "scaler": None}, {}
+    )
 
 
 def test_weights_round_trip_with_metadata(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_weights_that_do_not_fit_give_one_sentence(tmp_path: Path) -> None:
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     for step in (5, 10, 100):
         save(tmp_path, step)
-    store = Checkpoints(tmp_path)
+    store = CheckpointManager(tmp_path)
     assert [p.name for p in store.all()] == ["step-00000010", "step-00000100"]
     assert latest_checkpoint(tmp_path) == store.all()[-1]
     assert latest_checkpoint(tmp_path / "elsewhere") is None
@@ -81,11 +83,14 @@ def test_a_copy_by_hand_is_no_checkpoint_and_counts_for_nothing(tmp_path: Path) 
     for step in (10, 99_999_999, 100_000_000):
         save(tmp_path, step)
     assert copy.is_dir()
-    assert [p.name for p in Checkpoints(tmp_path).all()] == ["step-99999999", "step-100000000"]
+    assert [p.name for p in CheckpointManager(tmp_path).all()] == [
+        "step-99999999",
+        "step-100000000",
+    ]
 
 
 def test_later_checkpoints_are_set_aside_under_free_names(tmp_path: Path) -> None:
-    store = Checkpoints(tmp_path, keep=9)
+    store = CheckpointManager(tmp_path, keep=9)
     for _ in range(2):
         current = save(tmp_path, 5, keep=9)
         save(tmp_path, 10, keep=9)
@@ -104,15 +109,15 @@ def test_the_first_readable_one_is_taken(tmp_path: Path) -> None:
     older, newer = save(tmp_path, 5), save(tmp_path, 10)
     (newer / "ema.safetensors").write_bytes(b"cut")
     said: list[str] = []
-    weights, state = first_readable([newer, older], read_average, said.append)
+    weights, state = first_loadable([newer, older], read_average, said.append)
     assert state["step"] == 5
     assert torch.equal(weights["first.weight"], toy(5).first.weight)
     assert len(said) == 1
     assert f"'{newer}' cannot be read" in said[0]
     (older / "state.json").write_text("{")
-    with pytest.raises(Damaged, match="step-00000005' cannot be read"):
-        first_readable([newer, older], read_average, said.append)
-    assert first_readable([], read_average, said.append) is None
+    with pytest.raises(CorruptCheckpoint, match="step-00000005' cannot be read"):
+        first_loadable([newer, older], read_average, said.append)
+    assert first_loadable([], read_average, said.append) is None
 
 
 def test_a_kill_while_writing_leaves_nothing_to_pick_up(tmp_path: Path) -> None:
@@ -145,9 +150,9 @@ def test_damage_is_told_apart_from_another_model(tmp_path: Path, name: str) -> N
     path = save(tmp_path, 5)
     with pytest.raises(MvdiffError, match="holds another model") as other:
         read_checkpoint(path, Toy(width=4), Toy(width=4))
-    assert not isinstance(other.value, Damaged)
+    assert not isinstance(other.value, CorruptCheckpoint)
     (path / name).write_bytes((path / name).read_bytes()[:50])
-    with pytest.raises(Damaged, match="cannot be read"):
+    with pytest.raises(CorruptCheckpoint, match="cannot be read"):
         read_checkpoint(path, Toy(), Toy())
 
 
@@ -164,6 +169,6 @@ def test_checkpoints_execute_nothing(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "executed",))
 
     torch.save({"optimizer": Evil(), "scaler": None}, path / "optimizer.pt")
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptCheckpoint):
         read_checkpoint(path, Toy(), Toy())
     assert not (tmp_path / "executed").exists()

@@ -14,7 +14,7 @@ from torch import nn
 from mvdiff import builders
 from mvdiff.data.dataset import Batch
 from mvdiff.errors import MvdiffError
-from mvdiff.training.loop import Result, train
+from mvdiff.training.loop import TrainResult, train
 
 VIEWS, SIZE = 9, 32
 MEANVAR = ("volume=meanvar", f"rig.count={VIEWS}", "train.views=2")
@@ -149,7 +149,7 @@ def test_fewer_views_change_the_loss_and_gradients_arrive(batch: Batch) -> None:
     assert losses[0] != losses[1]
 
 
-def run(out: Path, objective: Any = None, accumulate: int = 1) -> tuple[nn.Module, Result]:
+def run(out: Path, objective: Any = None, accumulate: int = 1) -> tuple[nn.Module, TrainResult]:
     torch.manual_seed(0)
     model = builders.build_model(config())
     made = builders.build_loss(config("train.volume_views=[2,8]"))

@@ -11,17 +11,17 @@ from helpers.tiny_recipe import randomise, toy_config, toy_model, toy_weights
 
 from mvdiff import builders
 from mvdiff.cameras import look_at, ring
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 from mvdiff.volumes import VOLUMES, VolumeInputs
 from mvdiff.weights.bundled import load_into
-from mvdiff.weights.syncdreamer import load_published
+from mvdiff.weights.syncdreamer import load_syncdreamer
 
 
 def make(*overrides: str):
     config = toy_config("volume=concat", *overrides).volume
     parts = {"latent_channels": 6, "views": 3, "time_dim": 16}
-    return randomise(construct(VOLUMES, config, **parts)).eval().requires_grad_(False)
+    return randomise(instantiate(VOLUMES, config, **parts)).eval().requires_grad_(False)
 
 
 def inputs_for(views: int = 3) -> VolumeInputs:
@@ -53,7 +53,7 @@ def test_weights_for_another_number_of_views_say_so_and_name_the_way_out(tmp_pat
         load_into(toy_model("volume=concat", "rig.count=8", "sizes.volume_dims=[16,24]"), file)
     eight = ["rig.count=8", "rig.elevation=20.0"]
     with pytest.raises(MvdiffError, match=words.replace("4", "16")):
-        load_published(builders.build_model(small_config(*eight)), published_state(small_model()))
+        load_syncdreamer(builders.build_model(small_config(*eight)), published_state(small_model()))
 
 
 def test_views_are_told_apart_by_their_place():
@@ -88,6 +88,6 @@ def test_the_published_sizes_give_the_published_shapes():
         "sizes.photo_features=0",
     ).volume
     with torch.device("meta"):
-        volume = construct(VOLUMES, config, latent_channels=4, views=16, time_dim=256)
+        volume = instantiate(VOLUMES, config, latent_channels=4, views=16, time_dim=256)
     assert volume.net.stem.weight.shape == (64, 256, 3, 3, 3)
     assert volume.net.down[-1][0].conv.weight.shape == (512, 256, 3, 3, 3)

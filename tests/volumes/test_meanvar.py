@@ -9,7 +9,7 @@ import torch
 from helpers.tiny_recipe import randomise, toy_config, toy_model
 
 from mvdiff.cameras import Cameras, look_at, ring
-from mvdiff.config.instantiate import construct
+from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 from mvdiff.volumes import VOLUMES, VolumeInputs
 from mvdiff.volumes.unprojection import grid_points
@@ -21,7 +21,7 @@ POINTS = grid_points(6, 0.5, torch.zeros(1))
 def make(*overrides: str):
     config = toy_config("volume=meanvar", *overrides).volume
     parts = {"latent_channels": 6, "views": 3, "time_dim": 16}
-    return randomise(construct(VOLUMES, config, **parts)).eval().requires_grad_(False)
+    return randomise(instantiate(VOLUMES, config, **parts)).eval().requires_grad_(False)
 
 
 def joined(features: torch.Tensor, cameras: Cameras) -> tuple[torch.Tensor, ...]:
@@ -107,7 +107,7 @@ def test_the_photo_stays_as_in_concat():
     assert not torch.allclose(other, world, atol=1e-3)
     bare = make("sizes.photo_features=0")
     assert torch.equal(bare.build(inputs), bare.build(replace(inputs, photos=-inputs.photos)))
-    concat = construct(
+    concat = instantiate(
         VOLUMES, toy_config("volume=concat").volume, latent_channels=6, views=3, time_dim=16
     )
     mine, theirs = volume.state_dict(), concat.state_dict()

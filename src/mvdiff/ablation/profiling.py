@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from ..errors import MvdiffError
-from ..training.trainer import Engine, Settings
+from ..training.trainer import TrainConfig, Trainer
 
 
 @dataclass(frozen=True)
-class Trainee:
+class ProfiledRun:
     """Everything a training step needs.
 
     objective, data, groups: as `training.loop.train` takes them.
@@ -59,8 +59,8 @@ LEAST = 5
 
 
 def step_costs(
-    make: Callable[[], Trainee],
-    settings: Settings,
+    make: Callable[[], ProfiledRun],
+    settings: TrainConfig,
     device: str,
     *,
     seconds: float,
@@ -71,9 +71,9 @@ def step_costs(
     make: builds it. seconds: about how long to measure; at least `LEAST` steps, at most `most`.
     """
 
-    def begin() -> tuple[Trainee, Engine]:
+    def begin() -> tuple[ProfiledRun, Trainer]:
         trainee = make()
-        engine = Engine(
+        engine = Trainer(
             trainee.model, settings, out=Path("unused"), keep=1, device=device,
             channels_last=False, param_groups=trainee.groups, config={}, base=None,
             say=lambda line: None,
@@ -115,7 +115,7 @@ def steps_for(budget: dict[str, float], costs: StepCosts) -> int:
     return int(amount) if kind == "steps" else max(1, int(amount / asdict(costs)[kind]))
 
 
-def _step(engine: Engine, data: Any) -> tuple[float, float]:
+def _step(engine: Trainer, data: Any) -> tuple[float, float]:
     """One training step as the loop does it; seconds by the clock and of the processor."""
     before = _now(engine.device)
     settings = engine.settings

@@ -11,7 +11,7 @@ from ..utils.files import read_json, write_json
 from .runs import Run
 
 
-class Told:
+class RunReporter:
     """Lines about one run. bar, every: for the training loop's own progress.
 
     Only a sweep that runs here, one run after the other, shows bars; elsewhere a run says when

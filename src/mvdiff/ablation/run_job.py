@@ -16,15 +16,15 @@ import torch
 from .. import builders
 from ..builders.training_run import build_training, hyperparameters, run_training
 from ..config.compose import compose
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..errors import MvdiffError
 from ..generation.writer import versions
 from ..metrics import Lpips
-from ..utils.files import alone, read_json, write_json
+from ..utils.files import exclusive_lock, read_json, write_json
 from . import scoring
-from .profiling import StepCosts, Trainee, step_costs, steps_for
-from .progress import Told
-from .runs import Run, digest
+from .profiling import ProfiledRun, StepCosts, step_costs, steps_for
+from .progress import RunReporter
+from .runs import Run, short_hash
 
 
 def run(job: Any) -> None:
@@ -33,9 +33,9 @@ def run(job: Any) -> None:
     A failure is written to `failed.json` and told in one sentence: other runs go on.
     """
     run = Run.read(job.run)
-    told = Told(run)
+    told = RunReporter(run)
     try:
-        with alone(run.folder):
+        with exclusive_lock(run.folder):
             if run.result is None:
                 _carry_out(run, told)
     except Exception as error:
@@ -50,7 +50,7 @@ def run(job: Any) -> None:
         gc.collect()
 
 
-def _carry_out(run: Run, told: Told) -> None:
+def _carry_out(run: Run, told: RunReporter) -> None:
     (run.folder / "failed.json").unlink(missing_ok=True)
     config = compose("ablate", [*run.overrides, f"seed={run.seed}"])
     config.out = str(run.folder)
@@ -84,34 +84,34 @@ def _carry_out(run: Run, told: Told) -> None:
         "device": _device(model.device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "config": {key: value for key, value in plain(config).items() if key != "out"},
+        "config": {key: value for key, value in to_container(config).items() if key != "out"},
     }
     write_json(run.folder / "result.json", result)
     told.done(figures, time.monotonic() - begun)
 
 
-def _costs(run: Run, config: Any, told: Told) -> dict[str, Any]:
+def _costs(run: Run, config: Any, told: RunReporter) -> dict[str, Any]:
     """What a step costs, and how many the budget buys; measured once and kept."""
     path = run.folder / "costs.json"
     kept = read_json(path, dict)
     if kept is not None:
         return kept
-    from ..training.trainer import Settings
+    from ..training.trainer import TrainConfig
 
     told.stage("timing steps", 0, 1)
 
-    def make() -> Trainee:
+    def make() -> ProfiledRun:
         made = build_training(config)
-        return Trainee(made.model, made.objective, made.batches, made.groups)
+        return ProfiledRun(made.model, made.objective, made.batches, made.groups)
 
-    settings = Settings(**hyperparameters(config), final_lr=0.0)
+    settings = TrainConfig(**hyperparameters(config), final_lr=0.0)
     costs: StepCosts = step_costs(make, settings, config.device, seconds=config.timing)
     content = asdict(costs) | {"budget_steps": steps_for(dict(run.budget), costs)}
     write_json(path, content)
     return content
 
 
-def _train(run: Run, config: Any, told: Told) -> Any:
+def _train(run: Run, config: Any, told: RunReporter) -> Any:
     """The averaged model after the budget; KeyboardInterrupt when a person stopped it."""
     from ..training.checkpointing import latest_checkpoint
 
@@ -135,7 +135,7 @@ def _train(run: Run, config: Any, told: Told) -> Any:
     return result.ema.eval()
 
 
-def _sample(run: Run, config: Any, model: Any, told: Told) -> tuple[scoring.Samples, Any]:
+def _sample(run: Run, config: Any, model: Any, told: RunReporter) -> tuple[scoring.Samples, Any]:
     root = config.data if config.val_data is None else config.val_data
     data = builders.load_training_data(config, root, "val")
     held_out = scoring.choose(data, run.evaluation["objects"])
@@ -146,12 +146,12 @@ def _sample(run: Run, config: Any, model: Any, told: Told) -> tuple[scoring.Samp
     return samples, held_out
 
 
-def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: Told) -> str:
+def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: RunReporter) -> str:
     """Floor and corrupted controls of these objects; made by the first run that needs them."""
     content = [list(held_out.names), rig.K.tolist(), rig.w2c.tolist(), rig.height]
     content += [float(held_out.views.double().mean()), float(held_out.photo.double().mean())]
     content += run.evaluation.get("lpips", [])
-    name = digest(content)
+    name = short_hash(content)
     folder = run.folder.parent.parent / "controls" / name
     if read_json(folder / "result.json", dict) is None:
         truth = scoring.true_views(held_out, rig)

@@ -90,7 +90,7 @@ def run_folder(out: str | Path, variant: str, seed: int, config: Any, budget: An
     kept["train"] = {k: v for k, v in config["train"].items() if k != "steps"}
     kept["data"] = data_stamp(config["data"])
     slug = re.sub(r"[^\w.=-]+", "_", variant)[:60].strip("_")
-    end = f"-seed{seed}-{digest([kept, seed, budget])}"
+    end = f"-seed{seed}-{short_hash([kept, seed, budget])}"
     # the same settings may have had another name in an earlier sweep
     there = sorted(Path(out).glob(f"runs/*{end}"))
     return there[0] if there else Path(out) / "runs" / (slug + end)
@@ -111,7 +111,7 @@ def data_stamp(data: Any) -> list[list[str]]:
     return stamps
 
 
-def digest(content: Any) -> str:
+def short_hash(content: Any) -> str:
     """Eight characters that stand for anything JSON can hold."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

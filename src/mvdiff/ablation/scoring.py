@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from ..cameras.camera import Cameras
-from ..data.dataset import Batch, ObjectSet
+from ..data.dataset import Batch, MultiViewDataset
 from ..metrics import Lpips
-from ..pipeline import Sampler, generate_views
+from ..pipeline import SamplerConfig, generate_views
 from ..utils.files import atomic
 from ..views import Views
 from .profiling import count_flops, peak_memory, timed
@@ -46,7 +46,7 @@ class Samples:
     memory: int | None
 
 
-def choose(data: ObjectSet, count: int) -> Batch:
+def choose(data: MultiViewDataset, count: int) -> Batch:
     """`count` objects, evenly spread over the set: the same ones for every variant."""
     count = min(count, len(data))
     return data.batch(np.linspace(0, len(data) - 1, count).round().astype(int).tolist())
@@ -64,7 +64,7 @@ def copied_views(batch: Batch, rig: Cameras) -> list[Views]:
 
 
 def sample_objects(
-    model: Any, sampler: Sampler, batch: Batch, samples: int, tell: Tell | None = None
+    model: Any, sampler: SamplerConfig, batch: Batch, samples: int, tell: Tell | None = None
 ) -> Samples:
     """Sample every object, one at a time; object i's noise has the seed i in every run.
 

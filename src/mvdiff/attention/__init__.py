@@ -1,13 +1,13 @@
 """Attention slot: what the views learn from space or from each other. One line a variant."""
 
 from . import crossview, depthwise, epipolar, epipolar_masked, none, rowwise
-from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 
 __all__ = [
     "ATTENTION",
-    "Scene",
     "SlotSpec",
     "ViewAttention",
+    "ViewContext",
     "crossview",
     "depthwise",
     "epipolar",

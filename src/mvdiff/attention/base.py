@@ -32,7 +32,7 @@ class SlotSpec:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ViewContext:
     """What a slot may look at beside the features.
 
     cameras: of the views at hand, at the latents' resolution; where `index` has a row an
@@ -61,7 +61,7 @@ class ViewAttention(nn.Module, ABC):
 
     Example:
         >>> import torch
-        >>> from mvdiff.attention import ATTENTION, Scene, SlotSpec, ViewAttention
+        >>> from mvdiff.attention import ATTENTION, SlotSpec, ViewAttention, ViewContext
         >>> from mvdiff.cameras import ring
         >>> @ATTENTION.register("gated-mean")
         ... class GatedMean(ViewAttention):
@@ -74,7 +74,7 @@ class ViewAttention(nn.Module, ABC):
         ...     def forward(self, x, scene):
         ...         return x + self.gate * x.mean(dim=1, keepdim=True)
         >>> attention = GatedMean(SlotSpec(16, factor=1, frustum_channels={}, time_dim=32))
-        >>> scene = Scene(ring(4, size=8), {}, time=torch.zeros(2, 32), index=torch.arange(4))
+        >>> scene = ViewContext(ring(4, size=8), {}, time=torch.zeros(2, 32), index=torch.arange(4))
         >>> x = torch.rand(2, 4, 16, 8, 8)  # batch, view, channel, height, width
         >>> attention(x, scene).shape, torch.equal(attention(x, scene), x)
         (torch.Size([2, 4, 16, 8, 8]), True)
@@ -85,5 +85,5 @@ class ViewAttention(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]: ...

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import MvdiffError
-from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .ray_tokens import RayTokens, TokenAttention
 
 
@@ -45,7 +45,7 @@ class CrossViewAttention(ViewAttention):
         self.mix = TokenAttention(slot.channels, heads, kernel, "crossview")
 
     def forward(
-        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
         views, _, height, width = x.shape[1:]
         h = self.tokens(x, scene.cameras)

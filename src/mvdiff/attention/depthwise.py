@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from .base import ATTENTION, Scene, SlotSpec, ViewAttention
-from .sdpa import attend, check_kernel
+from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
+from .sdpa import check_kernel, scaled_dot_product
 
 GROUPS = 8
 
@@ -20,13 +20,13 @@ class DepthwiseAttention(ViewAttention):
 
     heads, head_ratio: heads have (frustum channels · head_ratio) channels each; the published
         model has 4 heads and a ratio of 1/2.
-    kernel: see `attend`; with one query a pixel, "math" beats "sdpa" on a CPU.
+    kernel: see `scaled_dot_product`; with one query a pixel, "math" beats "sdpa" on a CPU.
 
     Two exact shortcuts, on unless set to False:
     folded_keys: keys and values are linear in the context, q·(K c) = (Kᵀ q)·c. So the query goes
         through the keys' matrix, and the mixed context through the values', once a pixel instead
         of once a depth plane: `planes` times fewer products, and no keys and values in memory.
-    empty_volume: zero frusta (`Scene.empty`) make the context of all planes and pixels the same;
+    empty_volume: zero frusta (`ViewContext.empty`) make the context of all planes and pixels the same;
         whatever the weights of the softmax, its answer is the value, so that no query is needed
         and one map serves all views.
     """
@@ -69,7 +69,7 @@ class DepthwiseAttention(ViewAttention):
         nn.init.zeros_(self.out[-1].weight)
 
     def forward(
-        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
         batch = x.shape[0]
         flat = rearrange(x, "b v c h w -> (b v) c h w")
@@ -87,7 +87,7 @@ class DepthwiseAttention(ViewAttention):
         query = rearrange(query, "n (k c) h w -> n (h w) k 1 c", k=self.heads)
         key = rearrange(self.to_k(context), "n (k c) d h w -> n (h w) k d c", k=self.heads)
         value = rearrange(self.to_v(context), "n (k c) d h w -> n (h w) k d c", k=self.heads)
-        mixed = attend(query, key, value, self.kernel)
+        mixed = scaled_dot_product(query, key, value, self.kernel)
         return rearrange(mixed, "n (h w) k 1 c -> n (k c) h w", h=height)
 
     def _folded(self, query: Tensor, frusta: Tensor) -> Tensor:
@@ -99,10 +99,10 @@ class DepthwiseAttention(ViewAttention):
             for conv in (self.to_k, self.to_v)
         )
         query = rearrange(query, "n (k c) h w -> k (n h w) c", k=heads)
-        # `attend` divides by the root of the context's channels, the heads want their own
+        # `scaled_dot_product` divides by the root of the context's channels, not of the heads'
         query = (query @ keys) * (keys.shape[2] / keys.shape[1]) ** 0.5
         query = rearrange(query, "k p e -> p 1 k e")
-        mixed = attend(query, context, context, self.kernel)
+        mixed = scaled_dot_product(query, context, context, self.kernel)
         mixed = rearrange(mixed, "p 1 k e -> k p e") @ values.mT
         return rearrange(mixed, "k (n h w) c -> n (k c) h w", n=len(frusta), h=height)
 

@@ -13,18 +13,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..cameras.cache import PerCameras
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
-from ..cameras.epipolar import corners, into_views, near_views, ray_samples
+from ..cameras.epipolar import corners, into_views, nearest_views, ray_samples
 from ..errors import MvdiffError
-from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .ray_tokens import embed_rays
-from .sdpa import attend, check_kernel, head_width
+from .sdpa import check_kernel, head_width, scaled_dot_product
 
 #: Octaves of the sines and cosines that encode rays and depths.
 OCTAVES = 4
 
-_samples = PerCameras()
+_samples = CameraCache()
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def sample(cameras: Cameras, neighbours: int, count: int, radius: float) -> Samp
 
     cameras: at the size of the feature map. radius: of the object's sphere, world units.
     """
-    near = near_views(cameras, neighbours)
+    near = nearest_views(cameras, neighbours)
     points, position = ray_samples(cameras, count, radius)
     uv, depth, seen = into_views(cameras, points, near)
     pixels, weights = corners(uv, cameras.height, cameras.width)
@@ -118,7 +118,7 @@ class EpipolarAttention(ViewAttention):
     samples: points a ray.
     radius: of the sphere around the origin that holds the object, world units.
     heads: of the attention; they divide the feature map's channels.
-    kernel: see `attend`.
+    kernel: see `scaled_dot_product`.
     """
 
     needs = frozenset({"all_views"})
@@ -151,7 +151,7 @@ class EpipolarAttention(ViewAttention):
         nn.init.zeros_(self.out.weight)
 
     def forward(
-        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
         views, height, width = x.shape[1], *x.shape[-2:]
         if views == 1:
@@ -188,7 +188,7 @@ class EpipolarAttention(ViewAttention):
         key = self._at_samples(key, self.depth_k.weight, places, view)
         value = self._at_samples(value, self.depth_v.weight, places, view)
         mask = places.seen[view][None, :, None, None, :]
-        mixed = attend(query, key, value, self.kernel, mask)
+        mixed = scaled_dot_product(query, key, value, self.kernel, mask)
         return rearrange(mixed, "b p k 1 c -> b p (k c)")
 
     def _at_samples(self, near: list[Tensor], weight: Tensor, places: Samples, view: int) -> Tensor:

@@ -7,18 +7,18 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..cameras.cache import PerCameras
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.epipolar import EpipolarLines, epipolar_lines
 from ..errors import MvdiffError
-from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .epipolar import PixelTokens, pixel_rays
-from .sdpa import attend, check_kernel, head_width
+from .sdpa import check_kernel, head_width, scaled_dot_product
 
 #: Masks of up to this many entries (bytes) are remembered, larger ones made a view at a time.
 MASK_SIZE = 2**25
 
-_bands = PerCameras()
+_bands = CameraCache()
 
 
 class Bands:
@@ -57,7 +57,7 @@ class EpipolarMaskedAttention(ViewAttention):
         1.81 px off each other's lines, 99 % of them within 1.0 px, since both are rounded
         (points of a ball of radius 0.6 seen by 16 cameras around it, 16² and 32² pixels).
     heads: of the attention; they divide the feature map's channels.
-    kernel: see `attend`.
+    kernel: see `scaled_dot_product`.
     """
 
     needs = frozenset({"all_views"})
@@ -77,7 +77,7 @@ class EpipolarMaskedAttention(ViewAttention):
         nn.init.zeros_(self.out.weight)
 
     def forward(
-        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
         height, width = x.shape[-2:]
         bands = _bands(
@@ -91,6 +91,9 @@ class EpipolarMaskedAttention(ViewAttention):
             self.to_kv(tokens), "b v p (two k c) -> two b k (v p) c", two=2, k=self.heads
         )
         # a view's queries at a time: the mask is as large as all pairs of pixels
-        mixed = [attend(q, key, value, self.kernel, bands.mask(i)) for i, q in enumerate(query)]
+        mixed = [
+            scaled_dot_product(q, key, value, self.kernel, bands.mask(i))
+            for i, q in enumerate(query)
+        ]
         out = self.out(rearrange(torch.stack(mixed), "v b k p c -> b v p (k c)"))
         return x + rearrange(out, "b v (h w) c -> b v c h w", h=height)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 
 
 @ATTENTION.register("none")
@@ -16,6 +16,6 @@ class NoAttention(ViewAttention):
         super().__init__()
 
     def forward(
-        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
         return x

@@ -9,12 +9,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..cameras.cache import PerCameras
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
-from .sdpa import attend, check_kernel, head_width
+from .sdpa import check_kernel, head_width, scaled_dot_product
 
-_rays = PerCameras()
+_rays = CameraCache()
 
 
 class RayTokens(nn.Module):
@@ -59,7 +59,7 @@ def embed_rays(cameras: Cameras, frequencies: int) -> Float[Tensor, "view channe
 class TokenAttention(nn.Module):
     """Queries, keys and values from tokens; a zero-initialised way out.
 
-    channels: of the tokens. heads: they divide the channels. kernel: see `attend`.
+    channels: of the tokens. heads: they divide the channels. kernel: see `scaled_dot_product`.
     variant: whose attention it is, for messages.
     """
 
@@ -80,5 +80,5 @@ class TokenAttention(nn.Module):
         """What `tokens` learn from the tokens `of`."""
         parts = self.to_q(tokens), self.to_k(of), self.to_v(of)
         query, key, value = (rearrange(x, "... n (k c) -> ... k n c", k=self.heads) for x in parts)
-        mixed = attend(query, key, value, self.kernel)
+        mixed = scaled_dot_product(query, key, value, self.kernel)
         return self.out(rearrange(mixed, "... k n c -> ... n (k c)"))

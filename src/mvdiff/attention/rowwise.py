@@ -11,16 +11,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cameras.cache import PerCameras
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
-from .base import ATTENTION, Scene, SlotSpec, ViewAttention
+from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .ray_tokens import RayTokens, TokenAttention
 
 #: rows may differ by this share of the picture's height
 TOLERANCE = 0.005
 
-_errors = PerCameras()
+_errors = CameraCache()
 
 
 @ATTENTION.register("rowwise")
@@ -47,7 +47,7 @@ class RowwiseAttention(ViewAttention):
         self.mix = TokenAttention(slot.channels, heads, kernel, "rowwise")
 
     def forward(
-        self, x: Float[Tensor, "batch view channel height width"], scene: Scene
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
         _check_rows(scene.cameras)
         views = x.shape[1]

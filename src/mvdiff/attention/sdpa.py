@@ -23,7 +23,7 @@ KERNELS: tuple[str, ...] = get_args(Kernel)
 GRID = 65535
 
 
-def attend(
+def scaled_dot_product(
     query: Float[Tensor, "*batch head query dim"],
     key: Float[Tensor, "*batch head key dim"],
     value: Float[Tensor, "*batch head key dim"],

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..config.instantiate import construct
+from ..config.instantiate import instantiate
 from ..errors import MvdiffError
 from .model import build_model, swapped_prefixes
 from .sampler import build_sampler, build_training_scheduler
 
 if TYPE_CHECKING:
-    from ..pipeline import Model
+    from ..pipeline import MultiViewPipeline
 
 
 def build_reconstructor(config: Any) -> Any:
@@ -20,14 +20,14 @@ def build_reconstructor(config: Any) -> Any:
         return None
     from ..recon import RECONSTRUCTORS
 
-    return construct(RECONSTRUCTORS, config.reconstructor)
+    return instantiate(RECONSTRUCTORS, config.reconstructor)
 
 
 def build_foreground(config: Any) -> Any:
     """The function that finds the object in a photo."""
     from ..preprocessing.segmentation import FOREGROUND
 
-    return construct(FOREGROUND, config.foreground)
+    return instantiate(FOREGROUND, config.foreground)
 
 
 def build_framing(config: Any) -> Any:
@@ -56,14 +56,14 @@ def resolve_device(name: str) -> Any:
     return chosen
 
 
-def build_pipeline(config: Any) -> Model:
+def build_pipeline(config: Any) -> MultiViewPipeline:
     """The recipe with its weights, ready to generate."""
     from ..cameras.rigs import is_ring
     from ..denoiser.compilation import check_mode, compile_unet
     from ..denoiser.precision import lower
-    from ..pipeline import Model
+    from ..pipeline import MultiViewPipeline
     from ..utils.precision import describe_precision, has_native_bfloat16, resolve_precision
-    from ..weights.load_model import open_model
+    from ..weights.load_model import load_pretrained
 
     check_mode(config.compile)
     target = resolve_device(config.device)
@@ -82,7 +82,7 @@ def build_pipeline(config: Any) -> Model:
             "precision=fp16 is very slow on a CPU: use bf16 or fp32 here, or auto", stacklevel=2
         )
     frame = build_framing(config)
-    denoiser = open_model(
+    denoiser = load_pretrained(
         lambda: lower(build_model(config), precision),
         config.weights,
         config.recipe_name,
@@ -106,7 +106,7 @@ def build_pipeline(config: Any) -> Model:
         )
     denoiser = denoiser.to(target).eval().requires_grad_(False)
     compile_unet(denoiser, config.compile)
-    return Model(
+    return MultiViewPipeline(
         denoiser=denoiser,
         sampler=build_sampler(config),
         foreground=build_foreground(config),

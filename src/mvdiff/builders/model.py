@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..config.instantiate import construct, plain
+from ..config.instantiate import instantiate, to_container
 from ..errors import MvdiffError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def build_rig(config: Any) -> Cameras:
     """Target cameras at the recipe's picture size."""
     from ..cameras.rigs import RIGS
 
-    return construct(RIGS, config.rig, size=config.size)
+    return instantiate(RIGS, config.rig, size=config.size)
 
 
 def build_model(config: Any) -> MultiViewDenoiser:
@@ -35,8 +35,8 @@ def build_model(config: Any) -> MultiViewDenoiser:
 
     cameras = build_rig(config)
     sizes = config.sizes
-    latents = construct(LATENTS, config.latents)
-    volume = construct(
+    latents = instantiate(LATENTS, config.latents)
+    volume = instantiate(
         VOLUMES,
         config.volume,
         latent_channels=latents.channels,
@@ -54,7 +54,7 @@ def build_model(config: Any) -> MultiViewDenoiser:
     return MultiViewDenoiser(
         rig=cameras,
         latents=latents,
-        embedder=construct(EMBEDDERS, config.embedder),
+        embedder=instantiate(EMBEDDERS, config.embedder),
         volume=volume,
         unet=backbone,
         context_dim=sizes.context_dim,
@@ -70,7 +70,7 @@ def build_radiance(config: Any, latents: Any, volume: Any) -> Any:
         return None
     from ..radiance import RADIANCE
 
-    return construct(RADIANCE, config.radiance, latents=latents, channels=volume.channels)
+    return instantiate(RADIANCE, config.radiance, latents=latents, channels=volume.channels)
 
 
 def build_unet(config: Any, latents: Any, volume: Any) -> Any:
@@ -78,20 +78,20 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
     if config.unet.get("name") == "none":
         return None
     from ..attention import ATTENTION, SlotSpec
-    from ..denoiser.unet import SlotUNet
+    from ..denoiser.unet import MultiViewUNet
 
     sizes = config.sizes
 
     def slot(name: str, channels: int, factor: int) -> Any:
         spec = SlotSpec(channels, factor, volume.frustum_channels, sizes.time_dim)
-        return construct(ATTENTION, config.attention, slot=spec)
+        return instantiate(ATTENTION, config.attention, slot=spec)
 
-    return SlotUNet(
+    return MultiViewUNet(
         inputs=2 * latents.channels,  # noisy view beside the input picture
         outputs=latents.channels,
         context_dim=sizes.context_dim,
         make_slot=slot,
-        **plain(config.unet),
+        **to_container(config.unet),
     )
 
 

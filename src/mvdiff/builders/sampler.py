@@ -7,16 +7,16 @@ import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
-from ..config.instantiate import plain, registered
+from ..config.instantiate import lookup, to_container
 from ..errors import MvdiffError
 
 if TYPE_CHECKING:
-    from ..pipeline import Sampler
+    from ..pipeline import SamplerConfig
 
 #: sampler name → diffusers class; schedulers are variants by configuration
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
-    "ddim-published": "PublishedDDIM",
+    "ddim-published": "SyncDreamerDDIMScheduler",
     "ddpm": "DDPMScheduler",
     "dpmpp": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
@@ -35,7 +35,7 @@ def build_scheduler(config: Any) -> Any:
     if name not in SCHEDULERS:
         raise MvdiffError(f"unknown sampler '{name}'; choose from {', '.join(sorted(SCHEDULERS))}")
     variant = getattr(diffusers, SCHEDULERS[name], None) or getattr(schedulers, SCHEDULERS[name])
-    options = plain(config.sampler.get("options") or {})
+    options = to_container(config.sampler.get("options") or {})
     parameters = inspect.signature(variant.__init__).parameters
     unknown = [key for key in options if key not in parameters or key in ("self", "kwargs")]
     if unknown:
@@ -43,14 +43,14 @@ def build_scheduler(config: Any) -> Any:
         raise MvdiffError(
             f"unknown sampler.options.{unknown[0]} for '{name}'; choose from {choices}"
         )
-    settings = {**plain(config.noise), **options}
+    settings = {**to_container(config.noise), **options}
     kinds = ("epsilon", "sample", "v_prediction")
     kind = settings.setdefault("prediction_type", "epsilon")
     if kind not in kinds:
         raise MvdiffError(f"unknown noise.prediction_type '{kind}'; choose from {', '.join(kinds)}")
     if "clip_sample" in parameters:
         # where latents are bounded, the predicted clean picture is kept in range
-        bound = registered(LATENTS, config.latents.name).clip
+        bound = lookup(LATENTS, config.latents.name).clip
         settings |= {"clip_sample": bound is not None, "clip_sample_range": bound or 1.0}
     try:
         # not `from_config`, which imports every scheduler of diffusers to look for compatible ones
@@ -59,10 +59,10 @@ def build_scheduler(config: Any) -> Any:
         raise MvdiffError(f"sampler '{name}' cannot be set up like this: {error}") from error
 
 
-def build_sampler(config: Any) -> Sampler:
+def build_sampler(config: Any) -> SamplerConfig:
     """Scheduler, steps and guidance as the config says."""
     from ..denoiser.guidance import read_interval
-    from ..pipeline import Sampler
+    from ..pipeline import SamplerConfig
 
     build_scheduler(config)  # a bad setting is told now, not at the first step
     steps, most = config.sampler.steps, config.noise.num_train_timesteps
@@ -73,8 +73,8 @@ def build_sampler(config: Any) -> Sampler:
         raise MvdiffError(
             f"guidance.scale and sampler.eta must be finite numbers, got {scale} and {eta}"
         )
-    interval = read_interval(plain(config.guidance.get("interval")))
-    return Sampler(
+    interval = read_interval(to_container(config.guidance.get("interval")))
+    return SamplerConfig(
         functools.partial(build_scheduler, config), steps, eta, guidance=scale, interval=interval
     )
 
@@ -84,4 +84,4 @@ def build_training_scheduler(config: Any) -> Any:
     from diffusers import DDPMScheduler
 
     parameters = inspect.signature(DDPMScheduler.__init__).parameters
-    return DDPMScheduler(**{k: v for k, v in plain(config.noise).items() if k in parameters})
+    return DDPMScheduler(**{k: v for k, v in to_container(config.noise).items() if k in parameters})

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..config.instantiate import plain, registered
+from ..config.instantiate import lookup, to_container
 from ..errors import MvdiffError
 from .model import build_rig
 from .sampler import build_training_scheduler
 
 if TYPE_CHECKING:
     from ..data.augment import Augment
-    from ..data.dataset import ObjectSet
-    from ..data.latent_cache import Encoders
+    from ..data.dataset import MultiViewDataset
+    from ..data.latent_cache import FrozenEncoders
     from ..denoiser.multiview_denoiser import MultiViewDenoiser
-    from ..training.loss import Objective
+    from ..training.loss import MultiViewDiffusionLoss
 
 
-def build_loss(config: Any) -> Objective:
+def build_loss(config: Any) -> MultiViewDiffusionLoss:
     """The training objective of the recipe."""
-    from ..training.loss import Objective
+    from ..training.loss import MultiViewDiffusionLoss
 
     train, count = config.train, len(build_rig(config))
     if not 1 <= train.views <= count:
         raise MvdiffError(f"train.views must lie in [1, {count}], got {train.views}")
-    return Objective(
+    return MultiViewDiffusionLoss(
         scheduler=build_training_scheduler(config),
         views=train.views,
         time_power=train.time_power,
-        drop=plain(train.drop),
+        drop=to_container(train.drop),
         posterior=train.posterior,
         rendering=train.rendering,
         scheduled_sampling=train.scheduled_sampling,
@@ -40,10 +40,10 @@ def _volume_views(config: Any, least: int, most: int) -> tuple[int, int] | None:
     """`train.volume_views`, checked; null where the volume is built from the whole rig."""
     from ..volumes import VOLUMES
 
-    given = plain(config.train.get("volume_views"))
+    given = to_container(config.train.get("volume_views"))
     if given is None:
         return None
-    if not registered(VOLUMES, config.volume.name).any_views:
+    if not lookup(VOLUMES, config.volume.name).any_views:
         raise MvdiffError(
             f"volume '{config.volume.name}' is bound to all {most} views of the rig: use "
             "train.volume_views=null, or volume=meanvar"
@@ -74,7 +74,7 @@ def build_param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, 
     from ..training.param_groups import freeze_others
 
     if config.train.groups:
-        groups = freeze_others(model, plain(config.train.groups), config.train.weight_decay)
+        groups = freeze_others(model, to_container(config.train.groups), config.train.weight_decay)
         _check_reached(model)
         return groups
     # pictures are encoded without gradient, so an autoencoder is never trained along
@@ -82,26 +82,26 @@ def build_param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, 
     return None
 
 
-def load_training_data(config: Any, root: Any, split: str) -> ObjectSet:
+def load_training_data(config: Any, root: Any, split: str) -> MultiViewDataset:
     """The objects at `root`, in our layout or the published one; MvdiffError unless they fit."""
     from ..cameras.rigs import is_ring
-    from ..data.dataset import MultiViewSet
+    from ..data.dataset import RenderedDataset
     from ..data.render.cameras import check_cameras
-    from ..data.syncdreamer import PublishedSet, is_published
-    from ..data.view_subset import Thinned
+    from ..data.syncdreamer import SyncDreamerDataset, is_published
+    from ..data.view_subset import ViewSubset
 
-    root, cameras = plain(root), build_rig(config)
+    root, cameras = to_container(root), build_rig(config)
     if not is_ring(cameras):
         raise MvdiffError(
             f"training turns its objects, so it needs an even ring of cameras, and rig "
             f"'{config.rig.name}' is none: train with rig=ring, then generate with any rig"
         )
     if isinstance(root, str) and is_published(root):
-        return PublishedSet(root, cameras)
+        return SyncDreamerDataset(root, cameras)
     check_cameras(root, cameras, config.rig.name)
-    data: ObjectSet = MultiViewSet(root, split=split)
+    data: MultiViewDataset = RenderedDataset(root, split=split)
     if data.view_count % len(cameras) == 0:  # 8 of 16 views on an even ring are one, too
-        data = Thinned(data, len(cameras))
+        data = ViewSubset(data, len(cameras))
     if data.view_count != len(cameras) or data.size != config.size:
         raise MvdiffError(
             f"the recipe wants {len(cameras)} views of {config.size}², '{root}' has "
@@ -114,12 +114,12 @@ def build_augment(config: Any) -> Augment:
     """How training objects are changed."""
     from ..data.augment import Augment
 
-    return Augment(**plain(config.train.augment))
+    return Augment(**to_container(config.train.augment))
 
 
 def input_image_counts(config: Any) -> list[int]:
     """Numbers of input pictures an object, one of which is drawn a step."""
-    counts = plain(config.train.photos)
+    counts = to_container(config.train.photos)
     if not isinstance(counts, list) or any(type(n) is not int for n in counts):
         raise MvdiffError(f"train.photos must be a list of whole numbers, got {counts}")
     if max(counts, default=1) > 1 and not config.volume.get("photo_features"):
@@ -130,10 +130,10 @@ def input_image_counts(config: Any) -> list[int]:
     return counts
 
 
-def build_encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Encoders | str:
+def build_encoders(config: Any, model: MultiViewDenoiser, device: Any) -> FrozenEncoders | str:
     """The frozen networks whose answers can be kept; or why there are none."""
-    from ..data.latent_cache import Encoders
-    from ..weights.initialize import digest
+    from ..data.latent_cache import FrozenEncoders
+    from ..weights.initialize import sha256_of
 
     if not hasattr(model.latents, "posterior"):
         return f"latents '{config.latents.name}' need no network"
@@ -146,4 +146,4 @@ def build_encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Encode
     latents, embedder = model.latents.to(device).eval(), model.embedder.to(device).eval()
     parts = {f"latents.{n}": p for n, p in latents.named_parameters()}
     parts |= {f"embedder.{n}": p for n, p in embedder.named_parameters()}
-    return Encoders(latents.posterior, embedder, digest(parts), device)
+    return FrozenEncoders(latents.posterior, embedder, sha256_of(parts), device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..errors import MvdiffError
 from .model import build_model, swapped_prefixes
 from .sampler import build_sampler, build_training_scheduler
@@ -24,7 +24,7 @@ from .training import (
 )
 
 if TYPE_CHECKING:
-    from ..training.loop import Result
+    from ..training.loop import TrainResult
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class TrainingSetup:
 
 def build_training(config: Any) -> TrainingSetup:
     """Data, objective and the model with its starting weights."""
-    from ..data.batch_source import Batches
+    from ..data.batch_source import DatasetBatches
     from ..training.distributed import place
     from ..training.param_groups import frozen
-    from ..weights.initialize import digest, start_model
+    from ..weights.initialize import init_for_training, sha256_of
 
     here = place(config.device)
     data = load_training_data(config, config.data, "train")
@@ -56,7 +56,7 @@ def build_training(config: Any) -> TrainingSetup:
     objective = build_loss(config)
     torch.manual_seed(config.seed)
     weights = _weights(config)
-    start = start_model(
+    start = init_for_training(
         lambda: build_model(config),
         weights,
         config.recipe_name,
@@ -74,13 +74,13 @@ def build_training(config: Any) -> TrainingSetup:
             if hasattr(module, "checkpointing"):
                 module.checkpointing = True
     material = _encoded(config, model, data, *here)
-    batches = Batches(
+    batches = DatasetBatches(
         material,
         augment=build_augment(config),
-        mix=plain(config.mix),
+        mix=to_container(config.mix),
         photos=input_image_counts(config),
     )
-    base = {"weights": str(weights), "sha256": digest(fixed)} if fixed else None
+    base = {"weights": str(weights), "sha256": sha256_of(fixed)} if fixed else None
     return TrainingSetup(model, objective, batches, groups, base, validate, data.fingerprint)
 
 
@@ -112,7 +112,7 @@ def resolved_precision(config: Any) -> str:
     return resolve_precision(config.train.precision, place(config.device)[2])
 
 
-def run_training(config: Any, setup: TrainingSetup, **kwargs: Any) -> Result:
+def run_training(config: Any, setup: TrainingSetup, **kwargs: Any) -> TrainResult:
     """Train them. kwargs: further arguments of `training.loop.train`, such as `progress`."""
     from ..training.loop import train
 
@@ -131,7 +131,7 @@ def run_training(config: Any, setup: TrainingSetup, **kwargs: Any) -> Result:
         time_budget=config.time_budget,
         tensorboard=config.tensorboard,
         device=config.device,
-        config=plain(config),
+        config=to_container(config),
         base=setup.base,
         data_fingerprint=setup.data_fingerprint,
         **kwargs,
@@ -190,7 +190,7 @@ def _encoded(
     config: Any, model: Any, data: Any, process: int, processes: int, device: torch.device
 ) -> Any:
     """The data, encoded once where its encoders are frozen; made here on first use."""
-    from ..data.latent_cache import EncodedSet
+    from ..data.latent_cache import CachedLatentDataset
 
     if config.cache == "none":
         return data
@@ -199,9 +199,9 @@ def _encoded(
         if config.cache != "auto":
             raise MvdiffError(f"cache={config.cache} has nothing to keep: {encoders}")
         return data
-    root = plain(config.data)
+    root = to_container(config.data)
     folder = config.cache if config.cache != "auto" else root if isinstance(root, str) else root[0]
-    encoded = EncodedSet(data, encoders, folder, config.cache_precision)
+    encoded = CachedLatentDataset(data, encoders, folder, config.cache_precision)
     if encoded.missing():
         if process == 0:
             print(f"encoding {len(data)} objects once, into '{encoded.folder}'", flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cameras.camera import Cameras
-from ..config.instantiate import construct
+from ..config.instantiate import instantiate
 from ..errors import MvdiffError
 from ..views import Views
 from ..views.loading import LoadedViews, load_views
@@ -39,7 +39,7 @@ def read_rig(config: Any) -> Cameras | None:
         return None
     from ..cameras.rigs import RIGS
 
-    return construct(RIGS, config.rig, size=_RIG_SIZE)
+    return instantiate(RIGS, config.rig, size=_RIG_SIZE)
 
 
 def user_path(setting: object, name: str) -> Path:

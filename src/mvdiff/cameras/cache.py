@@ -12,7 +12,7 @@ from torch import Tensor
 from .camera import Cameras
 
 
-class PerCameras:
+class CameraCache:
     """Remembers what was last computed for `size` camera sets.
 
     A set counts as known when its numbers are equal; comparing them makes a GPU wait, so the same

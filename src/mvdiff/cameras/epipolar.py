@@ -31,7 +31,7 @@ def directions(cameras: Cameras) -> Float[Tensor, "view 3"]:
     return torch.where(distance > 1e-6, cameras.centers / distance.clamp(min=1e-6), back)
 
 
-def near_views(cameras: Cameras, count: int) -> Int[Tensor, "view near"]:
+def nearest_views(cameras: Cameras, count: int) -> Int[Tensor, "view near"]:
     """The `count` other cameras at the smallest angle as seen from the origin, nearest first.
 
     All others where there are fewer. Of two at one angle comes first the one that lies

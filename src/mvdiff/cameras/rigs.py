@@ -278,14 +278,14 @@ def _numbers(what: str, given: Any, count: int | None) -> list[float]:
 
 def is_ring(cameras: Cameras) -> bool:
     """Whether the cameras stand evenly around z, in order, at one elevation and distance."""
-    azimuth, elevation, distance = spherical(cameras)
+    azimuth, elevation, distance = to_spherical(cameras)
     even = torch.arange(len(cameras), device=azimuth.device) * (2 * math.pi / len(cameras))
     off = (azimuth - azimuth[0] - even + math.pi) % (2 * math.pi) - math.pi
     spread = max(float(x.max() - x.min()) for x in (elevation, distance))
     return float(off.abs().max()) < 2e-3 and spread < 2e-3
 
 
-def spherical(
+def to_spherical(
     cameras: Cameras,
 ) -> tuple[Float[Tensor, "view"], Float[Tensor, "view"], Float[Tensor, "view"]]:
     """Azimuth, elevation (radians) and distance of cameras that look at the origin.
@@ -310,7 +310,7 @@ def input_cameras(
     library. elevation: their own, degrees. azimuth: theirs beyond view 0's, degrees,
     counter-clockwise seen from above; default 0.
     """
-    front, _, distance = spherical(rig)
+    front, _, distance = to_spherical(rig)
     turn = torch.zeros_like(elevation) if azimuth is None else azimuth
     at = look_at(
         [float(torch.rad2deg(front[0])) + degrees for degrees in turn.tolist()],

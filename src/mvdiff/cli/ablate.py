@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..ablation.runs import Run, data_stamp, digest, run_folder
+from ..ablation.runs import Run, data_stamp, run_folder, short_hash
 from ..ablation.sweep import Sweep, combine
 from ..config.compose import compose
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..errors import MvdiffError
 from ..utils.files import check_writable, read_json, write_json
 
@@ -40,7 +40,7 @@ def run(sweep: Sweep) -> int:
     shared = _shared(sweep, budget, evaluation)
     runs = [
         Run(
-            folder=run_folder(out, variant.name, seed, plain(config), budget),
+            folder=run_folder(out, variant.name, seed, to_container(config), budget),
             variant=variant.name,
             seed=seed,
             overrides=tuple(combine(sweep.fixed, variant.overrides)),
@@ -106,7 +106,7 @@ def _announce(out: Path, sweep: Sweep, runs: Sequence[Run], seeds: Sequence[int]
         "budget": dict(runs[0].budget),
         "evaluation": dict(runs[0].evaluation),
         "seeds": list(seeds),
-        "data": plain(sweep.config.data),
+        "data": to_container(sweep.config.data),
         "words": [*sweep.fixed, *sweep.hydra],
         "variants": {variant.name: list(variant.overrides) for variant in sweep.variants},
         "precision": sweep.config.train.precision,
@@ -145,7 +145,7 @@ def _report(out: Path) -> int:
 
 
 def _seeds(config: Any) -> list[int]:
-    seeds = plain(config.seeds)
+    seeds = to_container(config.seeds)
     good = [type(seed) is int and 0 <= seed < 2**31 for seed in seeds]
     if not seeds or not all(good):
         wrong = seeds[good.index(False)] if seeds else "none"
@@ -179,12 +179,12 @@ def _evaluation(config: Any) -> dict[str, Any]:
     evaluation = {
         "objects": config.objects,
         "samples": config.samples,
-        "val_data": plain(config.val_data),
+        "val_data": to_container(config.val_data),
     }
     if config.lpips is not None:
         from ..metrics import Lpips
 
-        files = plain(config.lpips)
+        files = to_container(config.lpips)
         files = files if isinstance(files, list) else [files]
         Lpips.load(files)  # what is wrong with them is told now
         evaluation["lpips"] = [str(Path(file).expanduser().resolve()) for file in files]
@@ -211,8 +211,8 @@ def _shared(sweep: Sweep, budget: dict[str, float], evaluation: dict[str, Any]) 
 
     words = [w for w in sweep.fixed if w.lstrip("+~").partition("=")[0] not in SHARED]
     words = sorted(word for word in words if not word.startswith("budget"))
-    data = data_stamp(plain(sweep.config.data))
-    return digest([words, budget, evaluation, data])
+    data = data_stamp(to_container(sweep.config.data))
+    return short_hash([words, budget, evaluation, data])
 
 
 def _commit() -> str:

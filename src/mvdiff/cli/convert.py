@@ -14,7 +14,7 @@ def run(config: Any) -> int:
     from ..config.compose import compose
     from ..training.checkpointing import save_weights
     from ..weights.convert import convert, names_polar
-    from ..weights.load_model import empty
+    from ..weights.load_model import init_on_meta
     from ..weights.safe_load import read_weights
 
     source, out = Path(config["in"]).expanduser(), Path(config.out).expanduser()
@@ -31,7 +31,7 @@ def run(config: Any) -> int:
     recipe = compose("generate", ["recipe=syncdreamer", "image=none"])
     try:
         betas = builders.build_training_scheduler(recipe).betas
-        model = empty(lambda: builders.build_model(recipe))
+        model = init_on_meta(lambda: builders.build_model(recipe))
         weights, kind = convert(model, tensors, polar=polar, betas=betas)
     except MvdiffError as error:
         raise MvdiffError(f"'{source}': {error}") from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..errors import MvdiffError
 
 
@@ -20,18 +20,18 @@ def run(config: Any) -> int:
     for path in (pred, truth):
         if not path.exists():
             raise MvdiffError(f"nothing at '{path}': check the path")
-    angle = _angle(plain(config.rotate_z))
+    angle = _angle(to_container(config.rotate_z))
     if config.out and Path(str(config.out)).suffix.lower() not in ("", ".json", ".csv"):
         raise MvdiffError(f"out={config.out} is not .json, .csv or a folder: choose one of them")
 
     from ..evaluation import check_target, evaluate_folder, notes, table, write
     from ..metrics import Lpips
-    from ..utils.progress import Stages
+    from ..utils.progress import ProgressDisplay
 
-    lpips = None if config.lpips is None else Lpips.load(plain(config.lpips))
+    lpips = None if config.lpips is None else Lpips.load(to_container(config.lpips))
     if config.out:
         check_target(str(config.out))
-    with Stages("evaluate") as stages:
+    with ProgressDisplay("evaluate") as stages:
 
         def told(name: str, done: int, total: int) -> None:
             stages.start(f"evaluate {name}", total)

@@ -20,13 +20,18 @@ def run(config: Any) -> int:
 
     Weights that the run kept frozen are taken from the file it started from.
     """
-    from ..training.checkpointing import Checkpoints, first_readable, read_average, save_weights
+    from ..training.checkpointing import (
+        CheckpointManager,
+        first_loadable,
+        read_average,
+        save_weights,
+    )
 
     out = Path(config.out)
     if out.suffix != ".safetensors":
         raise MvdiffError(f"weights are written as .safetensors, got out='{out}'")
-    newest_first = Checkpoints(config.run).all()[::-1]
-    read = first_readable(newest_first, read_average, print)
+    newest_first = CheckpointManager(config.run).all()[::-1]
+    read = first_loadable(newest_first, read_average, print)
     if read is None:
         raise MvdiffError(f"no checkpoint in '{config.run}': train there first, mvdiff train")
     weights, state = read
@@ -46,17 +51,17 @@ def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dic
     """What the checkpoint lacks, from where the run took it; MvdiffError if that has changed."""
     from omegaconf import OmegaConf
 
-    from ..weights.initialize import digest, start_model
+    from ..weights.initialize import init_for_training, sha256_of
 
     recipe = OmegaConf.create(state["config"])
-    model = start_model(
+    model = init_for_training(
         lambda: builders.build_model(recipe),
         path,
         recipe.recipe_name,
         swapped=builders.swapped_prefixes(recipe),
     ).model
     rest = {n: p.detach() for n, p in model.named_parameters() if n not in trained}
-    if digest(rest) != state["base"]["sha256"]:
+    if sha256_of(rest) != state["base"]["sha256"]:
         raise MvdiffError(
             f"'{path}' does not hold the frozen weights this run was trained upon: pass the file "
             "it started from as weights="

@@ -13,9 +13,9 @@ from ..errors import MvdiffError
 from ..generation.planning import FINISHED, Wanted, find_pictures, plan, samples_of
 from ..generation.sample_store import read_record
 from ..generation.sharding import Share, choose_gpu
-from ..generation.summary import Tally
-from ..utils.progress import Stages
-from ..utils.warnings import NoteBook, notes_by_thread
+from ..generation.summary import RunSummary
+from ..utils.progress import ProgressDisplay
+from ..utils.warnings import NoteBook, route_warnings_by_thread
 
 __all__ = ["exit_code", "find_pictures", "make", "plan", "run"]
 
@@ -37,12 +37,12 @@ def exit_code(failed: int, meshless: int, pictures: int) -> int:
     return 1 if failed or meshless else 0
 
 
-def make(config: Any, wanted: Sequence[Wanted], *, alone: bool) -> Tally:
+def make(config: Any, wanted: Sequence[Wanted], *, alone: bool) -> RunSummary:
     """Some of the pictures. alone: there is one in all, and its error is left to the caller."""
-    tally, book = Tally(), NoteBook([str(shot.path) for each in wanted for shot in each.shots])
+    tally, book = RunSummary(), NoteBook([str(shot.path) for each in wanted for shot in each.shots])
     if not wanted:
         return tally
-    with notes_by_thread(), Stages("looking for what is finished") as stages:
+    with route_warnings_by_thread(), ProgressDisplay("looking for what is finished") as stages:
         try:
             rest = _skip_finished(config, wanted, stages, tally, book)
             if rest:
@@ -54,7 +54,11 @@ def make(config: Any, wanted: Sequence[Wanted], *, alone: bool) -> Tally:
 
 
 def _skip_finished(
-    config: Any, wanted: Sequence[Wanted], stages: Stages, tally: Tally, book: NoteBook
+    config: Any,
+    wanted: Sequence[Wanted],
+    stages: ProgressDisplay,
+    tally: RunSummary,
+    book: NoteBook,
 ) -> list[Wanted]:
     """Tell of the objects with nothing left to do; the others are returned."""
     rest = []
@@ -78,15 +82,15 @@ def _skip_finished(
 def _make_rest(
     config: Any,
     wanted: Sequence[Wanted],
-    stages: Stages,
-    tally: Tally,
+    stages: ProgressDisplay,
+    tally: RunSummary,
     book: NoteBook,
     *,
     tell: bool,
 ) -> None:
     """Load the model and make what is missing."""
     from .. import builders
-    from ..generation.batch_generator import Stream
+    from ..generation.batch_generator import BatchGenerator
     from ..generation.writer import Timer
     from ..pipeline import check_projection
 
@@ -98,5 +102,7 @@ def _make_rest(
     reconstructor = builders.build_reconstructor(config)
     timer.lap("setup")
     setup = timer.seconds["setup"]
-    stream = Stream(config, model, reconstructor, stages, tally, book, setup=setup, tell=tell)
+    stream = BatchGenerator(
+        config, model, reconstructor, stages, tally, book, setup=setup, tell=tell
+    )
     stream.run(wanted)

@@ -12,16 +12,16 @@ import trimesh
 
 from .. import builders
 from ..builders.views import read_configured_views, user_path
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..errors import MvdiffError
 from ..generation.writer import save_picture, versions
 from ..mesh.io import FORMATS, TEXTURED
 from ..mesh.mesh import Mesh
-from ..mesh.postprocess import finish, texture_side
+from ..mesh.postprocess import postprocess, texture_side
 from ..recon.plausibility import judge, reconstruct_explained
 from ..recon.view_consistency import view_agreement
 from ..utils.files import check_writable, write_json
-from ..utils.progress import Stages
+from ..utils.progress import ProgressDisplay
 from ..visualization import VIDEOS, mesh_renders, preview, turntable
 
 
@@ -66,14 +66,14 @@ def run(config: Any) -> int:
     if reconstructor is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     clock = Clock()
-    with Stages("reading") as stages:
+    with ProgressDisplay("reading") as stages:
         clock.start("reading")
         loaded = read_configured_views(source, config)
         views, notes = loaded.views, list(loaded.notes)
         check_writable(out)
         told = clock.within(stages.within("mesh"))
         mesh = reconstruct_explained(reconstructor, views, loaded.form, told)
-        mesh, more = finish(
+        mesh, more = postprocess(
             mesh,
             views,
             faces=config.faces,
@@ -116,7 +116,7 @@ def run(config: Any) -> int:
             "agreement": agreement.as_dict(),
             "seconds": clock.seconds,
             "versions": versions(),
-            "config": plain(config),
+            "config": to_container(config),
         }
         # Not run.json: beside generated views that name is taken.
         write_json(out / "mesh-run.json", record)
@@ -127,7 +127,7 @@ def run(config: Any) -> int:
     return 0
 
 
-def _begin(clock: Clock, stages: Stages, stage: str) -> None:
+def _begin(clock: Clock, stages: ProgressDisplay, stage: str) -> None:
     clock.start(stage)
     stages.start(stage, None)
 

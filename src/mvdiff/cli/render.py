@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import builders
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..errors import MvdiffError
 
 
@@ -17,7 +17,7 @@ def run(config: Any) -> int:
     check_rig_numbers(config)
     if not config.meshes and not config.shapes:
         raise MvdiffError("nothing to render: give meshes=FOLDER, shapes=NUMBER or both")
-    settings = plain(config)
+    settings = to_container(config)
     settings["rig"] = builders.build_rig(config)
     elevation = settings["input_elevation"]
     if not isinstance(elevation, list) or len(elevation) != 2:

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..builders.training_run import build_training, resolved_precision, run_training
-from ..utils.files import alone
+from ..utils.files import exclusive_lock
 
 
 def run(config: Any) -> int:
     """Train as the config says; goes on from a checkpoint in `out`."""
-    from ..training.checkpointing import candidates
+    from ..training.checkpointing import resume_candidates
     from ..training.distributed import place
     from ..utils.precision import describe_precision
 
     main = place(config.device)[0] == 0
-    with alone(Path(config.out)) if main else nullcontext():
-        candidates(config.out, config.resume)  # a wrong word is told before the long work
+    with exclusive_lock(Path(config.out)) if main else nullcontext():
+        resume_candidates(config.out, config.resume)  # a wrong word is told before the long work
         if main and config.train.precision == "auto":
             chosen = resolved_precision(config)
             print(f"precision=auto: {describe_precision(chosen, place(config.device)[2])}")

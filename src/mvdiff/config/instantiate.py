@@ -10,13 +10,13 @@ from ..errors import MvdiffError
 from ..registry import Registry
 
 
-def construct(registry: Registry, config: Mapping[str, Any], **parts: Any) -> Any:
+def instantiate(registry: Registry, config: Mapping[str, Any], **parts: Any) -> Any:
     """The variant `config.name` with the config's other entries and `parts` as arguments.
 
     Raises MvdiffError on an unknown name, and on settings the variant does not have.
     """
-    variant = registered(registry, config["name"])
-    settings = {key: plain(value) for key, value in config.items() if key != "name"}
+    variant = lookup(registry, config["name"])
+    settings = {key: to_container(value) for key, value in config.items() if key != "name"}
     parameters = inspect.signature(variant).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         unknown = [key for key in settings if key not in parameters]
@@ -36,14 +36,14 @@ def construct(registry: Registry, config: Mapping[str, Any], **parts: Any) -> An
         ) from error
 
 
-def registered(registry: Registry, name: str) -> Any:
+def lookup(registry: Registry, name: str) -> Any:
     try:
         return registry[name]
     except KeyError as error:
         raise MvdiffError(error.args[0]) from error
 
 
-def plain(value: Any) -> Any:
+def to_container(value: Any) -> Any:
     """Config nodes as plain Python containers."""
     from omegaconf import OmegaConf
 

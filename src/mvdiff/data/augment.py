@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..errors import MvdiffError
-from .degradation import Spoil, draw_spoil
+from .degradation import ImageDegradation, sample_degradation
 
 _GREY = torch.tensor([0.299, 0.587, 0.114])
 
@@ -41,7 +41,7 @@ class Draw:
     scale: float
     shift: tuple[float, float]
     more: tuple[int, ...] = ()
-    spoil: Spoil | None = None
+    spoil: ImageDegradation | None = None
 
     @property
     def turns_only(self) -> bool:
@@ -122,7 +122,7 @@ class Augment:
             gamma=_factor(u[9], self.gamma) if recolour else 1.0,
             scale=1 + (2 * u[10] - 1) * self.scale,
             shift=((2 * u[11] - 1) * self.shift, (2 * u[12] - 1) * self.shift),
-            spoil=draw_spoil(more[1:], self.edge, self.blur, self.jpeg)
+            spoil=sample_degradation(more[1:], self.edge, self.blur, self.jpeg)
             if more[0] < self.spoil
             else None,
         )

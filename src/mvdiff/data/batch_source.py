@@ -11,12 +11,12 @@ import torch
 
 from ..errors import MvdiffError
 from .augment import Augment, Draw
-from .shuffled_order import Order
+from .shuffled_order import ShuffledOrder
 
 
 @runtime_checkable
 class Material(Protocol):
-    """What batches are made of; an `ObjectSet`, or one that was encoded beforehand."""
+    """What batches are made of; an `MultiViewDataset`, or one that was encoded beforehand."""
 
     sources: tuple[str, ...]
     view_count: int
@@ -24,7 +24,7 @@ class Material(Protocol):
     def assemble(self, indices: Sequence[int], draws: list[Draw], device: Any) -> Any: ...
 
 
-class Batches:
+class DatasetBatches:
     """Training batches: a pure function of (seed, step, share), nothing to save or replay.
 
     data: the objects, as pictures or encoded already. augment: how they are changed; None:
@@ -46,7 +46,7 @@ class Batches:
     ) -> None:
         self.data = data
         self.augment = Augment() if augment is None else augment
-        self._order = Order(data.sources, mix)
+        self._order = ShuffledOrder(data.sources, mix)
         self._photos = list(photos)
         if not self._photos or any(not 1 <= n <= data.view_count for n in self._photos):
             raise MvdiffError(

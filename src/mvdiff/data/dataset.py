@@ -17,7 +17,7 @@ from ..errors import MvdiffError
 from .augment import Augment, Draw, apply, apply_photo, view_order
 from .memmap import pack
 
-__all__ = ["Batch", "MultiViewSet", "ObjectSet", "Sample", "pack"]
+__all__ = ["Batch", "MultiViewDataset", "RenderedDataset", "Sample", "pack"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class MorePhotos:
+class ExtraInputs:
     """Further input pictures of the same objects.
 
     photos: RGB on white in [0, 1], then alpha in [0, 1].
@@ -49,9 +49,9 @@ class MorePhotos:
     views: Int[Tensor, "batch more"]
     elevation: Float[Tensor, "batch more"]
 
-    def to(self, device: torch.device | str) -> MorePhotos:
+    def to(self, device: torch.device | str) -> ExtraInputs:
         """The same pictures on another device."""
-        return MorePhotos(self.photos.to(device), self.views.to(device), self.elevation.to(device))
+        return ExtraInputs(self.photos.to(device), self.views.to(device), self.elevation.to(device))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Batch:
     elevation: Float[Tensor, "batch"]
     names: tuple[str, ...]
     index: Int[Tensor, "batch"] | None = None
-    more: MorePhotos | None = None
+    more: ExtraInputs | None = None
 
     def __len__(self) -> int:
         return self.views.shape[0]
@@ -89,7 +89,7 @@ class Batch:
         )
 
 
-class ObjectSet(torch.utils.data.Dataset[Sample], ABC):
+class MultiViewDataset(torch.utils.data.Dataset[Sample], ABC):
     """Objects with target views and inputs, however they are stored.
 
     names, sources, families: one entry an object.
@@ -162,7 +162,7 @@ class ObjectSet(torch.utils.data.Dataset[Sample], ABC):
 
     def _more(
         self, indices: Sequence[int], draws: list[Draw], device: torch.device | str
-    ) -> MorePhotos:
+    ) -> ExtraInputs:
         """The further input pictures that the draws name; as many of every object."""
         photos, elevation = [], []
         for index, draw in zip(indices, draws, strict=True):
@@ -171,14 +171,14 @@ class ObjectSet(torch.utils.data.Dataset[Sample], ABC):
             photos.append(pictures[..., :: -1 if draw.mirror else 1])
             elevation.append(degrees)
         pictures = move(np.ascontiguousarray(np.stack(photos)), device)
-        return MorePhotos(
+        return ExtraInputs(
             photos=torch.stack([apply_photo(p, draws) for p in pictures.unbind(1)], dim=1),
             views=torch.tensor([d.more for d in draws]).to(device),
             elevation=move(np.stack(elevation).astype(np.float32), device),
         )
 
 
-class MultiViewSet(ObjectSet):
+class RenderedDataset(MultiViewDataset):
     """The objects of a split of a folder written by `mvdiff render`, memory-mapped.
 
     root: a folder written by `mvdiff render`, or several that share size and view count.

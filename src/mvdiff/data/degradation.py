@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Spoil:
+class ImageDegradation:
     """How one photo is spoilt.
 
     edge: in [-1, 1]; the cut-out is wider (> 0, up to a pixel of the old background shows) or
@@ -48,9 +48,11 @@ class Spoil:
         return torch.cat([1 + (colour - 1) * share, left])
 
 
-def draw_spoil(u: Float[np.ndarray, "7"], edge: float, blur: float, jpeg: int) -> Spoil:
+def sample_degradation(
+    u: Float[np.ndarray, "7"], edge: float, blur: float, jpeg: int
+) -> ImageDegradation:
     """From numbers in [0, 1) and the largest edge and blur and the lowest quality."""
-    return Spoil(
+    return ImageDegradation(
         edge=(2 * float(u[0]) - 1) * edge,
         background=(float(u[1]), float(u[2]), float(u[3])),
         blur=float(u[4]) * blur,

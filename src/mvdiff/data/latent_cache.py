@@ -25,7 +25,7 @@ from torch import Tensor
 from ..errors import MvdiffError
 from ..utils.files import atomic
 from .augment import Draw, view_order, white
-from .dataset import ObjectSet
+from .dataset import MultiViewDataset
 
 #: objects a file: what a killed run loses at most
 CHUNK = 32
@@ -34,7 +34,7 @@ TYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Posterior:
+class DiagonalGaussian:
     """A normal distribution of latents, unscaled, its dimensions independent."""
 
     mean: Float[Tensor, "*batch channel height width"]
@@ -50,8 +50,8 @@ class EncodedBatch:
     names, index: as in `Batch`.
     """
 
-    targets: Posterior
-    photo: Posterior
+    targets: DiagonalGaussian
+    photo: DiagonalGaussian
     token: Float[Tensor, "batch embedding"]
     elevation: Float[Tensor, "batch"]
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ class EncodedBatch:
 
 
 @dataclass(frozen=True)
-class Encoders:
+class FrozenEncoders:
     """The frozen networks.
 
     posterior: RGBA in [0, 1] on white → mean and log-variance, unscaled.
@@ -76,7 +76,7 @@ class Encoders:
     device: torch.device
 
 
-class EncodedSet:
+class CachedLatentDataset:
     """An object set's encoded pictures; takes its place in `Batches`.
 
     data: the objects; their pictures are read only to be encoded.
@@ -85,7 +85,11 @@ class EncodedSet:
     """
 
     def __init__(
-        self, data: ObjectSet, encoders: Encoders, folder: str | Path, precision: str = "fp32"
+        self,
+        data: MultiViewDataset,
+        encoders: FrozenEncoders,
+        folder: str | Path,
+        precision: str = "fp32",
     ) -> None:
         if precision not in TYPES:
             raise MvdiffError(f"unknown precision '{precision}'; choose from {', '.join(TYPES)}")
@@ -159,8 +163,8 @@ class EncodedSet:
 
         views, photo = together(targets), together(photos)
         return EncodedBatch(
-            targets=Posterior(views[:, :, 0], views[:, :, 1]),
-            photo=Posterior(photo[:, 0], photo[:, 1]),
+            targets=DiagonalGaussian(views[:, :, 0], views[:, :, 1]),
+            photo=DiagonalGaussian(photo[:, 0], photo[:, 1]),
             token=together(tokens),
             elevation=together(elevation),
             names=tuple(self.names[i] for i in indices),

@@ -241,14 +241,14 @@ def _angle(degrees: np.ndarray) -> float:
 def _read_part(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels (view, 4, height, width), azimuth and elevation in degrees."""
     from ..cameras.formats import read_transforms
-    from ..cameras.rigs import spherical
+    from ..cameras.rigs import to_spherical
 
     if not (folder / "transforms.json").is_file():
         raise MvdiffError(
             f"'{folder}' has no transforms.json, yet the index lists it: render it again"
         )
     cameras, names = read_transforms(folder / "transforms.json")
-    azimuth, elevation, _ = spherical(cameras)
+    azimuth, elevation, _ = to_spherical(cameras)
     pictures = [_read_png(folder / name, size) for name in names]
     degrees = 180 / math.pi
     return np.stack(pictures), azimuth.numpy() * degrees, elevation.numpy() * degrees

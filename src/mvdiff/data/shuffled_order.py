@@ -13,7 +13,7 @@ from ..errors import MvdiffError
 BLOCK = 1000
 
 
-class Order:
+class ShuffledOrder:
     """The object of every sample of a run.
 
     sources: of each object. mix: shares by source; None sees all objects equally often.

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import UInt8
 
 from ..cameras.camera import Cameras
-from ..cameras.rigs import spherical
+from ..cameras.rigs import to_spherical
 from ..cameras.syncdreamer_pickle import load_arrays, read_meta_pickle
 from ..errors import MvdiffError
 from ..utils.images import open_image
-from .dataset import ObjectSet, Sample
+from .dataset import MultiViewDataset, Sample
 from .fingerprint import file_sizes
 
 UIDS = "uid_set.pkl"
@@ -36,7 +36,7 @@ def is_published(root: str | Path) -> bool:
     return (root / UIDS).is_file() or (parts and not (root / "index.json").is_file())
 
 
-class PublishedSet(ObjectSet):
+class SyncDreamerDataset(MultiViewDataset):
     """The objects that `uid_set.pkl` names; pictures are read when they are wanted.
 
     root: the folder with `target/`, `input/` and `uid_set.pkl`.
@@ -104,8 +104,8 @@ class PublishedSet(ObjectSet):
         """Elevations of the inputs, degrees; MvdiffError unless all cameras are as expected."""
         name = self.names[index]
         self._check_targets(name, self._cameras(self.root / "target" / name))
-        azimuth, elevation, distance = spherical(self._cameras(self.root / "input" / name))
-        wanted_azimuth, _, wanted_distance = spherical(self.rig)
+        azimuth, elevation, distance = to_spherical(self._cameras(self.root / "input" / name))
+        wanted_azimuth, _, wanted_distance = to_spherical(self.rig)
         turned = (azimuth - wanted_azimuth) * _DEGREES
         turned = ((turned + 180) % 360 - 180).abs()
         for view in range(self.view_count):
@@ -176,7 +176,7 @@ def read_uids(path: str | Path) -> tuple[str, ...]:
 
 
 def _place(camera: Cameras) -> str:
-    azimuth, elevation, distance = (float(x[0]) for x in spherical(camera))
+    azimuth, elevation, distance = (float(x[0]) for x in to_spherical(camera))
     return (
         f"azimuth {azimuth * _DEGREES % 360:.1f}°, elevation {elevation * _DEGREES:.1f}°, distance "
         f"{distance:.2f}, focal length {float(camera.K[0, 0, 0]):.1f}"

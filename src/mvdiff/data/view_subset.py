@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float, UInt8
 
 from ..errors import MvdiffError
-from .dataset import ObjectSet, Sample
+from .dataset import MultiViewDataset, Sample
 
 
-class Thinned(ObjectSet):
-    """An `ObjectSet` with `count` of its views, evenly spread, view 0 among them.
+class ViewSubset(MultiViewDataset):
+    """An `MultiViewDataset` with `count` of its views, evenly spread, view 0 among them.
 
     Raises MvdiffError unless `count` divides the number of views.
     """
 
-    def __init__(self, data: ObjectSet, count: int) -> None:
+    def __init__(self, data: MultiViewDataset, count: int) -> None:
         if count < 1 or data.view_count % count:
             raise MvdiffError(f"{data.view_count} views cannot be thinned evenly to {count}")
         self._data, self._each = data, data.view_count // count

@@ -11,17 +11,17 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..attention.base import Scene
+from ..attention.base import ViewContext
 from ..cameras.camera import Cameras
-from ..cameras.rigs import input_cameras, spherical
+from ..cameras.rigs import input_cameras, to_spherical
 from ..errors import MvdiffError
-from ..latents.autoencoders import Latents
+from ..latents.autoencoders import LatentCodec
 from ..radiance.base import RadianceField
-from ..utils.mmap import give_back
+from ..utils.mmap import release_pages
 from ..volumes.base import Volume, VolumeInputs
 from .embedders import Embedder
 from .guidance import Condition, guide
-from .unet import SlotUNet
+from .unet import MultiViewUNet
 from .winograd import use_winograd
 
 POSE_DIM = 4
@@ -49,10 +49,10 @@ class MultiViewDenoiser(nn.Module):
         self,
         *,
         rig: Cameras,
-        latents: Latents,
+        latents: LatentCodec,
         embedder: Embedder,
         volume: Volume,
-        unet: SlotUNet | None,
+        unet: MultiViewUNet | None,
         context_dim: int,
         time_dim: int,
         radiance: RadianceField | None = None,
@@ -113,7 +113,7 @@ class MultiViewDenoiser(nn.Module):
         latents = rearrange(self.latents.condition(latents), "(b p) ... -> b p ...", b=len(several))
         token = self.embedder(several[:, 0])
         if not torch.is_grad_enabled():  # many steps follow that need neither
-            give_back(self.embedder, self.latents)
+            release_pages(self.embedder, self.latents)
         return self.condition_from(token, latents, elevation, azimuth)
 
     def condition_from(
@@ -129,7 +129,7 @@ class MultiViewDenoiser(nn.Module):
         if azimuth is not None:
             azimuth = (azimuth - azimuth[:, :1]).flatten()
         rig = self.rig.to(token.device)
-        view_azimuth, view_elevation, _ = spherical(rig)
+        view_azimuth, view_elevation, _ = to_spherical(rig)
         d_elevation = torch.deg2rad(elevation[:, :1].to(rig.K)) - view_elevation
         d_azimuth = (view_azimuth - view_azimuth[0]).expand_as(d_elevation)
         zero = torch.zeros_like(d_elevation)
@@ -193,7 +193,7 @@ class MultiViewDenoiser(nn.Module):
             frusta = {}
             if self.needs_frusta:
                 frusta = self.volume.frusta(volume, these, time, _pick(condition.view, some))
-            scene = Scene(these, frusta, time, some)
+            scene = ViewContext(these, frusta, time, some)
             rendering = None if grid is None else self.radiance.render(grid, cameras, some)
             out = self._denoise(x, timestep, condition, scene, rendering)
             if guidance != 1.0:
@@ -235,7 +235,7 @@ class MultiViewDenoiser(nn.Module):
         noisy: Tensor,
         timestep: Tensor,
         cond: Condition,
-        scene: Scene,
+        scene: ViewContext,
         rendering: Tensor | None = None,
     ) -> Tensor:
         keep = cond.keep_volume[:, None, None, None, None, None]

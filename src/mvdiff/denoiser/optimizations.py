@@ -8,14 +8,14 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Shortcuts:
+class Optimizations:
     """Less work for the same result, up to rounding. Each part says why it may.
 
     single_token: cross-attention to one context token without queries (`transformer.Attend`).
     folded_keys: depth-wise attention without keys and values (`DepthwiseAttention`).
     empty_volume: the same without queries where there is no volume, and one map for all views.
     known_geometry: where points project to is remembered from step to step (`FrustumNet`,
-        `LiftedVolume`, `VoxelField`).
+        `UnprojectedVolume`, `VoxelField`).
     winograd: 3×3 convolutions with fewer products, in float32 on a CPU (`winograd`).
     """
 
@@ -34,7 +34,7 @@ class Shortcuts:
                         setattr(part, name, chosen)
 
 
-PLAIN = Shortcuts(
+REFERENCE = Optimizations(
     single_token=False,
     folded_keys=False,
     empty_volume=False,

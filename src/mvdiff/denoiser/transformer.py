@@ -9,11 +9,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attention.sdpa import attend, check_kernel
+from ..attention.sdpa import check_kernel, scaled_dot_product
 
 
-class Attend:
-    """How diffusers' attention layers compute here: by `attend`, with a choice of kernel.
+class FusedAttnProcessor:
+    """Attention of diffusers' layers by `scaled_dot_product`, with a choice of kernel.
 
     single_token: an exact shortcut, on unless set to False. The softmax over one context token is
         1 for every query, so that each pixel gets out(value(token)) whatever it asks. Left
@@ -39,7 +39,7 @@ class Attend:
             return layer.to_out[0](layer.to_v(of))
         parts = layer.to_q(hidden_states), layer.to_k(of), layer.to_v(of)
         query, key, value = (rearrange(x, "b n (k c) -> b k n c", k=layer.heads) for x in parts)
-        mixed = attend(query, key, value, self.kernel)
+        mixed = scaled_dot_product(query, key, value, self.kernel)
         return layer.to_out[0](rearrange(mixed, "b k n c -> b n (k c)"))
 
 
@@ -67,7 +67,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
         for module in block.modules():
             if isinstance(module, Attention):
-                module.set_processor(Attend(kernel))
+                module.set_processor(FusedAttnProcessor(kernel))
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 

@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..attention.base import Scene, ViewAttention
+from ..attention.base import ViewAttention, ViewContext
 from .transformer import SpatialTransformer
 
 
-class SlotUNet(nn.Module):
+class MultiViewUNet(nn.Module):
     """Encoder, middle, decoder; a view-attention slot after the middle and the decoder blocks.
 
     inputs, outputs: channels of the (concatenated) latents in and of the prediction.
@@ -114,7 +114,7 @@ class SlotUNet(nn.Module):
         x: Float[Tensor, "batch view channel height width"],
         timestep: Float[Tensor, "batch"],
         context: Float[Tensor, "batch view token context"],
-        scene: Scene,
+        scene: ViewContext,
         beside: Float[Tensor, "batch view features height width"] | None = None,
     ) -> Float[Tensor, "batch view out height width"]:
         batch, views = x.shape[:2]
@@ -143,7 +143,7 @@ class SlotUNet(nn.Module):
             return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
 
-    def _slot(self, name: str, x: Tensor, scene: Scene, batch: int) -> Tensor:
+    def _slot(self, name: str, x: Tensor, scene: ViewContext, batch: int) -> Tensor:
         if name not in self.slots:
             return x
         x = self.slots[name](rearrange(x, "(b v) c h w -> b v c h w", b=batch), scene)

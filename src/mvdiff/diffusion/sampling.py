@@ -48,7 +48,7 @@ def sample(
     return x
 
 
-def start_noise(
+def initial_noise(
     shape: tuple[int, ...], seeds: list[int], device: torch.device | str = "cpu"
 ) -> tuple[Float[Tensor, "batch *latent"], list[torch.Generator]]:
     """Standard normal noise from one CPU generator a sample, and those generators.

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 
-class PublishedDDIM(DDIMScheduler):
+class SyncDreamerDDIMScheduler(DDIMScheduler):
     """DDIM as SyncDreamer samples: the last step adds no fresh noise, whatever eta is.
 
     The last step's direction is still shortened by its sigma, as in the released code.

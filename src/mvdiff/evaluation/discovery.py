@@ -14,14 +14,14 @@ from torch import Tensor
 from ..cameras import ring
 from ..mesh_readers import SUFFIXES as MESH_SUFFIXES
 from ..utils.images import open_image
-from ..views.views import Views, read_images
+from ..views.views import Views, load_images
 
 #: Where views and meshes lie in an object's folder.
 _PLACES = ("", "views", "target")
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectFiles:
     """What there is of one object: views (a folder or a file), a mesh, a folder of depth maps."""
 
     views: Path | None = None
@@ -32,14 +32,14 @@ class Found:
         return bool(self.views or self.mesh or self.depth)
 
 
-def find(path: Path) -> Found:
+def find(path: Path) -> ObjectFiles:
     """The views, the mesh and the depth maps of one object, at most one of each."""
     if path.is_file():
         is_mesh = path.suffix.lower() in MESH_SUFFIXES
-        return Found(mesh=path) if is_mesh else Found(views=path)
+        return ObjectFiles(mesh=path) if is_mesh else ObjectFiles(views=path)
     places = [path / place for place in _PLACES]
     meshes = [p / f"mesh{suffix}" for p in places for suffix in MESH_SUFFIXES]
-    return Found(
+    return ObjectFiles(
         views=next((p for p in places if _has_views(p)), None),
         mesh=next((p for p in meshes if p.is_file()), None),
         depth=next((p for p in places if (p / "015-depth.png").is_file()), None),
@@ -51,7 +51,7 @@ def load_views(path: Path) -> Views:
     if path.is_dir() and not any((path / n).is_file() for n in ("transforms.json", "meta.pkl")):
         with open_image(path / "000.png") as first:
             size = first.width
-        return read_images([path / f"{i:03d}.png" for i in range(16)], ring(size=size))
+        return load_images([path / f"{i:03d}.png" for i in range(16)], ring(size=size))
     return Views.load(path)
 
 
@@ -76,7 +76,7 @@ def read_depths(folder: Path) -> Float[Tensor, "16 256 256"] | None:
 
 def find_pairs(
     pred: Path, truth: Path
-) -> tuple[dict[str, tuple[Path, Found]], dict[str, list[str]]]:
+) -> tuple[dict[str, tuple[Path, ObjectFiles]], dict[str, list[str]]]:
     """Objects on both sides: where the prediction lies, and what the truth has."""
     if _is_object(pred) and _is_object(truth):
         name = pred.parent.name if pred.name.startswith("sample-") else pred.stem
@@ -105,7 +105,7 @@ def _objects(path: Path) -> dict[str, Path]:
     return out
 
 
-def find_samples(path: Path) -> dict[str, Found]:
+def find_samples(path: Path) -> dict[str, ObjectFiles]:
     """Every sample by its folder's name; "" for results that lie in the object's own folder."""
     own = find(path)
     if own or path.is_file():

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import MvdiffError
 from ..metrics import Lpips, diversity
-from .discovery import Found, find_pairs, find_samples, load_views, read_depths
+from .discovery import ObjectFiles, find_pairs, find_samples, load_views, read_depths
 from .protocol import evaluate_mesh, evaluate_views
 from .report import mean
 from .scores import control_scores, measured
@@ -133,8 +133,8 @@ class _Figures:
 
 def _measure(
     name: str,
-    samples: Mapping[str, Found],
-    true: Found,
+    samples: Mapping[str, ObjectFiles],
+    true: ObjectFiles,
     angle: float,
     wanted: _Wanted,
     found: _Figures,
@@ -174,7 +174,11 @@ def _measure(
 
 
 def _figures(
-    found: Found, true: Found, angle: float, wanted: _Wanted, left_out: Callable[[str], None]
+    found: ObjectFiles,
+    true: ObjectFiles,
+    angle: float,
+    wanted: _Wanted,
+    left_out: Callable[[str], None],
 ) -> dict[str, float]:
     out: dict[str, float] = {}
     if found.views and true.views:

@@ -13,7 +13,7 @@ from ..cameras.rigs import input_cameras
 from ..errors import MvdiffError
 from ..metrics.hull_iou import hull_iou
 from ..metrics.photometric import photometric_error
-from ..preprocessing.photo import Photo
+from ..preprocessing.photo import PreparedImage
 from ..views import Views
 
 #: What a colour difference of 1 costs, in units of silhouette agreement. Set by hand: in
@@ -36,7 +36,7 @@ class Sample:
 
 
 def rank(
-    views: Sequence[Views], seeds: Sequence[int], photo: Photo, elevation: float
+    views: Sequence[Views], seeds: Sequence[int], photo: PreparedImage, elevation: float
 ) -> list[Sample]:
     """The samples of a picture, the best first.
 
@@ -53,7 +53,7 @@ def rank(
     return sorted(samples, key=lambda sample: (sort_key(sample.scores), sample.seed))
 
 
-def finite_scores(views: Views, photo: Photo, elevation: float) -> dict[str, float | None]:
+def finite_scores(views: Views, photo: PreparedImage, elevation: float) -> dict[str, float | None]:
     """`score_sample`, None for what is not finite; nothing where too few views can be scored."""
     try:
         found = score_sample(views, photo, elevation)
@@ -70,7 +70,7 @@ def sort_key(scores: dict[str, float | None]) -> float:
     return math.inf if score is None else -score
 
 
-def score_sample(views: Views, photo: Photo, elevation: float) -> dict[str, float]:
+def score_sample(views: Views, photo: PreparedImage, elevation: float) -> dict[str, float]:
     """How well views agree with each other and with the picture they were made from.
 
     elevation: of the picture, degrees; it joins the views as one more, seen from there.
@@ -101,7 +101,7 @@ def distances(samples: Sequence[Views]) -> list[float]:
     return apart.tolist()
 
 
-def with_photo(views: Views, photo: Photo, elevation: float) -> Views:
+def with_photo(views: Views, photo: PreparedImage, elevation: float) -> Views:
     """The views and, last, the picture as a view from its own camera."""
     cameras = views.cameras.to("cpu")
     its = input_cameras(cameras, torch.tensor([elevation]))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from ..metrics import Lpips, corrupted, hull_iou, photometric_error, self_consistency
+from ..metrics import Lpips, corrupt, hull_iou, photometric_error, self_consistency
 from ..metrics.checks import check_views
 from ..metrics.images import view_psnr, view_ssim
 from ..views import Views
@@ -70,7 +70,7 @@ def control_scores(
     that defect on this object.
     seed: of the defects. Raises MvdiffError for fewer than 4 views.
     """
-    rows = {"truth": truth, **corrupted(truth, seed=seed)}
+    rows = {"truth": truth, **corrupt(truth, seed=seed)}
     return {
         name: score_views(views, truth, lpips=lpips, consistency=consistency)
         for name, views in rows.items()

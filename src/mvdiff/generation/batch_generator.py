@@ -11,15 +11,15 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import MvdiffError
-from ..pipeline import Model
-from ..utils.background import Behind
-from ..utils.oom import ViewsAtOnce, is_out_of_memory
+from ..pipeline import MultiViewPipeline
+from ..utils.background import BackgroundWorker
+from ..utils.oom import AdaptiveChunk, is_out_of_memory
 from ..utils.prefetch import prefetch
-from ..utils.progress import Stages
+from ..utils.progress import ProgressDisplay
 from ..utils.warnings import NoteBook
 from .job import Work, arrange, read, remark, remark_foreground, write
 from .planning import Wanted
-from .summary import Tally
+from .summary import RunSummary
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Part:
     seed: int
 
 
-class Stream:
+class BatchGenerator:
     """Takes pictures through their three stages, each in a thread of its own.
 
     Reading (with cut-out and encoding) stays at most a batch ahead, and finished latents wait
@@ -45,10 +45,10 @@ class Stream:
     def __init__(
         self,
         config: Any,
-        model: Model,
+        model: MultiViewPipeline,
         reconstructor: Any,
-        stages: Stages,
-        tally: Tally,
+        stages: ProgressDisplay,
+        tally: RunSummary,
         book: NoteBook,
         *,
         setup: float,
@@ -57,7 +57,7 @@ class Stream:
         self.config, self.model, self.reconstructor = config, model, reconstructor
         self.stages, self.setup, self.tell = stages, setup, tell
         self.batch = config.batch or default_batch(model)
-        self.at_once: ViewsAtOnce = model.views_at_once(config.batch_views)
+        self.at_once: AdaptiveChunk = model.views_at_once(config.batch_views)
         self.tally, self.book = tally, book
         self.read_so_far: list[Work] = []
         self.ended = 0  # pictures that are finished or failed
@@ -71,7 +71,10 @@ class Stream:
         self.stages.start(f"{wanted[0].path.name}: reading", None)
         reader = prefetch(lambda i: self._read(wanted[i]), range(len(wanted)), self.batch)
         try:
-            with Behind(self.stages, depth=self.batch) as writer, contextlib.closing(reader):
+            with (
+                BackgroundWorker(self.stages, depth=self.batch) as writer,
+                contextlib.closing(reader),
+            ):
                 batch: list[Part] = []
                 for i, work in enumerate(reader):
                     self._take(work, wanted[i], batch, writer)
@@ -92,7 +95,7 @@ class Stream:
         return work
 
     def _take(
-        self, work: Work | MvdiffError, wanted: Wanted, batch: list[Part], writer: Behind
+        self, work: Work | MvdiffError, wanted: Wanted, batch: list[Part], writer: BackgroundWorker
     ) -> None:
         """A picture that was read: its missing samples join the batch."""
         if isinstance(work, MvdiffError):
@@ -106,7 +109,7 @@ class Stream:
         else:
             writer.put(lambda stages: self._finish(work, stages))
 
-    def _denoise(self, batch: Sequence[Part], writer: Behind) -> None:
+    def _denoise(self, batch: Sequence[Part], writer: BackgroundWorker) -> None:
         """A batch, in parts where memory does not suffice even one view at a time."""
         most = self.batch
         if len(batch) > most:
@@ -144,8 +147,10 @@ class Stream:
             name += f", sample {seeds.index(batch[0].seed) + 1} of {len(seeds)}"
         return f"{name}: denoising"
 
-    def _writing(self, part: Part, latent: Tensor, seconds: float) -> Callable[[Stages], None]:
-        def job(stages: Stages) -> None:
+    def _writing(
+        self, part: Part, latent: Tensor, seconds: float
+    ) -> Callable[[ProgressDisplay], None]:
+        def job(stages: ProgressDisplay) -> None:
             work = part.work
             if work.failed:
                 return
@@ -169,7 +174,7 @@ class Stream:
 
         return job
 
-    def _finish(self, work: Work, stages: Stages) -> None:
+    def _finish(self, work: Work, stages: ProgressDisplay) -> None:
         """All samples of a picture are there: the best one first, and what came out is told."""
         stages.start(f"{work.wanted.path.name}: comparing the samples", None)
         try:
@@ -196,6 +201,6 @@ class Stream:
             self.stages.count(self.ended, self.tally.pictures)
 
 
-def default_batch(model: Model) -> int:
+def default_batch(model: MultiViewPipeline) -> int:
     """Objects a batch: on a GPU four (small maps leave it idle), elsewhere one."""
     return 4 if model.denoiser.device.type == "cuda" else 1

@@ -12,20 +12,20 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..denoiser.guidance import Condition
 from ..errors import MvdiffError
 from ..evaluation.ranking import distances, score_sample, sort_key
-from ..pipeline import Model
+from ..pipeline import MultiViewPipeline
 from ..preprocessing.elevation import Elevation, check_elevation, read_elevation
-from ..preprocessing.photo import Photo
+from ..preprocessing.photo import PreparedImage
 from ..utils.files import write_text
-from ..utils.progress import Stages
-from ..utils.warnings import NoteBook, collect
+from ..utils.progress import ProgressDisplay
+from ..utils.warnings import NoteBook, capture_warnings
 from ..views import Views
 from .locking import hold_folder
 from .planning import FINISHED, Wanted, samples_of
-from .sample_store import Samples, Survey, output_sizes, read_record
+from .sample_store import SampleStore, Survey, output_sizes, read_record
 from .writer import Timer, versions, write_sample
 
 #: How the object of a picture was found, by the method of `foreground=`.
@@ -41,7 +41,7 @@ FOUND_BY = {
 class Known:
     """What the denoiser gets to know of an object, and what the record says of it."""
 
-    photos: tuple[Photo, ...]
+    photos: tuple[PreparedImage, ...]
     elevations: tuple[Elevation, ...]
     condition: Condition
 
@@ -58,7 +58,7 @@ class Work:
     """
 
     wanted: Wanted
-    samples: Samples
+    samples: SampleStore
     done: dict[int, Path]
     missing: list[int]
     known: Known | None = None
@@ -87,7 +87,7 @@ class Work:
         return len(self.done) == len(self.samples.wanted)
 
 
-def read(config: Any, model: Model, wanted: Wanted, setup: float) -> Work:
+def read(config: Any, model: MultiViewPipeline, wanted: Wanted, setup: float) -> Work:
     """Find out what is missing and, if anything is, read, cut out and encode the picture.
 
     The object's folder is held until `Work.release`.
@@ -97,9 +97,9 @@ def read(config: Any, model: Model, wanted: Wanted, setup: float) -> Work:
     survey = samples.survey() if config.resume else Survey({}, {})
     missing = [seed for seed in samples.wanted if seed not in survey.finished]
     work = Work(wanted, samples, survey.finished, missing, repaired=survey.damaged)
-    photos: tuple[Photo, ...] = ()
+    photos: tuple[PreparedImage, ...] = ()
     if work.missing:  # before the folder is made: a broken picture leaves none
-        with collect() as work.notes:
+        with capture_warnings() as work.notes:
             photos = tuple(model.prepare(shot.path) for shot in wanted.shots)
             both = zip(wanted.shots, photos, strict=True)
             elevations = tuple(read_elevation(shot.elevation, photo) for shot, photo in both)
@@ -148,13 +148,13 @@ def remark_foreground(work: Work, book: NoteBook) -> None:
 
 def write(
     config: Any,
-    model: Model,
+    model: MultiViewPipeline,
     reconstructor: Any,
     work: Work,
     seed: int,
     latent: Tensor,
     seconds: float,
-    stages: Stages,
+    stages: ProgressDisplay,
 ) -> None:
     """Decode a sample and write it; its `run.json` comes last.
 
@@ -180,7 +180,7 @@ def write(
         "device": str(model.denoiser.device),
         "fingerprint": work.samples.key,
         "files": output_sizes(target),
-        "config": plain(config),
+        "config": to_container(config),
     }
     write_text(target / "run.json", json.dumps(record, indent=1))
     work.done[seed] = target
@@ -202,7 +202,7 @@ def _told(wanted: Wanted, known: Known) -> dict[str, Any]:
     return first | ({"pictures": rows} if len(rows) > 1 else {})
 
 
-def arrange(model: Model, work: Work) -> list[tuple[Path, str | None]]:
+def arrange(model: MultiViewPipeline, work: Work) -> list[tuple[Path, str | None]]:
     """Every sample of a finished picture, the best first (see `ranking.rank`).
 
     Returns each sample's folder, and why it has no mesh where it has none.
@@ -221,13 +221,13 @@ def arrange(model: Model, work: Work) -> list[tuple[Path, str | None]]:
 
 
 def _scored(
-    sample: Path, views: Views, distance: float | None, model: Model, work: Work
+    sample: Path, views: Views, distance: float | None, model: MultiViewPipeline, work: Work
 ) -> dict[str, float | None]:
     """A finished sample's scores, written into its `run.json` where they are not there yet."""
     record = read_record(sample)
     scores = record.get("scores")
     if not isinstance(scores, dict):
-        with collect():
+        with capture_warnings():
             photo = work.known.photos[0] if work.known else model.prepare(work.wanted.path)
         try:
             found = score_sample(views, photo, check_elevation(record.get("elevation")))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.instantiate import plain
+from ..config.instantiate import to_container
 from ..errors import MvdiffError
 from ..preprocessing.azimuth import check_azimuths
 from ..preprocessing.elevation_settings import elevation_per_picture
@@ -19,7 +19,7 @@ from ..preprocessing.image_io import check_picture, user_path
 from ..utils.files import check_writable
 from ..utils.images import register_heif
 from ..utils.video import VIDEOS, import_ffmpeg
-from .sample_store import Samples, fingerprint
+from .sample_store import SampleStore, fingerprint
 
 #: What is said of an object whose samples are all there.
 FINISHED = "finished before; resume=false makes it again"
@@ -66,9 +66,9 @@ def plan(config: Any) -> list[Wanted]:
     if config.out is None:
         raise MvdiffError("out=null names no folder for the results: use out=FOLDER")
     pictures = find_pictures(config.image)
-    elevations = elevation_per_picture(plain(config.elevation), pictures)
+    elevations = elevation_per_picture(to_container(config.elevation), pictures)
     if config.azimuth is not None:
-        azimuths = check_azimuths(plain(config.azimuth), len(pictures))
+        azimuths = check_azimuths(to_container(config.azimuth), len(pictures))
     if len(pictures) == 1 or config.azimuth is not None:  # of a folder, the others are made
         for picture in pictures:
             check_picture(picture)
@@ -82,11 +82,11 @@ def plan(config: Any) -> list[Wanted]:
     return [Wanted(*each) for each in zip(shots, folders, strict=True)]
 
 
-def samples_of(config: Any, wanted: Wanted) -> Samples:
+def samples_of(config: Any, wanted: Wanted) -> SampleStore:
     """The samples that the settings ask for; MvdiffError when a picture cannot be read."""
     seeds = [config.seed + k for k in range(config.samples)]
     shots = [(s.path, s.elevation, s.azimuth) for s in wanted.shots]
-    return Samples(wanted.folder, seeds, fingerprint(shots, plain(config)))
+    return SampleStore(wanted.folder, seeds, fingerprint(shots, to_container(config)))
 
 
 def check_numbers(config: Any) -> None:
@@ -135,7 +135,7 @@ def find_pictures(image: Any) -> list[Path]:
     A warning names the files of a folder that are passed over; hidden files and those that
     systems leave behind are not mentioned.
     """
-    paths = [image] if isinstance(image, str | os.PathLike) else plain(image)
+    paths = [image] if isinstance(image, str | os.PathLike) else to_container(image)
     if not paths or not isinstance(paths, list) or "" in paths:
         raise MvdiffError("image names no picture: give a path, a list of paths or a folder")
     for path in paths:

@@ -75,7 +75,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Samples:
+class SampleStore:
     """Samples in `folder`/sample-0, sample-1, …; `run.json` is written last and says which.
 
     wanted: seeds. key: the `fingerprint` their `run.json` must hold.

@@ -6,19 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import MvdiffError
-from ..utils.progress import Stages
+from ..utils.progress import ProgressDisplay
 from .planning import Wanted
 
 
 @dataclass
-class Tally:
+class RunSummary:
     """How many pictures there were, how many samples have no mesh, what failed."""
 
     pictures: int = 0
     meshless: int = 0
     errors: list[MvdiffError] = field(default_factory=list)
 
-    def tell_result(self, stages: Stages, wanted: Wanted, path: Path, trouble: str | None) -> None:
+    def tell_result(
+        self, stages: ProgressDisplay, wanted: Wanted, path: Path, trouble: str | None
+    ) -> None:
         """Say where a sample lies, and why it has no mesh where it has none."""
         stages.say(f"{wanted.path} → {path}")
         if trouble:

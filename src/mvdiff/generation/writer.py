@@ -15,7 +15,7 @@ from PIL import Image
 from .. import __version__
 from ..errors import MvdiffError
 from ..utils.files import atomic
-from ..utils.progress import Stages
+from ..utils.progress import ProgressDisplay
 from ..views import Views
 
 
@@ -39,14 +39,14 @@ def write_sample(
     target: Path,
     pictures: Sequence[Image.Image],
     views: Views,
-    stages: Stages,
+    stages: ProgressDisplay,
     clock: Timer,
 ) -> str | None:
     """Everything but `run.json`, which comes last; why there is no mesh, where it failed.
 
     pictures: the prepared input pictures, usually one.
     """
-    from ..mesh.postprocess import finish, texture_side
+    from ..mesh.postprocess import postprocess, texture_side
     from ..utils.video import VIDEOS
     from ..visualization import mesh_renders, preview, turntable
 
@@ -66,7 +66,7 @@ def write_sample(
         try:
             mesh = reconstructor(views, progress=stages.within("mesh"))
             clock.lap("mesh")
-            mesh, _ = finish(
+            mesh, _ = postprocess(
                 mesh,
                 views,
                 texture=texture_side(config.texture),

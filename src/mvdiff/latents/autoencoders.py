@@ -16,7 +16,7 @@ from ..registry import Registry
 LATENTS = Registry("latents")
 
 
-class Latents(nn.Module, ABC):
+class LatentCodec(nn.Module, ABC):
     """Encodes RGBA pictures in [0, 1], colours composited on white.
 
     channels: of a latent. factor: picture side / latent side.
@@ -61,7 +61,7 @@ class Latents(nn.Module, ABC):
 
 
 @LATENTS.register("pixel-shuffle")
-class PixelShuffle(Latents):
+class PixelUnshuffleCodec(LatentCodec):
     """Patches of pixels moved into the channels: no weights, exactly invertible.
 
     patch: side of a patch. alpha: also model the opacity, so that views come with masks.
@@ -95,7 +95,7 @@ class PixelShuffle(Latents):
 
 
 @LATENTS.register("vae")
-class VAE(Latents):
+class VAE(LatentCodec):
     """Stable Diffusion 1.x's autoencoder (arXiv 2112.10752): 4 channels, an eighth of the side.
 
     Its weights come from a checkpoint; views come without masks.

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import MvdiffError
-from ..silhouettes.scene_bounds import stand_back
+from ..silhouettes.scene_bounds import move_cameras_back
 from ..utils.callbacks import ProgressCallback
 from ..views import Views
 from .mesh import Mesh
-from .repair import close
+from .repair import make_watertight
 
 #: Faces of a textured mesh unless told otherwise: the picture holds the detail, and unwrapping
 #: takes more than twice as long for twice as many.
 TEXTURED_FACES = 20_000
 
 
-def finish(
+def postprocess(
     mesh: Mesh,
     views: Views,
     *,
@@ -34,7 +34,7 @@ def finish(
     Raises MvdiffError for a wrong number of faces or texels.
     """
     report = progress or (lambda stage, share: None)
-    views = replace(views, cameras=stand_back(views.cameras))
+    views = replace(views, cameras=move_cameras_back(views.cameras))
     if faces is None and texture is not None:
         faces = TEXTURED_FACES
     report("simplifying", 0.0)
@@ -43,7 +43,7 @@ def finish(
     notes = []
     if watertight:
         report("closing", 0.05)
-        mesh, done = close(mesh)
+        mesh, done = make_watertight(mesh)
         if faces is not None and len(mesh.faces) > 1.05 * faces:
             fewer = mesh.simplify(faces)
             if fewer.to_trimesh(textured=False).is_watertight:

@@ -16,7 +16,7 @@ _BRIDGE = 2
 _EXCESS = 0.5
 
 
-def close(mesh: Mesh) -> tuple[Mesh, str]:
+def make_watertight(mesh: Mesh) -> tuple[Mesh, str]:
     """A watertight mesh, and what was done to get it, in words.
 
     Judged on positions: vertices at the same place count as one. A closed mesh is returned as

@@ -1,6 +1,6 @@
 """Figures: of pictures, of meshes, and of how well views agree with each other."""
 
-from .corruptions import corrupted
+from .corruptions import corrupt
 from .diversity import diversity
 from .geometry import chamfer, volume_iou
 from .hull_iou import hull_iou
@@ -12,7 +12,7 @@ from .self_consistency import self_consistency
 __all__ = [
     "Lpips",
     "chamfer",
-    "corrupted",
+    "corrupt",
     "diversity",
     "hull_iou",
     "photometric_error",

@@ -21,7 +21,7 @@ _TINT = 0.1
 _HUE = (math.sqrt(5) - 1) / 2
 
 
-def corrupted(views: Views, *, seed: int = 0) -> dict[str, Views]:
+def corrupt(views: Views, *, seed: int = 0) -> dict[str, Views]:
     """The views with one defect each, which the metrics should notice.
 
     shifted: every view moved by 4 pixels at 256², in proportion at other sizes, rounded but at

@@ -7,7 +7,7 @@ import torch
 from ..errors import MvdiffError
 from ..silhouettes.masks import edge_distance, overlap
 from ..silhouettes.matting import object_mask
-from ..silhouettes.visual_hull import carve, seen_silhouettes
+from ..silhouettes.visual_hull import carve, render_silhouettes
 from ..views import Views
 from .checks import check_views
 
@@ -36,7 +36,7 @@ def hull_iou(views: Views, *, resolution: int = 64, size: int = 64) -> float:
     if not (mask > 0.5).any():
         return 0.0
     grid = carve(cameras, edge_distance(mask), resolution=resolution)
-    agreed = overlap(seen_silhouettes(grid, cameras), mask[:, 0])
+    agreed = overlap(render_silhouettes(grid, cameras), mask[:, 0])
     # an empty view denies everything the others show: it must not count as agreement
     shown = (mask[:, 0] > 0.5).flatten(1).any(dim=1)
     return float(torch.where(shown, agreed, 0.0).mean())

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..cameras.epipolar import near_views
+from ..cameras.epipolar import nearest_views
 from ..errors import MvdiffError
 from ..rendering import Raycaster
 from ..silhouettes.masks import reduced
@@ -88,7 +88,7 @@ def warp_neighbours(
     rgb, inside, certain = _certain(views)
     low, high = _half_pixel_range(rgb)
     shown = torch.cat([rgb, certain.float(), depth[:, None]], dim=1)
-    source = near_views(cameras, neighbours)
+    source = nearest_views(cameras, neighbours)
     colors, errors, counts = [], [], []
     for i, others in enumerate(source):
         uv, z = cameras[others].project(points[i])

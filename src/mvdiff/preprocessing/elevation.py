@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .elevation_settings import check_elevation, is_auto
-from .photo import Photo
+from .photo import PreparedImage
 
 __all__ = [
     "Elevation",
@@ -125,7 +125,7 @@ def _box(inside: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def estimate_elevation(photo: Photo) -> Elevation:
+def estimate_elevation(photo: PreparedImage) -> Elevation:
     """The elevation of a picture, by the network that ships with the package.
 
     photo: framed or not; its alpha says what the object is.
@@ -136,7 +136,7 @@ def estimate_elevation(photo: Photo) -> Elevation:
     return Elevation(float(mean.clamp(LOW, HIGH)), float(spread), estimated=True)
 
 
-def read_elevation(value: Any, photo: Photo) -> Elevation:
+def read_elevation(value: Any, photo: PreparedImage) -> Elevation:
     """The user's elevation, or the estimate where it is "auto" (or None).
 
     Raises MvdiffError unless it is one of them, or a number of degrees in [-90, 90].

@@ -8,10 +8,10 @@ from functools import partial
 from PIL import Image
 
 from ..errors import MvdiffError
-from .photo import Photo, prepare_fit, prepare_published
+from .photo import PreparedImage, prepare_fit, prepare_published
 
 #: (RGBA photo, side in pixels) → framed photo
-Framing = Callable[[Image.Image, int], Photo]
+Framing = Callable[[Image.Image, int], PreparedImage]
 
 
 def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
@@ -27,5 +27,5 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
     raise MvdiffError(f"unknown framing '{name}'; choose from fit, published")
 
 
-def _published(photo: Image.Image, size: int, crop_size: int | None) -> Photo:
+def _published(photo: Image.Image, size: int, crop_size: int | None) -> PreparedImage:
     return prepare_published(photo, crop_size, size)

@@ -16,11 +16,11 @@ from ..errors import MvdiffError
 from .image_io import load_photo
 from .segmentation import Foreground
 
-__all__ = ["Photo", "load_photo", "prepare", "prepare_fit", "prepare_published"]
+__all__ = ["PreparedImage", "load_photo", "prepare", "prepare_fit", "prepare_published"]
 
 
 @dataclass(frozen=True)
-class Photo:
+class PreparedImage:
     """A picture framed for the model.
 
     rgb: colours in [0, 1], composited on white.
@@ -43,12 +43,12 @@ class Photo:
         return self.rgb * 2 - 1
 
     @staticmethod
-    def from_pil(image: Image.Image) -> Photo:
+    def from_pil(image: Image.Image) -> PreparedImage:
         """From a picture with straight (not premultiplied) colours."""
         pixels = np.asarray(image.convert("RGBA")).astype(np.float32) / 255
         pixels = torch.from_numpy(pixels).permute(2, 0, 1)
         rgb, alpha = pixels[:3], pixels[3:]
-        return Photo(rgb * alpha + (1 - alpha), alpha.contiguous())
+        return PreparedImage(rgb * alpha + (1 - alpha), alpha.contiguous())
 
     def pil(self) -> Image.Image:
         """The framed picture on white, RGB."""
@@ -56,7 +56,7 @@ class Photo:
         return Image.fromarray(np.ascontiguousarray(pixels.numpy()))
 
 
-def prepare_fit(photo: Image.Image, size: int, fill: float = 0.67) -> Photo:
+def prepare_fit(photo: Image.Image, size: int, fill: float = 0.67) -> PreparedImage:
     """Centre the object and scale it to the extent objects have in the training pictures.
 
     photo: RGBA; its alpha says what the object is.
@@ -84,10 +84,10 @@ def prepare_fit(photo: Image.Image, size: int, fill: float = 0.67) -> Photo:
     )
     # Pillow premultiplies RGBA while resampling; Hamming has no ringing at silhouettes.
     method = Image.Resampling.HAMMING if side >= size else Image.Resampling.BICUBIC
-    return Photo.from_pil(canvas.resize((size, size), method, box=box))
+    return PreparedImage.from_pil(canvas.resize((size, size), method, box=box))
 
 
-def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256) -> Photo:
+def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256) -> PreparedImage:
     """SyncDreamer's preparation, to the bit; `.signed` is what its networks read.
 
     crop_size: the object's longer side in pixels (the paper's photos use 150 to 200); None
@@ -99,7 +99,7 @@ def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256
     photo = photo.convert("RGBA")
     if crop_size is None or crop_size == -1:
         square = _pad(photo, max(photo.size))
-        return Photo.from_pil(square.resize((size, size), Image.Resampling.BICUBIC))
+        return PreparedImage.from_pil(square.resize((size, size), Image.Resampling.BICUBIC))
     if not 1 <= crop_size <= size:
         raise MvdiffError(
             f"crop_size must lie in [1, {size}] pixels, or be -1 for the whole picture; "
@@ -118,7 +118,7 @@ def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256
     cut = photo.crop((left, top, max(right - 1, left + 1), max(bottom - 1, top + 1)))
     scale = crop_size / max(cut.size)
     width, height = (max(1, int(scale * side)) for side in cut.size)
-    return Photo.from_pil(_pad(cut.resize((width, height), Image.Resampling.BICUBIC), size))
+    return PreparedImage.from_pil(_pad(cut.resize((width, height), Image.Resampling.BICUBIC), size))
 
 
 def prepare(
@@ -127,7 +127,7 @@ def prepare(
     foreground: Foreground,
     size: int,
     fill: float = 0.67,
-) -> Photo:
+) -> PreparedImage:
     """Read, cut out and frame in one go: `load_photo`, `foreground`, `prepare_fit`."""
     return prepare_fit(foreground(load_photo(source)), size, fill)
 

@@ -8,11 +8,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..cameras.cache import PerCameras
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.frustum import frustum_points
 from ..errors import MvdiffError
-from ..latents.autoencoders import Latents
+from ..latents.autoencoders import LatentCodec
 from ..volumes.unprojection import grid_points, lift, look_up
 from .base import RADIANCE, RadianceField
 
@@ -53,7 +53,7 @@ class VoxelField(RadianceField):
         self,
         *,
         channels: int,
-        latents: Latents,
+        latents: LatentCodec,
         bound: float,
         radius: float,
         planes: int,
@@ -95,7 +95,7 @@ class VoxelField(RadianceField):
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.head[-1].bias)
         self.background = nn.Parameter(torch.ones(colours))
-        self._known = PerCameras(size=4)
+        self._known = CameraCache(size=4)
 
     def decode(
         self,

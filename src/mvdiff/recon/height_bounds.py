@@ -23,7 +23,7 @@ _SIZE = 128
 _KEPT = 0.1
 
 
-def needed_heights(grid: VoxelGrid, cameras: Cameras) -> tuple[float, float]:
+def supported_height_range(grid: VoxelGrid, cameras: Cameras) -> tuple[float, float]:
     """Lowest and highest height (world z) without which some silhouette would shrink.
 
     Views that disagree need different heights: a quarter of them may be overruled. Unless all

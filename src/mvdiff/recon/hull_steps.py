@@ -16,11 +16,11 @@ from ..errors import MvdiffError
 from ..mesh.mesh import Mesh
 from ..silhouettes.masks import CUTOFF, edge_distance, overlap
 from ..silhouettes.vertex_colors import vertex_colors
-from ..silhouettes.visual_hull import VoxelGrid, carve, dissent, seen_silhouettes
+from ..silhouettes.visual_hull import VoxelGrid, carve, dissenting_views, render_silhouettes
 from ..utils.callbacks import ProgressCallback
 from ..views import Views
-from .height_bounds import needed_heights
-from .validation import check_cameras_outside, check_number, check_setting, checked_views
+from .height_bounds import supported_height_range
+from .validation import check_cameras_outside, check_number, check_setting, validate_views
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class CarvedHull:
 def carve_hull(views: Views, carving: Carving, report: ProgressCallback) -> CarvedHull:
     """Two or more views → hull; reports stages as shares of its own work.
 
-    Raises MvdiffError as `checks.checked_views` does, when the silhouettes have no point in
+    Raises MvdiffError as `validation.validate_views` does, when the silhouettes have no point in
     common, and when a camera stands inside the object.
     """
     if carving.tolerance is not None and carving.tolerance > max(0, len(views) - 2):
@@ -88,7 +88,7 @@ def carve_hull(views: Views, carving: Carving, report: ProgressCallback) -> Carv
             f"tolerance must leave at least 2 of the {len(views)} views, got {carving.tolerance}"
         )
     report("silhouettes", 0.0)
-    views = checked_views(views)
+    views = validate_views(views)
     mask = views.mask
     edges = edge_distance(mask)
     check_cameras_outside(views.cameras, edges, carving.bound)
@@ -105,7 +105,7 @@ def carve_hull(views: Views, carving: Carving, report: ProgressCallback) -> Carv
         tick=lambda done: report("carving", 0.15 + 0.75 * done),
     )
     if not (grid.field > 0).any():
-        outside = dissent(views.cameras, edges, carving.bound)
+        outside = dissenting_views(views.cameras, edges, carving.bound)
         raise MvdiffError(
             "the silhouettes have no point in common: where most views agree, views "
             f"{outside} show background; check their cameras, or raise tolerance to "
@@ -167,7 +167,7 @@ def _finish(grid: VoxelGrid, cameras: Cameras, carving: Carving) -> VoxelGrid:
     field = grid.field.numpy()
     if carving.trim:
         height = grid.low[2].item() + grid.step * np.arange(len(field), dtype=np.float32)
-        low, high = needed_heights(grid, cameras)
+        low, high = supported_height_range(grid, cameras)
         within = np.minimum(height - low, high - height) * CUTOFF / (4 * grid.step)
         field = np.minimum(field, within.clip(-CUTOFF, CUTOFF)[:, None, None])
     field = drop_pieces(field, carving.pieces)
@@ -189,7 +189,7 @@ def _best_tolerance(cameras: Cameras, edges: Tensor, mask: Tensor, bound: float 
 
     def score(tolerance: int) -> float:
         grid = carve(cameras, edges, resolution=48, bound=bound, tolerance=tolerance)
-        return float(overlap(seen_silhouettes(grid, cameras), mask).mean())
+        return float(overlap(render_silhouettes(grid, cameras), mask).mean())
 
     best, chosen = score(0), 0
     for tolerance in range(1, len(cameras) // 5 + 1):

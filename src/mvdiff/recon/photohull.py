@@ -16,7 +16,7 @@ from torch import Tensor
 from ..mesh.mesh import Mesh
 from ..rendering import Raycaster
 from ..silhouettes.masks import CUTOFF, overlap, reduced
-from ..silhouettes.visual_hull import VoxelGrid, seen_silhouettes
+from ..silhouettes.visual_hull import VoxelGrid, render_silhouettes
 from ..utils.callbacks import ProgressCallback
 from ..views import Views
 from .base import RECONSTRUCTORS
@@ -131,7 +131,7 @@ class PhotoHull:
         carved = VoxelGrid(torch.from_numpy(field), grid.low, grid.step)
         small = reduced(hull.views, 64)
         before, after = (
-            overlap(seen_silhouettes(g, small.cameras), small.mask[:, 0]).mean()
+            overlap(render_silhouettes(g, small.cameras), small.mask[:, 0]).mean()
             for g in (grid, carved)
         )
         return carved if after >= before - _LOSS else grid

@@ -19,12 +19,12 @@ from ..errors import MvdiffError
 from ..mesh.mesh import Mesh
 from ..silhouettes.masks import edge_distance, overlap, reduced
 from ..silhouettes.matting import cut_out, object_mask
-from ..silhouettes.scene_bounds import searched_cube, stand_back
-from ..silhouettes.visual_hull import carve, seen_silhouettes
+from ..silhouettes.scene_bounds import move_cameras_back, scene_cube
+from ..silhouettes.visual_hull import carve, render_silhouettes
 from ..utils.callbacks import ProgressCallback
 from ..views import Views
 from .base import Reconstructor
-from .validation import checked_views
+from .validation import validate_views
 from .view_consistency import Agreement
 
 #: Mean silhouette IoU of mesh and views below which a result is not written by default,
@@ -171,8 +171,8 @@ def _prepared(views: Views) -> Views | None:
     try:
         cameras = views.cameras.to("cpu", torch.float32)
         if cameras.projection == "orthographic":
-            cameras = stand_back(cameras)
-        return reduced(checked_views(replace(views, cameras=cameras)), _SIZE)
+            cameras = move_cameras_back(cameras)
+        return reduced(validate_views(replace(views, cameras=cameras)), _SIZE)
     except (MvdiffError, RuntimeError):
         return _prepared_anyway(views)
 
@@ -195,7 +195,7 @@ def _hull_agreement(views: Views | None) -> float:
     def score(tolerance: int) -> float:
         try:
             grid = carve(views.cameras, edges, resolution=_RESOLUTION, tolerance=tolerance)
-            return float(overlap(seen_silhouettes(grid, views.cameras), mask[:, 0]).mean())
+            return float(overlap(render_silhouettes(grid, views.cameras), mask[:, 0]).mean())
         except (MvdiffError, RuntimeError):  # cameras that see nothing in common
             return 0.0
 
@@ -243,7 +243,7 @@ _READINGS: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
 def _other_projection(cameras: Cameras) -> Cameras | None:
     """Cameras of the other projection that show the same at the object's distance."""
     try:
-        center, _ = searched_cube(cameras)
+        center, _ = scene_cube(cameras)
     except (MvdiffError, RuntimeError):
         return None
     depth = cameras.project(center[None])[1][:, 0]

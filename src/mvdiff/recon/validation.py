@@ -12,8 +12,8 @@ from torch import Tensor
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
 from ..silhouettes.matting import cut_out
-from ..silhouettes.scene_bounds import searched_cube, stand_back
-from ..silhouettes.visual_hull import agreement
+from ..silhouettes.scene_bounds import move_cameras_back, scene_cube
+from ..silhouettes.visual_hull import silhouette_distance
 from ..views import Views
 
 #: Cameras closer than this in direction and place, relative to their distance, are the same.
@@ -36,10 +36,10 @@ def check_number(
     check_setting(owner, holds, name, value, wanted)
 
 
-def checked_views(views: Views) -> Views:
+def validate_views(views: Views) -> Views:
     """The views with alpha, on the CPU, fit to be reconstructed from.
 
-    Orthographic cameras stand back far enough (`place.stand_back`).
+    Orthographic cameras stand back far enough (`scene_bounds.move_cameras_back`).
 
     Raises MvdiffError for fewer than 2 views, for cameras that are all the same, for views
     without an object, and when no view shows any background.
@@ -54,7 +54,7 @@ def checked_views(views: Views) -> Views:
             f"all {len(views)} views have the same camera: a reconstruction needs views from "
             "different directions, mend the poses"
         )
-    views = replace(views, cameras=stand_back(views.cameras))
+    views = replace(views, cameras=move_cameras_back(views.cameras))
     keyed = views.alpha is None
     views = cut_out(views)
     solid = views.mask[:, 0] > 0.5
@@ -86,10 +86,10 @@ def check_cameras_outside(
     wrong = []
     for i, centre in enumerate(cameras.centers):
         others = [j for j in range(len(cameras)) if j != i]
-        middle, half = searched_cube(cameras[others], bound)
+        middle, half = scene_cube(cameras[others], bound)
         if not (centre - middle).abs().amax() < half:
             continue
-        if agreement(cameras[others], edges[others], centre[None]) > 0:
+        if silhouette_distance(cameras[others], edges[others], centre[None]) > 0:
             wrong.append(i)
     if wrong:
         raise MvdiffError(

@@ -15,7 +15,7 @@ from ..mesh.mesh import Mesh
 from ..rendering import Raycaster
 from ..silhouettes.masks import overlap
 from ..silhouettes.matting import object_mask
-from ..silhouettes.scene_bounds import stand_back
+from ..silhouettes.scene_bounds import move_cameras_back
 from ..views import Views
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def view_agreement(
     if not len(views):
         raise MvdiffError("there are no views to compare the mesh with")
     shape = mesh.to_trimesh() if isinstance(mesh, Mesh) else mesh
-    views = replace(views, cameras=stand_back(views.cameras))
+    views = replace(views, cameras=move_cameras_back(views.cameras))
     mask, image, cameras = _reduced(views, size)
     seen = Raycaster(shape).render(cameras, supersample=supersample, shading=None)
     alpha = seen.alpha.float() / 255

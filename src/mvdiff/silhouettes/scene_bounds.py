@@ -16,7 +16,7 @@ from ..errors import MvdiffError
 _AT_ORIGIN = 1e-3
 
 
-def searched_cube(cameras: Cameras, bound: float | None = None) -> tuple[Float[Tensor, "3"], float]:
+def scene_cube(cameras: Cameras, bound: float | None = None) -> tuple[Float[Tensor, "3"], float]:
     """Centre and half side, in world units, of the cube that is searched for the object.
 
     bound: half side of a cube around the origin. None: around the point that the cameras look at
@@ -27,7 +27,7 @@ def searched_cube(cameras: Cameras, bound: float | None = None) -> tuple[Float[T
     if bound is not None:
         return torch.zeros(3), bound
     cameras = cameras.to("cpu", torch.float32)
-    for centre in (looked_at(cameras), torch.zeros(3)):
+    for centre in (look_at_point(cameras), torch.zeros(3)):
         _, depth = cameras.project(centre[None])
         half = cameras.K.new_tensor([cameras.width, cameras.height]) / 2
         sides = half / torch.stack([cameras.K[:, 0, 0], cameras.K[:, 1, 1]], dim=-1)
@@ -43,7 +43,7 @@ def searched_cube(cameras: Cameras, bound: float | None = None) -> tuple[Float[T
     )
 
 
-def looked_at(cameras: Cameras) -> Float[Tensor, "3"]:
+def look_at_point(cameras: Cameras) -> Float[Tensor, "3"]:
     """The point nearest to the rays through all pictures' centres, world units.
 
     Where parallel rays leave it open, and where it is as good as the origin, the origin.
@@ -63,7 +63,7 @@ def looked_at(cameras: Cameras) -> Float[Tensor, "3"]:
     return point.float() if point.norm() > _AT_ORIGIN * distance else torch.zeros(3)
 
 
-def stand_back(cameras: Cameras) -> Cameras:
+def move_cameras_back(cameras: Cameras) -> Cameras:
     """Orthographic cameras moved back along their axes until they stand before the object.
 
     Their pictures stay the same: where along its axis such a camera stands means nothing, but rays
@@ -71,7 +71,7 @@ def stand_back(cameras: Cameras) -> Cameras:
     """
     if cameras.projection == "perspective":
         return cameras
-    centre, half = searched_cube(cameras)
+    centre, half = scene_cube(cameras)
     _, depth = cameras.project(centre.to(cameras.K)[None])
     radius, depth = 3**0.5 * half, depth[:, 0]
     if (depth >= radius).all():

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..cameras.camera import Cameras
 from ..rendering import Raycaster
 from .masks import CUTOFF
-from .scene_bounds import searched_cube
+from .scene_bounds import scene_cube
 
 _CHUNK = 1 << 18
 #: A hull that reaches the end of the searched cube is looked for in one so much larger; so many
@@ -64,7 +64,7 @@ class VoxelGrid:
         return vertices.astype(np.float32), faces.astype(np.int64)
 
 
-def agreement(
+def silhouette_distance(
     cameras: Cameras,
     edges: Float[Tensor, "view 1 height width"],
     points: Float[Tensor, "point 3"],
@@ -117,7 +117,7 @@ def carve(
     edges: from `silhouettes.edge_distance`.
     resolution: grid points along the longest side of the hull's box.
     bound: half side of the cube around the origin that is searched, world units; default
-        what the cameras see, see `place.searched_cube`, and more if the hull is larger.
+        what the cameras see, see `scene_bounds.scene_cube`, and more if the hull is larger.
     tick: called with the share of the work done.
     The field's outermost layer is negative, so that a surface taken from it is closed.
     """
@@ -137,7 +137,7 @@ def _box(
     cameras: Cameras, edges: Tensor, bound: float | None, tolerance: int
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], float]:
     """The box that holds the hull, found on coarse grids, and `_widths_per_unit` around it."""
-    centre, half = searched_cube(cameras, bound)
+    centre, half = scene_cube(cameras, bound)
     for _ in range(_TRIES):
         low, high = centre - half, centre + half
         scale = _widths_per_unit(cameras, centre, half)
@@ -182,21 +182,24 @@ def _shrink(
     )
 
 
-def dissent(
+def dissenting_views(
     cameras: Cameras, edges: Float[Tensor, "view 1 height width"], bound: float | None = None
 ) -> list[int]:
     """The views that shut out the point on which most views agree."""
     cameras = cameras.to("cpu", torch.float32)
-    centre, half = searched_cube(cameras, bound)
+    centre, half = scene_cube(cameras, bound)
     points = _points(centre - half, 2 * half / 47, (48, 48, 48), slice(None))
     outside = torch.stack(
-        [agreement(cameras[i], edges[i : i + 1], points) <= 0 for i in range(len(cameras))]
+        [
+            silhouette_distance(cameras[i], edges[i : i + 1], points) <= 0
+            for i in range(len(cameras))
+        ]
     )
     best = outside.sum(dim=0).argmin()
     return outside[:, best].nonzero().flatten().tolist()
 
 
-def seen_silhouettes(grid: VoxelGrid, cameras: Cameras) -> Float[Tensor, "view height width"]:
+def render_silhouettes(grid: VoxelGrid, cameras: Cameras) -> Float[Tensor, "view height width"]:
     """The hull's own silhouettes: the share of each pixel it covers, in quarters."""
     vertices, faces = grid.surface()
     if not len(faces):
@@ -238,7 +241,7 @@ def _fill(
     for start in range(0, shape[2], thick):
         slab = slice(start, start + thick)
         points = _points(low, step, shape, slab)
-        values = agreement(cameras, edges, points, tolerance=tolerance, margin=margin)
+        values = silhouette_distance(cameras, edges, points, tolerance=tolerance, margin=margin)
         field[slab] = values.reshape(-1, shape[1], shape[0])
         if tick is not None:
             tick(min(1.0, (start + thick) / shape[2]))

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 
-class Meter:
+class RunningMean:
     """Adds figures up where they are computed; reading them is the only wait for the device."""
 
     def __init__(self) -> None:

@@ -92,7 +92,7 @@ def check_weights(
         )
 
 
-class Checkpoints:
+class CheckpointManager:
     """The checkpoints of one run.
 
     out: the run's folder. keep: how many of the newest stay.
@@ -175,17 +175,17 @@ def _step(path: Path) -> int:
 
 def latest_checkpoint(out: str | Path) -> Path | None:
     """The newest complete checkpoint of a run's folder, or None."""
-    found = Checkpoints(out).all()
+    found = CheckpointManager(out).all()
     return found[-1] if found else None
 
 
-def candidates(out: str | Path, resume: str | Path) -> list[Path]:
+def resume_candidates(out: str | Path, resume: str | Path) -> list[Path]:
     """Checkpoints to go on from, the best first; `out` and `resume` as in `loop.train`.
 
     Raises MvdiffError when "never" meets a checkpoint, or a path leads nowhere.
     """
     if resume == "auto":
-        return Checkpoints(out).all()[::-1]
+        return CheckpointManager(out).all()[::-1]
     newest = latest_checkpoint(out)
     if resume == "never" and newest is not None:
         raise MvdiffError(
@@ -203,17 +203,17 @@ def candidates(out: str | Path, resume: str | Path) -> list[Path]:
     return [path]
 
 
-def first_readable(
+def first_loadable(
     paths: Sequence[Path], read: Callable[[Path], T], say: Callable[[str], None]
 ) -> T | None:
     """What `read` makes of the first that is not damaged; None when there are no paths.
 
-    say: gets a line for each that is. Raises `Damaged` when all are.
+    say: gets a line for each that is. Raises `CorruptCheckpoint` when all are.
     """
     for path in paths:
         try:
             return read(path)
-        except Damaged as error:
+        except CorruptCheckpoint as error:
             if path == paths[-1]:
                 raise
             say(f"note: {error}; trying the one before")
@@ -221,12 +221,12 @@ def first_readable(
 
 
 def read_average(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The averaged weights that were trained, and the run's state; `Damaged` when unreadable."""
+    """The trained weights' average and the run's state; raises CorruptCheckpoint."""
     try:
         state = _read_state(path)
         return load_file(path / "ema.safetensors"), state
     except Exception as error:  # each library has its own kind of error for a cut file
-        raise Damaged(_damage(path, error)) from error
+        raise CorruptCheckpoint(_damage(path, error)) from error
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def read_checkpoint(
     """Load weights into `model` and `ema`; return the optimizer's state and the run's state.
 
     base: where the frozen weights come from; their digest must be the checkpoint's.
-    Raises MvdiffError when there is none, it is damaged (`Damaged`) or of another model.
+    Raises MvdiffError when there is none, it is damaged (`CorruptCheckpoint`) or of another model.
     """
     path = Path(path)
     if not (path / "state.json").is_file():
@@ -267,7 +267,7 @@ def read_checkpoint(
         average = load_file(path / "ema.safetensors")
         optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # each library has its own kind of error for a cut file
-        raise Damaged(_damage(path, error)) from error
+        raise CorruptCheckpoint(_damage(path, error)) from error
     before, now = (dict(x or {}) for x in (state.get("base"), base))
     if before.get("sha256") != now.get("sha256"):
         raise MvdiffError(
@@ -282,5 +282,5 @@ def read_checkpoint(
     return optimizer, state
 
 
-class Damaged(MvdiffError):
+class CorruptCheckpoint(MvdiffError):
     """A checkpoint that cannot be read, as opposed to one of another model."""

@@ -14,7 +14,7 @@ import torch
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
 
 
-class Stop:
+class GracefulStop:
     """Context in which the first Ctrl-C, SIGTERM or SIGHUP requests a stop; a second one aborts.
 
     time_budget: minutes from now; None has no end.
@@ -26,7 +26,7 @@ class Stop:
         self._end = None if time_budget is None else time.monotonic() + 60 * time_budget
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> GracefulStop:
         # Only the main thread may set handlers; elsewhere the caller's stay in force.
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-class Ema:
+class EMA:
     """An exponential moving average of a model's weights, kept as a model of its own.
 
     The decay warms up: after k updates it is `min(decay, (1 + k) / (10 + k))`, so that early

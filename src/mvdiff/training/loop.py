@@ -20,17 +20,17 @@ from torch import nn
 
 from ..errors import MvdiffError
 from ..utils.prefetch import prefetch
-from .averages import Meter
-from .early_exit import Stop
-from .run_logger import Progress, Record
-from .trainer import AnyBatch, Engine, Objective, Settings
+from .averages import RunningMean
+from .early_exit import GracefulStop
+from .run_logger import Progress, RunLogger
+from .trainer import AnyBatch, LossFn, TrainConfig, Trainer
 
 Validate = Callable[[nn.Module, int], tuple[Mapping[str, float], Mapping[str, Image.Image]]]
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Where batches come from; `mvdiff.data.batch_source.Batches` is one."""
+class BatchSource(Protocol):
+    """Where batches come from; `mvdiff.data.batch_source.DatasetBatches` is one."""
 
     def batch_at(
         self, step: int, *, batch_size: int, seed: int, shard: int, shards: int, device: Any
@@ -38,7 +38,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainResult:
     """How a run ended.
 
     start, step, steps: gone on from, done, and wanted. interrupted: by Ctrl-C, SIGTERM or SIGHUP.
@@ -61,8 +61,8 @@ class Result:
 
 def train(
     model: nn.Module,
-    objective: Objective,
-    data: Source,
+    objective: LossFn,
+    data: BatchSource,
     *,
     out: str | Path,
     steps: int,
@@ -96,7 +96,7 @@ def train(
     data_fingerprint: str | None = None,
     device: str = "auto",
     channels_last: bool = False,
-) -> Result:
+) -> TrainResult:
     """Train `model` in place and return its average.
 
     model: parameters that need no gradient stay as they are, and out of averages and checkpoints.
@@ -130,14 +130,14 @@ def train(
     if log_every < 1:
         raise MvdiffError(f"log_every must be at least 1, got {log_every}")
     out = Path(out)
-    settings = Settings(
+    settings = TrainConfig(
         steps=steps, batch_size=batch_size, lr=lr, warmup=warmup, schedule=schedule,
         final_lr=final_lr, weight_decay=weight_decay, betas=list(betas), grad_clip=grad_clip,
         ema_decay=ema_decay, precision=precision, seed=seed, accumulate=accumulate,
         optimizer=optimizer,
     )  # fmt: skip
     bar = Progress(show=progress, every=progress_every)
-    engine = Engine(
+    engine = Trainer(
         model, settings, out=out, keep=keep, device=device, channels_last=channels_last,
         param_groups=param_groups, config=config or {}, base=base,
         data_fingerprint=data_fingerprint,
@@ -149,15 +149,17 @@ def train(
     if start >= steps:
         message = f"nothing to do: '{out}' has {start} of {steps} steps; raise steps to go on"
         bar.say(message)
-        return Result(start, start, steps, False, engine.ema.module, engine.checkpoint, message)
+        return TrainResult(
+            start, start, steps, False, engine.ema.module, engine.checkpoint, message
+        )
     engine.prepare(objective)
     engine.set_aside()
     # Processes on one machine share a folder, so only the main one writes.
-    record = Record(out, start, tensorboard) if engine.main else None
+    record = RunLogger(out, start, tensorboard) if engine.main else None
     due = _Due(log_every, checkpoint_every, checkpoint_minutes, validate_every, steps)
     try:
         with (
-            Stop(engine.accelerator, time_budget) as stop,
+            GracefulStop(engine.accelerator, time_budget) as stop,
             contextlib.closing(_batches(engine, data)) as batches,
         ):
             bar.start(start, steps)
@@ -169,7 +171,7 @@ def train(
     message = _farewell(engine.step, steps, interrupted, engine.checkpoint)
     bar.say(message)
     interrupted = interrupted and engine.step < steps
-    return Result(
+    return TrainResult(
         start, engine.step, steps, interrupted, engine.ema.module, engine.checkpoint, message
     )
 
@@ -185,7 +187,7 @@ class _Due:
     steps: int
 
 
-def _batches(engine: Engine, data: Source) -> Iterator[AnyBatch]:
+def _batches(engine: Trainer, data: BatchSource) -> Iterator[AnyBatch]:
     """This process's parts of the remaining steps, prepared ahead."""
     settings = engine.settings
 
@@ -205,11 +207,11 @@ def _batches(engine: Engine, data: Source) -> Iterator[AnyBatch]:
 
 
 def _run(
-    engine: Engine,
+    engine: Trainer,
     batches: Iterator[AnyBatch],
-    stop: Stop,
+    stop: GracefulStop,
     due: _Due,
-    record: Record | None,
+    record: RunLogger | None,
     bar: Progress,
     validate: Validate | None,
 ) -> bool:
@@ -237,7 +239,7 @@ def _run(
             loss = means["loss"]
             if record:
                 record.figures(step, {**means, **clock.lap(step, engine.settings)})
-            engine.meter = Meter()
+            engine.meter = RunningMean()
         bar.update(step, loss)
         if done or old or (due.checkpoint and step % due.checkpoint == 0):
             engine.save()
@@ -251,7 +253,7 @@ def _run(
     return interrupted
 
 
-def _validate(engine: Engine, validate: Validate, record: Record, bar: Progress) -> None:
+def _validate(engine: Trainer, validate: Validate, record: RunLogger, bar: Progress) -> None:
     with torch.no_grad(), engine.accelerator.autocast():
         figures, images = validate(engine.ema.module, engine.step)
     record.figures(engine.step, dict(figures), group="validation")
@@ -267,7 +269,7 @@ class _Clock:
         self._step = step
         self._lap = self._saved = time.monotonic()
 
-    def lap(self, step: int, settings: Settings) -> dict[str, float]:
+    def lap(self, step: int, settings: TrainConfig) -> dict[str, float]:
         """The log line's rates since the last one."""
         now = time.monotonic()
         each = (now - self._lap) / (step - self._step)

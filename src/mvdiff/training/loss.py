@@ -9,18 +9,18 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..cameras.rigs import spherical
+from ..cameras.rigs import to_spherical
 from ..data.dataset import Batch
-from ..data.latent_cache import EncodedBatch, Posterior
+from ..data.latent_cache import DiagonalGaussian, EncodedBatch
 from ..denoiser.guidance import Condition, drop
 from ..errors import MvdiffError
-from .optim import seed_of
+from .optim import derive_seed
 
 POSTERIORS = ("mean", "sample")
 
 
 @dataclass(frozen=True)
-class Objective:
+class MultiViewDiffusionLoss:
     """Mean squared error of the prediction (SyncDreamer, equation 6), and of the rendering.
 
     scheduler: a diffusers scheduler; its betas and prediction type define the task.
@@ -130,7 +130,7 @@ class Objective:
         more = batch.more
         latents = net.latents.condition(rearrange(more.photos, "b p ... -> (b p) ..."))
         latents = rearrange(latents, "(b p) ... -> b p ...", b=len(batch))
-        degrees = torch.rad2deg(spherical(net.rig)[0]).to(more.elevation)
+        degrees = torch.rad2deg(to_spherical(net.rig)[0]).to(more.elevation)
         places = torch.cat([torch.zeros_like(more.views[:, :1]), more.views], dim=1)
         return net.condition_from(
             token,
@@ -179,11 +179,14 @@ class Objective:
                 clean = rearrange(net.latents.encode(views), "(b v) ... -> b v ...", b=count)
                 return clean, net.latents.condition(batch.photo)
             numbers = [x.unflatten(0, (count, -1)) for x in net.latents.posterior(views)]
-            targets, photo = Posterior(*numbers), Posterior(*net.latents.posterior(batch.photo))
+            targets, photo = (
+                DiagonalGaussian(*numbers),
+                DiagonalGaussian(*net.latents.posterior(batch.photo)),
+            )
         # Zero123's weights know the photo's latent unscaled
         return self._draw(targets, own) * net.latents.scale, self._draw(photo, own)
 
-    def _draw(self, posterior: Posterior, own: list[torch.Generator]) -> Tensor:
+    def _draw(self, posterior: DiagonalGaussian, own: list[torch.Generator]) -> Tensor:
         if self.posterior == "mean":
             return posterior.mean
         return posterior.mean + (0.5 * posterior.logvar).exp() * _normal(posterior.mean, own)
@@ -193,7 +196,7 @@ def _generators(batch: Batch | EncodedBatch, generator: torch.Generator) -> list
     """One an object, seeded by the step's generator and the object's number in the run."""
     numbers = range(len(batch)) if batch.index is None else batch.index.tolist()
     step = generator.initial_seed()
-    return [torch.Generator().manual_seed(seed_of(step, number)) for number in numbers]
+    return [torch.Generator().manual_seed(derive_seed(step, number)) for number in numbers]
 
 
 def _normal(like: Tensor, own: list[torch.Generator]) -> Tensor:

@@ -17,7 +17,7 @@ SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adamw", "muon")
 
 
-def lr_factor(step: int, *, steps: int, warmup: int, schedule: str, floor: float = 0.0) -> float:
+def lr_schedule(step: int, *, steps: int, warmup: int, schedule: str, floor: float = 0.0) -> float:
     """What the learning rate of step `step` (from 0) is multiplied with, in [0, 1].
 
     Linear warm-up over `warmup` steps, then constant, or a half cosine down to `floor` at
@@ -31,7 +31,7 @@ def lr_factor(step: int, *, steps: int, warmup: int, schedule: str, floor: float
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def seed_of(*parts: int) -> int:
+def derive_seed(*parts: int) -> int:
     """One 63-bit seed from several numbers; neighbours give unrelated seeds."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 

@@ -17,7 +17,7 @@ from ..errors import MvdiffError
 from ..utils.files import atomic, write_text
 
 
-class Record:
+class RunLogger:
     """Writes figures and pictures of a run.
 
     out: the run's folder; gets `log.jsonl`, `tensorboard/` and `validation/`.

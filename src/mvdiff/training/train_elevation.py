@@ -22,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.augment import Augment, apply
-from ..data.dataset import MultiViewSet, ObjectSet, move
-from ..data.shuffled_order import Order
+from ..data.dataset import MultiViewDataset, RenderedDataset, move
+from ..data.shuffled_order import ShuffledOrder
 from ..errors import MvdiffError
 from ..preprocessing.elevation import ElevationNet, crop
 from ..utils.files import atomic
@@ -52,7 +52,7 @@ class Inputs:
         as in photos whose background was keyed out.
     """
 
-    data: ObjectSet
+    data: MultiViewDataset
     augment: Augment
     rough: bool = True
 
@@ -60,7 +60,7 @@ class Inputs:
         self, step: int, *, batch_size: int, seed: int, shard: int, shards: int, device: Any
     ) -> Pictures:
         objects = batch_size // shards // EACH
-        order = Order(self.data.sources)
+        order = ShuffledOrder(self.data.sources)
         numbers = [step * (batch_size // EACH) + shard * objects + k for k in range(objects)]
         parts = [self._object(order(seed, number), [seed, 5, number]) for number in numbers]
         rgba, elevation = (torch.cat(x) for x in zip(*parts, strict=True))
@@ -110,7 +110,7 @@ def objective(
 
 
 @torch.no_grad()
-def answers(model: ElevationNet, data: ObjectSet) -> tuple[Tensor, Tensor, Tensor]:
+def answers(model: ElevationNet, data: MultiViewDataset) -> tuple[Tensor, Tensor, Tensor]:
     """Estimates, their spreads and the true elevations: (object, picture) each, degrees."""
     device, rows = model.calibration.device, []
     for index in range(len(data)):
@@ -121,7 +121,7 @@ def answers(model: ElevationNet, data: ObjectSet) -> tuple[Tensor, Tensor, Tenso
     return found, spread, true
 
 
-def errors(model: ElevationNet, data: ObjectSet) -> dict[str, float]:
+def errors(model: ElevationNet, data: MultiViewDataset) -> dict[str, float]:
     """Errors over all input pictures of a set, degrees, each object counting the same.
 
     `error` is the mean absolute one, `median` and `p90` its quantiles over pictures, `constant`
@@ -140,7 +140,7 @@ def errors(model: ElevationNet, data: ObjectSet) -> dict[str, float]:
     }
 
 
-def calibrate(model: ElevationNet, data: ObjectSet) -> None:
+def calibrate(model: ElevationNet, data: MultiViewDataset) -> None:
     """Scale the stated spread so that 68 % of the errors on `data` lie within it."""
     found, spread, true = answers(model, data)
     model.calibration *= float(((found - true).abs() / spread).flatten().quantile(0.6827))
@@ -166,7 +166,7 @@ def main(args: list[str]) -> None:
             f"[batch=N] [weights=FILE]; got {' '.join(args) or 'nothing'}"
         )
     out = Path(given.get("out", "runs/elevation"))
-    held_out, data = MultiViewSet(given["data"], "val"), MultiViewSet(given["data"], "train")
+    held_out, data = RenderedDataset(given["data"], "val"), RenderedDataset(given["data"], "train")
     try:
         steps, batch = int(given.get("steps", 3000)), int(given.get("batch", 16 * EACH))
     except ValueError as error:

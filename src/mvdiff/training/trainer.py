@@ -16,20 +16,26 @@ from ..denoiser.layout import channels_last as use_channels_last
 from ..errors import MvdiffError
 from ..utils.limits import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_1, Range
 from ..utils.precision import DTYPES
-from .averages import Meter
-from .checkpointing import Checkpoints, candidates, first_readable, read_checkpoint, trained_state
+from .averages import RunningMean
+from .checkpointing import (
+    CheckpointManager,
+    first_loadable,
+    read_checkpoint,
+    resume_candidates,
+    trained_state,
+)
 from .distributed import make_accelerator
-from .ema import Ema
-from .optim import OPTIMIZERS, SCHEDULES, load_optimizer, lr_factor, make_optimizer, seed_of
+from .ema import EMA
+from .optim import OPTIMIZERS, SCHEDULES, derive_seed, load_optimizer, lr_schedule, make_optimizer
 from .param_groups import rest_frozen_parts
 
-#: What a `Source` makes and an `Objective` takes; the loop hands it on unseen.
+#: What a `Source` makes and an `LossFn` takes; the loop hands it on unseen.
 AnyBatch = Any
-Objective = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
+LossFn = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainConfig:
     """The numbers that decide what a run computes; described in `loop.train`."""
 
     steps: int
@@ -74,12 +80,12 @@ class Settings:
 
     def rate(self, step: int) -> float:
         """What learning rates are multiplied with at a step (from 0)."""
-        return lr_factor(
+        return lr_schedule(
             step, steps=self.steps, warmup=self.warmup, schedule=self.schedule, floor=self.final_lr
         )
 
 
-class Engine:
+class Trainer:
     """Model, average, optimizer and step count of a run.
 
     model: moved to the device and trained in place.
@@ -91,7 +97,7 @@ class Engine:
     def __init__(
         self,
         model: nn.Module,
-        settings: Settings,
+        settings: TrainConfig,
         *,
         out: Path,
         keep: int,
@@ -131,16 +137,16 @@ class Engine:
             fused=settings.precision != "fp16" and self.device.type in ("cpu", "cuda"),
             name=settings.optimizer,
         )
-        self.ema = Ema(model, settings.ema_decay)
-        self.store = Checkpoints(out, keep)
-        self.meter = Meter()
+        self.ema = EMA(model, settings.ema_decay)
+        self.store = CheckpointManager(out, keep)
+        self.meter = RunningMean()
         self.step = 0
         self.checkpoint: Path | None = None
         self._scaler: dict[str, Any] | None = None
 
     def resume(self, resume: str | Path) -> None:
         """Load the wanted checkpoint, if there is one; `resume` as in `loop.train`."""
-        first_readable(candidates(self.out, resume), self._load, self.say)
+        first_loadable(resume_candidates(self.out, resume), self._load, self.say)
 
     def _load(self, path: Path) -> None:
         optimizer, state = read_checkpoint(path, self.model, self.ema.module, self.base)
@@ -160,7 +166,7 @@ class Engine:
             if before != now:
                 self.say(f"note: {name}={now} from here on (was {before})")
 
-    def prepare(self, objective: Objective) -> None:
+    def prepare(self, objective: LossFn) -> None:
         """Wrap model and optimizer for precision and processes; call after `resume`."""
         for group in self.optimizer.param_groups:
             group["base_lr"] = float(group["lr"])
@@ -190,8 +196,8 @@ class Engine:
         losses = []
         for micro in range(settings.accumulate):
             batch, share = next(batches), self.shard(micro)
-            torch.manual_seed(seed_of(settings.seed, 3, self.step, share))
-            generator = torch.Generator().manual_seed(seed_of(settings.seed, 4, self.step))
+            torch.manual_seed(derive_seed(settings.seed, 3, self.step, share))
+            generator = torch.Generator().manual_seed(derive_seed(settings.seed, 4, self.step))
             # Processes exchange gradients once a step, with the last part.
             last = micro == settings.accumulate - 1
             quiet = contextlib.nullcontext() if last else accelerator.no_sync(self._wrapped)
@@ -287,7 +293,7 @@ class Engine:
 class _Step(nn.Module):
     """Model and objective as one module, so that DDP sees a single forward pass."""
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: LossFn) -> None:
         super().__init__()
         self.model = model
         self.objective = objective

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.dataset import ObjectSet
-from ..pipeline import Sampler, generate_views
+from ..data.dataset import MultiViewDataset
+from ..pipeline import SamplerConfig, generate_views
 from ..visualization import contact_sheet
 
 
 def make_validation(
-    held_out: ObjectSet, sampler: Sampler, objects: int, seed: int = 0
+    held_out: MultiViewDataset, sampler: SamplerConfig, objects: int, seed: int = 0
 ) -> Callable[[Any, int], tuple[dict[str, float], dict[str, Image.Image]]]:
     """A validation function for `training.loop.train`.
 
@@ -34,7 +34,7 @@ def make_validation(
         return float((-10 * torch.log10(error.clamp(min=1e-10))).mean())
 
     def validate(model: Any, step: int) -> tuple[dict[str, float], dict[str, Image.Image]]:
-        def views(how: Sampler) -> torch.Tensor:
+        def views(how: SamplerConfig) -> torch.Tensor:
             # One object at a time: validation must fit beside the training's own memory.
             found = [
                 generate_views(model, how, photo[None], elevation[None], [seed + i])[0].rgb
@@ -45,14 +45,14 @@ def make_validation(
             return torch.stack(found)
 
         sampled = views(sampler)
-        mean = views(Sampler(lambda: from_pure_noise(sampler.scheduler()), steps=1))
+        mean = views(SamplerConfig(lambda: trailing_scheduler(sampler.scheduler()), steps=1))
         figures = {"psnr_sampled": psnr(sampled), "psnr_one_step": psnr(mean)}
         return figures, {"views": _sheet(names, batch.photo, batch.views, sampled)}
 
     return validate
 
 
-def from_pure_noise(scheduler: Any) -> Any:
+def trailing_scheduler(scheduler: Any) -> Any:
     """The diffusers scheduler, with its single step at the highest noise level.
 
     With "leading" spacing, as the published sampler has it, one step would lie at the lowest:

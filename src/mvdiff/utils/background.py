@@ -7,31 +7,33 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from .progress import Stages
+from .progress import ProgressDisplay
 
 
-class Stopped(Exception):
+class WorkerStopped(Exception):
     """Ends a writing thread's work in the middle, where the main thread gave up."""
 
 
-class Behind:
+class BackgroundWorker:
     """A thread that does jobs in order while the main thread goes on; at most `depth` wait.
 
     What a job raises is raised in the main thread: at the next `put`, or at the end.
     """
 
-    def __init__(self, stages: Stages, depth: int) -> None:
-        self.jobs: queue.Queue[Callable[[Stages], None] | None] = queue.Queue(maxsize=depth)
+    def __init__(self, stages: ProgressDisplay, depth: int) -> None:
+        self.jobs: queue.Queue[Callable[[ProgressDisplay], None] | None] = queue.Queue(
+            maxsize=depth
+        )
         self.error: BaseException | None = None
         self.stop = threading.Event()
         self.stages = stages.beside(self._check)
         self.thread = threading.Thread(target=self._work, name="mvdiff-writer", daemon=True)
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWorker:
         self.thread.start()
         return self
 
-    def put(self, job: Callable[[Stages], None] | None) -> None:
+    def put(self, job: Callable[[ProgressDisplay], None] | None) -> None:
         """Wait for a free place, then queue the job; None is the last."""
         while self.error is None:
             try:
@@ -59,7 +61,7 @@ class Behind:
 
     def _check(self) -> None:
         if self.stop.is_set():
-            raise Stopped
+            raise WorkerStopped
 
     def _work(self) -> None:
         while not self.stop.is_set():
@@ -72,7 +74,7 @@ class Behind:
             try:
                 job(self.stages)
                 self.stages.hide()
-            except Stopped:
+            except WorkerStopped:
                 return
             except BaseException as error:
                 self.error = error

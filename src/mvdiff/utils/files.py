@@ -162,7 +162,7 @@ def check_writable(folder: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Hold a folder until the end; MvdiffError when another process holds it.
 
     The system lets go of it when this process ends, however that happens. Where there are no

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 _PAGEOUT = 21
 
 
-def give_back(*parts: nn.Module | Tensor) -> None:
+def release_pages(*parts: nn.Module | Tensor) -> None:
     """Take the pages of tensors and parts out of memory; their numbers stay as they are.
 
     Nothing happens to tensors that are on a GPU or not contiguous, on other systems than Linux, or
@@ -34,7 +34,7 @@ def give_back(*parts: nn.Module | Tensor) -> None:
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _PAGEOUT)
 
 
-def cast(tensor: Tensor, like: Tensor) -> Tensor:
+def cast_mapped(tensor: Tensor, like: Tensor) -> Tensor:
     """A tensor of a mapped file in the type and layout of another one, also of one without numbers.
 
     It is the file's own where it fits; else the file's pages are given back.
@@ -43,5 +43,5 @@ def cast(tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.dtype == like.dtype and fits:
         return tensor
     converted = torch.empty_like(like, device=tensor.device).copy_(tensor)
-    give_back(tensor)
+    release_pages(tensor)
     return converted

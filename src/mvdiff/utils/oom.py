@@ -17,7 +17,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-class ViewsAtOnce:
+class AdaptiveChunk:
     """How many views the UNet takes at a time; halved whenever memory runs out.
 
     count: at first. splits: whether fewer are possible at all (attention that needs all views

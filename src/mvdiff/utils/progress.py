@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 
-class Stages:
+class ProgressDisplay:
     """Shows the running stage with a bar; on a pipe or in a log it prints results only.
 
     Lines added by `count` and `beside` may be moved by other threads.
@@ -39,7 +39,7 @@ class Stages:
         self.whole: TaskID | None = None
         self.check: Callable[[], None] = lambda: None
 
-    def beside(self, check: Callable[[], None]) -> Stages:
+    def beside(self, check: Callable[[], None]) -> ProgressDisplay:
         """Another line for another thread's stages; `check` is called whenever it moves.
 
         What `check` raises ends the work that reports its progress here.
@@ -60,7 +60,7 @@ class Stages:
         """Take the line away until the next stage starts."""
         self.progress.update(self.task, visible=False)
 
-    def __enter__(self) -> Stages:
+    def __enter__(self) -> ProgressDisplay:
         self.progress.start()
         return self
 

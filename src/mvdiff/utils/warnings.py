@@ -20,8 +20,8 @@ def is_ours(filename: str) -> bool:
 
 
 @contextlib.contextmanager
-def notes_by_thread() -> Iterator[None]:
-    """Within it, `collect` works in every thread; to be entered while no other one runs.
+def route_warnings_by_thread() -> Iterator[None]:
+    """Within it, `capture_warnings` works in every thread; to be entered while no other one runs.
 
     Python's own way to catch warnings changes what all threads do.
     """
@@ -41,7 +41,7 @@ def notes_by_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def collect() -> Iterator[list[str]]:
+def capture_warnings() -> Iterator[list[str]]:
     """Within it, this thread's warnings of ours go into the list, and others nowhere."""
     _here.kept = []
     try:

@@ -25,7 +25,7 @@ from ..utils.images import open_image
 from .canvas import make_canvas, rescaled
 from .masks import apply_masks, read_mask
 from .sizes import Fit, fit_picture
-from .views import Views, as_8_bit, check_one_size, from_arrays
+from .views import Views, check_same_size, to_uint8, views_from_arrays
 
 #: Pixels of the largest picture that is opened at all: 12,000 × 12,000 take 0.6 GB.
 MAX_PIXELS = 144_000_000
@@ -218,7 +218,7 @@ def _rig_pictures(folder: Path, rig: Cameras) -> _Source:
             f"rig.count={len(paths)}, or a rig with as many cameras"
         )
     sizes = [_header(path)[0] for path in paths]
-    check_one_size(paths, sizes)
+    check_same_size(paths, sizes)
     width, height = sizes[0]
     if width != height:
         raise MvdiffError(
@@ -307,7 +307,7 @@ def _load(source: _Source, max_size: int | None) -> LoadedViews:
             f"relative to ({x!r}, {y!r}, {z!r}), add that point to get the cameras' world"
         )
     cameras = stack_cameras(relative_to(frames, origin))
-    return LoadedViews(from_arrays(arrays, cameras, origin), notes, source.form)
+    return LoadedViews(views_from_arrays(arrays, cameras, origin), notes, source.form)
 
 
 def _read_all(
@@ -400,7 +400,7 @@ def _read_picture(
         if is_resized:
             # JPEG decodes at a fraction of the size
             image.draft("RGB", size[::-1] if fit.is_turned else size)
-        picture = as_8_bit(ImageOps.exif_transpose(image) if fit.is_turned else image, path)
+        picture = to_uint8(ImageOps.exif_transpose(image) if fit.is_turned else image, path)
         if is_resized:
             # Pillow resizes RGBA multiplied by alpha, so clear pixels do not leak.
             picture = picture.resize(size, Image.Resampling.BOX)
@@ -456,7 +456,7 @@ def _load_strip(path: Path, rig: Cameras | None, max_size: int | None) -> Loaded
     columns, rows = grid
     side = width // columns
     with open_image(path, MAX_PIXELS) as image:
-        pixels = np.array(as_8_bit(image, path))
+        pixels = np.array(to_uint8(image, path))
     tiles = pixels.reshape(rows, side, columns, side, -1).swapaxes(1, 2)
     arrays = list(tiles.reshape(count, side, side, -1))
     notes = []
@@ -471,7 +471,7 @@ def _load_strip(path: Path, rig: Cameras | None, max_size: int | None) -> Loaded
             np.array(Image.fromarray(a).resize((size, size), Image.Resampling.BOX)) for a in arrays
         ]
     cameras = ring(size=size) if rig is None else rig.to("cpu").resize(size)
-    return LoadedViews(from_arrays(arrays, cameras), notes, "rig")
+    return LoadedViews(views_from_arrays(arrays, cameras), notes, "rig")
 
 
 def _grid(width: int, height: int, count: int, max_rows: int) -> tuple[int, int] | None:

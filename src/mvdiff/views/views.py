@@ -212,22 +212,22 @@ def _to_bytes(x: Tensor) -> Tensor:
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def read_images(paths: list[Path], cameras: Cameras) -> Views:
+def load_images(paths: list[Path], cameras: Cameras) -> Views:
     """Pictures of one size with their cameras.
 
     Views have alpha where any picture is transparent anywhere; those without are opaque then.
     Raises MvdiffError for pictures that are missing, damaged, of different sizes, or of numbers
-    `as_8_bit` refuses.
+    `to_uint8` refuses.
     """
     arrays = []
     for path in paths:
         with open_image(path) as image:
-            arrays.append(np.array(as_8_bit(image, path)))
-    check_one_size(paths, [(a.shape[1], a.shape[0]) for a in arrays])
-    return from_arrays(arrays, cameras)
+            arrays.append(np.array(to_uint8(image, path)))
+    check_same_size(paths, [(a.shape[1], a.shape[0]) for a in arrays])
+    return views_from_arrays(arrays, cameras)
 
 
-def as_8_bit(image: Image.Image, path: Path) -> Image.Image:
+def to_uint8(image: Image.Image, path: Path) -> Image.Image:
     """An opened picture as RGB, or as RGBA where it has transparency.
 
     16-bit grey is scaled from [0, 65535], float grey from [0, 1].
@@ -238,7 +238,7 @@ def as_8_bit(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def check_one_size(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
+def check_same_size(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
     """Raise MvdiffError, naming the first odd picture, unless all (width, height) are the same."""
     usual, count = Counter(sizes).most_common(1)[0] if sizes else ((0, 0), 0)
     if count == len(sizes):
@@ -253,7 +253,7 @@ def check_one_size(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
     )
 
 
-def from_arrays(
+def views_from_arrays(
     arrays: list[UInt8[np.ndarray, "height width _"]],
     cameras: Cameras,
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0),

@@ -9,15 +9,15 @@ from torch import Tensor
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
 from .base import VOLUMES
-from .unprojected import LiftedVolume
+from .unprojected import UnprojectedVolume
 from .unprojection import lift
 
 
 @VOLUMES.register("concat")
-class ConcatVolume(LiftedVolume):
+class ConcatVolume(UnprojectedVolume):
     """Features of N views, unprojected and concatenated: bound to N and their order (section 4.1).
 
-    Settings as in `LiftedVolume`.
+    Settings as in `UnprojectedVolume`.
     """
 
     name = "concat"

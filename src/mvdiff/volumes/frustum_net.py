@@ -9,7 +9,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..cameras.cache import PerCameras
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.frustum import frustum_points
 from .base import Frusta
@@ -17,7 +17,7 @@ from .unet3d import UNet3D
 from .unprojection import look_up
 
 #: One entry for every set of views that the UNet takes at a time.
-_known = PerCameras(size=32)
+_known = CameraCache(size=32)
 
 
 class FrustumNet(nn.Module):

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ..cameras.camera import Cameras
 from .base import VOLUMES
-from .unprojected import LiftedVolume
+from .unprojected import UnprojectedVolume
 from .unprojection import lift, seen
 
 
 @VOLUMES.register("meanvar")
-class MeanVarVolume(LiftedVolume):
+class MeanVarVolume(UnprojectedVolume):
     """Mean and variance over the views that see a point: any number of views, any cameras.
 
     The variance is MVSNet's cost (arXiv 1804.02505, equation 2); IBRNet (arXiv 2102.13090) pools
@@ -21,9 +21,9 @@ class MeanVarVolume(LiftedVolume):
     inside its picture; occlusion is not known. Two further channels hold n / views and 1 / n for
     the n views that see the point: how far to trust the mean. A point that one view sees has
     that view's features and variance 0; one that no view sees has zeros in all these channels
-    (the photo's are beside them, as in every `LiftedVolume`).
+    (the photo's are beside them, as in every `UnprojectedVolume`).
 
-    Settings as in `LiftedVolume`; the weights do not depend on `views`.
+    Settings as in `UnprojectedVolume`; the weights do not depend on `views`.
     """
 
     name = "meanvar"

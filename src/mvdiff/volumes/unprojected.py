@@ -68,7 +68,7 @@ def _norm_conv(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.GroupNorm(GROUPS, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)]
 
 
-class LiftedVolume(Volume):
+class UnprojectedVolume(Volume):
     """Views are encoded, lifted into the world and joined; a 3D U-Net works on the result.
 
     latent_channels: of the noisy views.

@@ -11,10 +11,10 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..cameras.cache import PerCameras
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 
-_projected = PerCameras()
+_projected = CameraCache()
 
 
 def grid_points(side: int, bound: float, like: Tensor) -> Float[Tensor, "depth height width 3"]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from .compatibility import check_fit, check_floating, swappable
+from .compatibility import check_compatible, check_floating, swappable
 from .safe_load import read_weights
 
 
 @dataclass(frozen=True)
-class Report:
+class LoadReport:
     """What became of a weight file.
 
     loaded: number of tensors that went into the model.
@@ -31,7 +31,7 @@ class Report:
     metadata: dict[str, str]
 
 
-def embedded_weights(name: str) -> Path:
+def bundled_weights(name: str) -> Path:
     """Path of the weights that ship with the package; MvdiffError when there are none."""
     path = Path(str(resources.files("mvdiff") / "assets" / f"{name}.safetensors"))
     if not path.is_file():
@@ -42,7 +42,7 @@ def embedded_weights(name: str) -> Path:
     return path
 
 
-def load_into(model: nn.Module, path: str | Path) -> Report:
+def load_into(model: nn.Module, path: str | Path) -> LoadReport:
     """Load a file with our names into `model`, strictly but for swapped slots: `load_tensors`."""
     tensors, metadata = read_weights(path)
     return load_tensors(model, tensors, path, metadata)
@@ -53,7 +53,7 @@ def load_tensors(
     tensors: Mapping[str, Tensor],
     path: str | Path,
     metadata: Mapping[str, str],
-) -> Report:
+) -> LoadReport:
     """Copy a file's tensors into `model`, strictly but for swapped slots.
 
     A slot's weights that the file lacks leave that slot as initialised, and a warning names it;
@@ -64,7 +64,7 @@ def load_tensors(
     check_floating(tensors, path)
     own = model.state_dict()
     recipe = f"recipe={metadata['recipe']}" if "recipe" in metadata else "the recipe"
-    check_fit(
+    check_compatible(
         model,
         tensors,
         swappable(own, tensors),
@@ -86,4 +86,4 @@ def load_tensors(
             f"({unused[0]}, …): the rest was trained with it, so expect worse pictures",
             stacklevel=3,
         )
-    return Report(len(tensors) - len(unused), tuple(untrained), tuple(unused), dict(metadata))
+    return LoadReport(len(tensors) - len(unused), tuple(untrained), tuple(unused), dict(metadata))

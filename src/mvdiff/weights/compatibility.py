@@ -37,7 +37,7 @@ def swappable(own: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
     return (*SWAPPABLE,) if has_unet(own) == has_unet(given) else (*SWAPPABLE, "unet.")
 
 
-def check_fit(
+def check_compatible(
     model: nn.Module,
     tensors: Mapping[str, Tensor],
     may_differ: tuple[str, ...],
@@ -57,12 +57,14 @@ def check_fit(
     ]
     missing = [n for n in own if n not in tensors and not n.startswith(may_differ)]
     unknown = [n for n in tensors if n not in own and not n.startswith(may_differ)]
-    if found := fault(clash, missing, unknown):
+    if found := describe_mismatch(clash, missing, unknown):
         told = _other_photos(model, tensors, clash) or other_volume(model, clash)
         raise MvdiffError(f"{refusal}: {told or f'{found}; {advice}'}")
 
 
-def fault(clash: Sequence[Clash], missing: Sequence[str], unknown: Sequence[str]) -> str | None:
+def describe_mismatch(
+    clash: Sequence[Clash], missing: Sequence[str], unknown: Sequence[str]
+) -> str | None:
     """The first thing that does not fit, in words, and how many more; None when all does."""
     total = len(clash) + len(missing) + len(unknown)
     if clash:

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..cameras.rigs import spherical
+from ..cameras.rigs import to_spherical
 from ..errors import MvdiffError
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
 from .key_sources import CLIP, VAE, source
-from .syncdreamer import load_published
+from .syncdreamer import load_syncdreamer
 
 #: parts of our model that Zero123 does not have: they start untrained
 NOT_IN_ZERO123 = (*SWAPPABLE, "time.")
@@ -41,12 +41,12 @@ def convert(
     model: the recipe `syncdreamer`, on the meta device; it says which names and shapes.
     tensors: of a published file.
     polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
-    swapped, betas: as in `load_published`; swapped parts are left out. Cameras and schedules of
+    swapped, betas: as in `load_syncdreamer`; swapped parts are left out. Cameras and schedules of
         the file that differ are told as warnings.
     Raises MvdiffError when the file is none of them, or lacks something.
     """
     if any(name.startswith("spatial_volume.") for name in tensors):
-        report = load_published(model, tensors, swapped=swapped, betas=betas)
+        report = load_syncdreamer(model, tensors, swapped=swapped, betas=betas)
         for difference in report.differences:
             warnings.warn(f"{difference}, which are what will be used", stacklevel=2)
         own = model.state_dict()
@@ -79,7 +79,7 @@ def fold_polar(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tens
     weight: (context, embedding + 4). bias: (context,).
     Raises MvdiffError when the model's targets stand at several elevations.
     """
-    elevation = spherical(model.rig)[1]
+    elevation = to_spherical(model.rig)[1]
     if not torch.allclose(elevation, elevation[0], atol=1e-4):
         raise MvdiffError(
             "Stable-Zero123's camera values can be converted for targets at one elevation only: "

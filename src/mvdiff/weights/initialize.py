@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from .bundled import embedded_weights
-from .compatibility import check_fit, check_floating, swappable
+from .bundled import bundled_weights
+from .compatibility import check_compatible, check_floating, swappable
 from .convert import NOT_IN_ZERO123, convert, names_polar
 from .key_sources import is_published
-from .load_model import empty
+from .load_model import init_on_meta
 from .safe_load import read_weights
-from .synthetic import fill_by_rule
+from .synthetic import fill_synthetic
 
 
 @dataclass(frozen=True)
-class Start:
+class InitResult:
     """A model to be trained.
 
     model: with the weights. untrained: names of the parameters that the file does not have.
@@ -34,17 +34,17 @@ class Start:
     said: str
 
 
-def start_model(
+def init_for_training(
     make: Callable[[], nn.Module],
     weights: str | None,
     recipe: str,
     *,
     swapped: Sequence[str] = (),
     betas: Tensor | None = None,
-) -> Start:
+) -> InitResult:
     """A model made by `make`, with the weights it is to be trained from.
 
-    weights: None leaves it as it was made; "embedded" or "rule" as in `open_model`; otherwise a
+    weights: None leaves it as it was made; "embedded" or "rule" as in `load_pretrained`; otherwise a
         file: Zero123's as `mvdiff convert` writes it or as published, SyncDreamer's likewise, or
         one of this recipe. What Zero123 does not have (depth attention, volume, radiance, time),
         and parts swapped for others, stay as made: the attention as the identity.
@@ -55,21 +55,23 @@ def start_model(
     """
     model = make()
     if weights is None:
-        return Start(model, tuple(name for name, _ in model.named_parameters()), "")
+        return InitResult(model, tuple(name for name, _ in model.named_parameters()), "")
     if weights == "rule":
         warnings.warn(
             "weights=rule: training starts from numbers made by a rule, for tests and benchmarks",
             stacklevel=2,
         )
-        return Start(fill_by_rule(model), (), "started from numbers made by a rule")
-    path = embedded_weights(recipe) if weights == "embedded" else Path(weights).expanduser()
+        return InitResult(fill_synthetic(model), (), "started from numbers made by a rule")
+    path = bundled_weights(recipe) if weights == "embedded" else Path(weights).expanduser()
     tensors, metadata = read_weights(path)
     polar = False
     kind = metadata.get("mvdiff_kind", "")
     if is_published(tensors):
         try:
             polar = names_polar(path)
-            tensors, kind = convert(empty(make), tensors, polar=polar, swapped=swapped, betas=betas)
+            tensors, kind = convert(
+                init_on_meta(make), tensors, polar=polar, swapped=swapped, betas=betas
+            )
         except MvdiffError as error:
             raise MvdiffError(f"'{path}': {error}") from error
     own = model.state_dict()
@@ -77,7 +79,7 @@ def start_model(
     unused = [name for name in tensors if name not in own]
     absent = NOT_IN_ZERO123 if kind == "zero123" else ()
     check_floating(tensors, path)
-    check_fit(
+    check_compatible(
         model,
         tensors,
         (*swappable(own, tensors), *absent),
@@ -93,10 +95,10 @@ def start_model(
         said += f"; untrained: {len(untrained)} of {', '.join(parts)}"
     if unused:
         said += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
-    return Start(model, untrained, said)
+    return InitResult(model, untrained, said)
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
+def sha256_of(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of named tensors as float32: the same however the file they came from is written."""
     found = hashlib.sha256()
     for name in sorted(tensors):

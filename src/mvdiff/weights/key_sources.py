@@ -28,7 +28,7 @@ def is_published(names: Iterable[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Source:
+class KeyMapping:
     """A published tensor and what to take of it.
 
     name: published. part, parts: the part-th of so many equal blocks of rows.
@@ -64,7 +64,7 @@ def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def source(name: str) -> Source:
+def source(name: str) -> KeyMapping:
     """The source of a parameter of `MultiViewDenoiser` built as the recipe `syncdreamer`.
 
     Raises MvdiffError for a parameter the published model does not have.
@@ -74,7 +74,7 @@ def source(name: str) -> Source:
         if match:
             return build(*match.groups())
     try:
-        return Source(published_name(name))
+        return KeyMapping(published_name(name))
     except KeyError as error:
         raise MvdiffError(
             f"published weights lack '{name}', which this model needs: use recipe=syncdreamer with "
@@ -112,47 +112,49 @@ _CLIP_TOP = {
 }
 
 
-def _vae_level(half: str, way: str, level: str, kind: str, number: str, rest: str) -> Source:
+def _vae_level(half: str, way: str, level: str, kind: str, number: str, rest: str) -> KeyMapping:
     level = str(_LAST_LEVEL - int(level)) if way == "up" else level
     head, _, tail = rest.partition(".")
     place = f"{VAE}{half}.{way}.{level}."
     if kind == "resnets":
-        return Source(f"{place}block.{number}.{_VAE_RESIDUAL.get(head, head)}.{tail}")
-    return Source(f"{place}{way}sample.{rest}")
+        return KeyMapping(f"{place}block.{number}.{_VAE_RESIDUAL.get(head, head)}.{tail}")
+    return KeyMapping(f"{place}{way}sample.{rest}")
 
 
-def _clip_layer(number: str, place: str, kind: str) -> Source:
+def _clip_layer(number: str, place: str, kind: str) -> KeyMapping:
     layer = f"{CLIP}visual.transformer.resblocks.{number}."
     if place.endswith(("q_proj", "k_proj", "v_proj")):
         part = "qkv".index(place[-len("q_proj")])
-        return Source(f"{layer}attn.in_proj_{kind}", part, 3)
-    return Source(f"{layer}{_CLIP_LAYER[place]}.{kind}")
+        return KeyMapping(f"{layer}attn.in_proj_{kind}", part, 3)
+    return KeyMapping(f"{layer}{_CLIP_LAYER[place]}.{kind}")
 
 
 _V = r"latents\.net\."
 _C = r"embedder\.net\."
 _RULES = (
-    (rf"{_V}(\w*quant_conv\.\w+)", lambda rest: Source(f"{VAE}{rest}")),
+    (rf"{_V}(\w*quant_conv\.\w+)", lambda rest: KeyMapping(f"{VAE}{rest}")),
     (
         rf"{_V}(encoder|decoder)\.(conv_in|conv_norm_out|conv_out)\.(\w+)",
-        lambda half, place, kind: Source(f"{VAE}{half}.{_VAE_ENDS[place]}.{kind}"),
+        lambda half, place, kind: KeyMapping(f"{VAE}{half}.{_VAE_ENDS[place]}.{kind}"),
     ),
     (
         rf"{_V}(encoder|decoder)\.mid_block\.resnets\.(\d)\.(.+)",
-        lambda half, number, rest: Source(f"{VAE}{half}.mid.block_{int(number) + 1}.{rest}"),
+        lambda half, number, rest: KeyMapping(f"{VAE}{half}.mid.block_{int(number) + 1}.{rest}"),
     ),
     (
         rf"{_V}(encoder|decoder)\.mid_block\.attentions\.0\.(.+)\.(\w+)",
-        lambda half, place, kind: Source(f"{VAE}{half}.mid.attn_1.{_VAE_ATTENTION[place]}.{kind}"),
+        lambda half, place, kind: KeyMapping(
+            f"{VAE}{half}.mid.attn_1.{_VAE_ATTENTION[place]}.{kind}"
+        ),
     ),
     (
         rf"{_V}(encoder|decoder)\.(down|up)_blocks\.(\d)\.(resnets|\w+samplers)\.(\d)\.(.+)",
         _vae_level,
     ),
-    (rf"{_C}visual_projection\.weight", lambda: Source(f"{CLIP}visual.proj", transpose=True)),
+    (rf"{_C}visual_projection\.weight", lambda: KeyMapping(f"{CLIP}visual.proj", transpose=True)),
     (rf"{_C}vision_model\.encoder\.layers\.(\d+)\.(.+)\.(\w+)", _clip_layer),
     (
         rf"{_C}vision_model\.(embeddings\..+|pre_layrnorm\.\w+|post_layernorm\.\w+)",
-        lambda rest: Source(f"{CLIP}visual.{_CLIP_TOP[rest]}"),
+        lambda rest: KeyMapping(f"{CLIP}visual.{_CLIP_TOP[rest]}"),
     ),
 )

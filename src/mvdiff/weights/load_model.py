@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from ..utils.mmap import cast
-from .bundled import embedded_weights, load_into, load_tensors
+from ..utils.mmap import cast_mapped
+from .bundled import bundled_weights, load_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
 from .key_sources import is_published
 from .safe_load import read_weights
-from .syncdreamer import assign, load_published
-from .synthetic import fill_by_rule
+from .syncdreamer import assign, load_syncdreamer
+from .synthetic import fill_synthetic
 
 
-def open_model(
+def load_pretrained(
     make: Callable[[], nn.Module],
     weights: str,
     recipe: str,
@@ -47,17 +47,17 @@ def open_model(
             "the SyncDreamer repository (liuyuan-pal/SyncDreamer) links to, and pass "
             "checkpoint=syncdreamer-pretrain.ckpt"
         )
-    tower = clip_file(clip, empty(make)) if clip else {}
+    tower = clip_file(clip, init_on_meta(make)) if clip else {}
     if weights == "rule":
         warnings.warn(
             "weights=rule: the weights are NUMBERS MADE BY A RULE, not trained; the pictures mean "
             "nothing, use it for tests and benchmarks only",
             stacklevel=2,
         )
-        model = fill_by_rule(empty(make))
+        model = fill_synthetic(init_on_meta(make))
     elif weights == "embedded":
         model = _fresh(make)
-        load_into(model, embedded_weights(recipe))
+        load_into(model, bundled_weights(recipe))
     else:
         return _from_file(make, Path(weights).expanduser(), betas, tower, swapped)
     assign(model, tower)
@@ -91,11 +91,11 @@ def _from_file(
         )
     if is_clip(tensors):
         raise MvdiffError(f"'{path}' is CLIP alone: pass it as clip=, and the model as weights=")
-    model = empty(make)
+    model = init_on_meta(make)
     own = model.state_dict()
     same = own.keys() == tensors.keys() and all(tensors[n].shape == own[n].shape for n in own)
     if same and all(t.is_floating_point() for t in tensors.values()):
-        assign(model, {n: cast(tensors[n], own[n]) for n in own} | tower)
+        assign(model, {n: cast_mapped(tensors[n], own[n]) for n in own} | tower)
         return model
     model = _fresh(make)
     load_tensors(model, tensors, path, metadata)  # swapped parts, or a sentence on what is wrong
@@ -112,9 +112,9 @@ def _published(
     swapped: Sequence[str],
 ) -> nn.Module:
     # parts that the file lacks need values of their own, so the model gets memory of its own
-    model = _fresh(make) if swapped else empty(make)
+    model = _fresh(make) if swapped else init_on_meta(make)
     try:
-        report = load_published(model, tensors, betas=betas, swapped=swapped, given=tower)
+        report = load_syncdreamer(model, tensors, betas=betas, swapped=swapped, given=tower)
     except MvdiffError as error:
         raise MvdiffError(f"'{path}': {error}") from error
     for difference in report.differences:
@@ -142,7 +142,7 @@ def _fresh(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def empty(make: Callable[[], nn.Module]) -> nn.Module:
+def init_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
     """The model with parameters that have shapes and no memory."""
     from accelerate import init_empty_weights
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..cameras.camera import Cameras
 from ..errors import MvdiffError
-from ..utils.mmap import cast
-from .compatibility import SWAPPABLE, Clash, check_floating, fault, other_volume
-from .key_sources import CLIP, Source, source
+from ..utils.mmap import cast_mapped
+from .compatibility import SWAPPABLE, Clash, check_floating, describe_mismatch, other_volume
+from .key_sources import CLIP, KeyMapping, source
 
 #: side of the pictures the published cameras are given for
 _SIZE = 256
@@ -45,7 +45,7 @@ _TEXT = tuple(
 
 
 @dataclass(frozen=True)
-class PublishedReport:
+class SyncDreamerReport:
     """What became of a published state dict.
 
     loaded: number of our parameters that were set.
@@ -65,12 +65,12 @@ class PublishedReport:
     ignored: tuple[str, ...]
     differences: tuple[str, ...]
 
-    def fault(self) -> str | None:
+    def describe_mismatch(self) -> str | None:
         """The first thing that does not fit, in words; None when all does."""
-        return fault(self.mismatched, self.missing, self.unexpected)
+        return describe_mismatch(self.mismatched, self.missing, self.unexpected)
 
 
-def load_published(
+def load_syncdreamer(
     model: nn.Module,
     state_dict: Mapping[str, Tensor],
     *,
@@ -78,7 +78,7 @@ def load_published(
     betas: Tensor | None = None,
     swapped: Sequence[str] = (),
     given: Mapping[str, Tensor] | None = None,
-) -> PublishedReport:
+) -> SyncDreamerReport:
     """Set a recipe-`syncdreamer` model's parameters from a published state dict.
 
     Tensors of the model's type are taken as they are, without a copy, others are converted one
@@ -112,7 +112,7 @@ def load_published(
     known = (*_TEXT, *(place for part in swapped for place in SWAPPABLE[part]))
     rest = [name for name in state_dict if name not in used]
     ignored = [n for n in rest if n in _BUFFERS or n.startswith(known)]
-    report = PublishedReport(
+    report = SyncDreamerReport(
         loaded=len(weights) + len(given),
         untrained=tuple(untrained),
         missing=_once(missing),
@@ -138,9 +138,9 @@ def assign(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(weights), strict=False, assign=True)
 
 
-def _taken(origin: Source, state_dict: Mapping[str, Tensor], parameter: Tensor) -> Tensor:
+def _taken(origin: KeyMapping, state_dict: Mapping[str, Tensor], parameter: Tensor) -> Tensor:
     check_floating({origin.name: state_dict[origin.name]})
-    return cast(origin.take(state_dict[origin.name], tuple(parameter.shape)), parameter)
+    return cast_mapped(origin.take(state_dict[origin.name], tuple(parameter.shape)), parameter)
 
 
 def _differences(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from .key_sources import Source, source
+from .key_sources import KeyMapping, source
 
 
 def rule_weight(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -22,7 +22,7 @@ def rule_weight(name: str, shape: tuple[int, ...]) -> Tensor:
     return 1 + 0.1 * r if name.endswith(("weight", "logit_scale")) else 0.1 * r
 
 
-def fill_by_rule(model: nn.Module, prefix: str = "") -> nn.Module:
+def fill_synthetic(model: nn.Module, prefix: str = "") -> nn.Module:
     """Set every parameter of a model, in place: by published name, or ours where there is none.
 
     prefix: of the parameters' names in the whole model, for a part of it ("latents.", …).
@@ -34,7 +34,7 @@ def fill_by_rule(model: nn.Module, prefix: str = "") -> nn.Module:
         try:
             origin = source(prefix + name)
         except MvdiffError:
-            origin = Source(prefix + name)
+            origin = KeyMapping(prefix + name)
         made = origin.take(rule_weight(origin.name, origin.shape(own)), own)
         weights[name] = torch.empty_like(parameter.detach(), device=made.device).copy_(made)
     model.load_state_dict(weights, strict=False, assign=True)

@@ -32,7 +32,7 @@ PALETTES = (
 )
 
 
-class Kit:
+class ShapeBuilder:
     """Parts of one object and the random numbers that vary it."""
 
     def __init__(self, rng: np.random.Generator) -> None:

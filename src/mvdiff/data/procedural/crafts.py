@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import BLACK, DARK_WOOD, GLASS, GREY, SILVER, WHITE, WOOD, Kit, arc
+from .builder import BLACK, DARK_WOOD, GLASS, GREY, SILVER, WHITE, WOOD, ShapeBuilder, arc
 from .shapes import SHAPES
 from .vehicles import add_wheel
 
 
 @SHAPES.register("boat")
-def boat(kit: Kit) -> None:
+def boat(kit: ShapeBuilder) -> None:
     """A hull with a keel line and a sail or a cabin with a funnel."""
     length, w, h = kit.u(1.1, 1.4), kit.u(0.4, 0.52), kit.u(0.22, 0.32)
     half = length / 2
@@ -55,7 +55,7 @@ def boat(kit: Kit) -> None:
 
 
 @SHAPES.register("airplane")
-def airplane(kit: Kit) -> None:
+def airplane(kit: ShapeBuilder) -> None:
     """A fuselage with wings, a tail, windows, and propellers or jets."""
     r, half, color, trim = (
         kit.u(0.13, 0.18),
@@ -126,7 +126,7 @@ def airplane(kit: Kit) -> None:
 
 
 @SHAPES.register("rocket")
-def rocket(kit: Kit) -> None:
+def rocket(kit: ShapeBuilder) -> None:
     """A pointed body with fins, portholes, bands and a nozzle."""
     r, h, nose = kit.u(0.2, 0.3), kit.u(0.7, 1.1), kit.u(0.4, 0.6)
     body, trim = kit.pick(WHITE, SILVER, kit.color(2)), kit.color(0)

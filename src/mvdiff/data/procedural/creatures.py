@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import BLACK, WHITE, Kit, arc
+from .builder import BLACK, WHITE, ShapeBuilder, arc
 from .shapes import SHAPES
 
 
-def add_eyes(kit: Kit, at, apart: float, size: float, white: bool = False) -> None:
+def add_eyes(kit: ShapeBuilder, at, apart: float, size: float, white: bool = False) -> None:
     """Two eyes that look along +x, `apart` along y."""
     x, y, z = at
     for side in (-1, 1):
@@ -18,7 +18,7 @@ def add_eyes(kit: Kit, at, apart: float, size: float, white: bool = False) -> No
 
 
 @SHAPES.register("fish")
-def fish(kit: Kit) -> None:
+def fish(kit: ShapeBuilder) -> None:
     """An oval body with fins and a tail, banded or two-toned."""
     length, h, w = kit.u(0.5, 0.65), kit.u(0.26, 0.42), kit.u(0.14, 0.2)
     first, second, fin = kit.color(0), kit.color(1), kit.color(2)
@@ -52,7 +52,7 @@ def fish(kit: Kit) -> None:
 
 
 @SHAPES.register("duck")
-def duck(kit: Kit) -> None:
+def duck(kit: ShapeBuilder) -> None:
     """A rubber duck: round body, head, bill, wings and a tail."""
     color = kit.pick(kit.shade((0.98, 0.82, 0.15)), kit.color(0), WHITE)
     bill, length, w = kit.shade((0.97, 0.5, 0.1)), kit.u(0.46, 0.58), kit.u(0.34, 0.42)
@@ -93,7 +93,7 @@ def duck(kit: Kit) -> None:
 
 
 @SHAPES.register("rabbit")
-def rabbit(kit: Kit) -> None:
+def rabbit(kit: ShapeBuilder) -> None:
     """A sitting rabbit or bear: body, head, ears, paws, tail."""
     fur = kit.pick(kit.shade((0.6, 0.45, 0.32)), kit.shade((0.75, 0.72, 0.7)), WHITE, kit.color(0))
     light, r, h = kit.pick(WHITE, (0.95, 0.85, 0.75)), kit.u(0.3, 0.38), kit.u(0.36, 0.46)
@@ -126,7 +126,7 @@ def rabbit(kit: Kit) -> None:
 
 
 @SHAPES.register("penguin")
-def penguin(kit: Kit) -> None:
+def penguin(kit: ShapeBuilder) -> None:
     """A penguin or owl: dark back, white belly, beak, flippers and feet."""
     back = kit.pick(kit.shade((0.15, 0.17, 0.22)), kit.color(0))
     r, h, orange = kit.u(0.32, 0.4), kit.u(0.5, 0.62), (0.97, 0.6, 0.12)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import BLACK, DARK_WOOD, GOLD, SILVER, STEEL, WHITE, WOOD, Kit
+from .builder import BLACK, DARK_WOOD, GOLD, SILVER, STEEL, WHITE, WOOD, ShapeBuilder
 from .shapes import SHAPES
 
 
-def _frame(kit: Kit):
+def _frame(kit: ShapeBuilder):
     """The colour of legs and frames."""
     return kit.pick(kit.shade(WOOD), kit.shade(DARK_WOOD), STEEL, BLACK, WHITE, kit.color(3))
 
 
 @SHAPES.register("chair")
-def chair(kit: Kit) -> None:
+def chair(kit: ShapeBuilder) -> None:
     """Four legs, a seat and a back of slats, bars or one panel; sometimes arms or cushions."""
     w, d, seat, back = kit.u(0.42, 0.56), kit.u(0.42, 0.55), kit.u(0.4, 0.55), kit.u(0.4, 0.75)
     frame, panel, t = _frame(kit), kit.color(0), kit.u(0.035, 0.06)
@@ -54,7 +54,7 @@ def chair(kit: Kit) -> None:
 
 
 @SHAPES.register("table")
-def table(kit: Kit) -> None:
+def table(kit: ShapeBuilder) -> None:
     """A round or square top on four legs or a central foot; sometimes laid."""
     h, top, frame = kit.u(0.5, 0.75), kit.color(0), _frame(kit)
     if kit.chance(0.5):
@@ -89,7 +89,7 @@ def table(kit: Kit) -> None:
 
 
 @SHAPES.register("lamp")
-def lamp(kit: Kit) -> None:
+def lamp(kit: ShapeBuilder) -> None:
     """A shade on a stand: a table lamp, or a tall one."""
     tall = kit.chance(0.35)
     h = kit.u(1.3, 1.7) if tall else kit.u(0.45, 0.8)
@@ -107,7 +107,7 @@ def lamp(kit: Kit) -> None:
 
 
 @SHAPES.register("clock")
-def clock(kit: Kit) -> None:
+def clock(kit: ShapeBuilder) -> None:
     """An alarm clock: a round face with hands, two bells and feet."""
     r, d, case = kit.u(0.4, 0.5), kit.u(0.2, 0.34), kit.color(0)
     z = r + 0.14
@@ -146,7 +146,7 @@ def clock(kit: Kit) -> None:
 
 
 @SHAPES.register("books")
-def books(kit: Kit) -> None:
+def books(kit: ShapeBuilder) -> None:
     """A stack of books of different sizes, a little turned."""
     z = 0.0
     for i in range(kit.pick(2, 3, 4, 5, 6)):

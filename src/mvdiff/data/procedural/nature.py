@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import DARK_WOOD, WHITE, WOOD, Kit, arc
+from .builder import DARK_WOOD, WHITE, WOOD, ShapeBuilder, arc
 from .shapes import SHAPES
 
 
 @SHAPES.register("tree")
-def tree(kit: Kit) -> None:
+def tree(kit: ShapeBuilder) -> None:
     """A fir of stacked cones, a round-headed tree or one of several leaf balls."""
     bark = kit.pick(kit.shade(WOOD), kit.shade(DARK_WOOD))
     leaf = kit.shade(
@@ -57,7 +57,7 @@ def tree(kit: Kit) -> None:
 
 
 @SHAPES.register("mushroom")
-def mushroom(kit: Kit) -> None:
+def mushroom(kit: ShapeBuilder) -> None:
     """A stem and a domed cap with spots; sometimes a small one beside it."""
     cap, spot = kit.pick((0.85, 0.13, 0.1), kit.color(0), (0.6, 0.38, 0.2)), WHITE
 
@@ -89,7 +89,7 @@ def mushroom(kit: Kit) -> None:
 
 
 @SHAPES.register("cactus")
-def cactus(kit: Kit) -> None:
+def cactus(kit: ShapeBuilder) -> None:
     """A ribbed column with arms in a pot, sometimes in flower."""
     pot, green = (
         kit.pick(kit.shade((0.78, 0.42, 0.25)), kit.color(0)),
@@ -137,7 +137,7 @@ def cactus(kit: Kit) -> None:
 
 
 @SHAPES.register("flower")
-def flower(kit: Kit) -> None:
+def flower(kit: ShapeBuilder) -> None:
     """A flower with petals around a heart, leaves and a pot."""
     pot, petal = kit.color(0), kit.color(1)
     r, h = kit.u(0.24, 0.32), kit.u(0.3, 0.45)

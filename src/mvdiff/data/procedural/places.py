@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import DARK_WOOD, GLASS, GREY, WHITE, WOOD, Kit
+from .builder import DARK_WOOD, GLASS, GREY, WHITE, WOOD, ShapeBuilder
 from .shapes import SHAPES
 
 
 @SHAPES.register("house")
-def house(kit: Kit) -> None:
+def house(kit: ShapeBuilder) -> None:
     """Walls under a gabled or pyramid roof, a door, windows and often a chimney."""
     x, y, h, rise = kit.u(0.7, 1.0), kit.u(0.8, 1.2), kit.u(0.5, 0.85), kit.u(0.3, 0.6)
     wall = kit.pick(kit.color(0), kit.shade((0.93, 0.88, 0.76)), kit.shade((0.72, 0.35, 0.28)))
@@ -45,7 +45,7 @@ def house(kit: Kit) -> None:
         )
 
 
-def _window(kit: Kit, at, trim, along: str, size: float = 0.2) -> None:
+def _window(kit: ShapeBuilder, at, trim, along: str, size: float = 0.2) -> None:
     """A framed pane in a wall that runs along x or y."""
     frame, pane = (0.04, size + 0.06, size + 0.06), (0.06, size, size)
     if along == "x":
@@ -55,7 +55,7 @@ def _window(kit: Kit, at, trim, along: str, size: float = 0.2) -> None:
 
 
 @SHAPES.register("castle")
-def castle(kit: Kit) -> None:
+def castle(kit: ShapeBuilder) -> None:
     """Walls with battlements between corner towers with pointed roofs, a gate and flags."""
     stone = kit.pick(kit.shade((0.7, 0.68, 0.65)), kit.shade((0.8, 0.72, 0.58)), kit.color(2))
     roof, s, h = kit.color(0), kit.u(0.42, 0.55), kit.u(0.4, 0.55)
@@ -106,7 +106,7 @@ def castle(kit: Kit) -> None:
 
 
 @SHAPES.register("windmill")
-def windmill(kit: Kit) -> None:
+def windmill(kit: ShapeBuilder) -> None:
     """A tapering tower with a cap and four sails."""
     r, h, wall = kit.u(0.34, 0.42), kit.u(0.85, 1.1), kit.pick(WHITE, kit.color(0))
     top = r * kit.u(0.6, 0.75)
@@ -126,7 +126,7 @@ def windmill(kit: Kit) -> None:
 
 
 @SHAPES.register("lighthouse")
-def lighthouse(kit: Kit) -> None:
+def lighthouse(kit: ShapeBuilder) -> None:
     """A banded tower on a rock, with a gallery, a lamp and a cap."""
     r, h = kit.u(0.24, 0.32), kit.u(1.0, 1.4)
     top, first, second = r * kit.u(0.6, 0.8), WHITE, kit.color(0)

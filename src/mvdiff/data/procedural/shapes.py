@@ -9,9 +9,9 @@ import trimesh
 
 from ...errors import MvdiffError
 from ...registry import Registry
-from .builder import Kit
+from .builder import ShapeBuilder
 
-#: Family name → function that fills a `Kit`. Fronts face +x, up is +z.
+#: Family name → function that fills a `ShapeBuilder`. Fronts face +x, up is +z.
 SHAPES = Registry("shape")
 
 
@@ -27,7 +27,7 @@ def make_shape(family: str | None, seed: int) -> trimesh.Trimesh:
     family = family_of(seed) if family is None else family
     if family not in SHAPES:
         raise MvdiffError(f"unknown shape '{family}'; choose from {', '.join(SHAPES)}")
-    kit = Kit(np.random.default_rng([zlib.crc32(family.encode()), seed]))
+    kit = ShapeBuilder(np.random.default_rng([zlib.crc32(family.encode()), seed]))
     SHAPES[family](kit)
     return kit.mesh()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import DARK_WOOD, SILVER, WHITE, WOOD, Kit, arc
+from .builder import DARK_WOOD, SILVER, WHITE, WOOD, ShapeBuilder, arc
 from .shapes import SHAPES
 
 
 @SHAPES.register("mug")
-def mug(kit: Kit) -> None:
+def mug(kit: ShapeBuilder) -> None:
     """A hollow cup with a handle, plain, striped or with a coloured inside; sometimes full."""
     r, h, taper = kit.u(0.32, 0.45), kit.u(0.7, 1.1), kit.u(0.8, 1.12)
     outer, inner, wall = kit.color(0), kit.pick(WHITE, kit.color(1)), 0.05
@@ -29,7 +29,7 @@ def mug(kit: Kit) -> None:
 
 
 @SHAPES.register("bottle")
-def bottle(kit: Kit) -> None:
+def bottle(kit: ShapeBuilder) -> None:
     """A bottle with a shoulder, a neck, a cap and a label."""
     r, body, neck = kit.u(0.22, 0.34), kit.u(0.6, 1.0), kit.u(0.08, 0.13)
     shoulder, top = kit.u(0.15, 0.35), kit.u(0.15, 0.4)
@@ -61,7 +61,7 @@ def bottle(kit: Kit) -> None:
 
 
 @SHAPES.register("teapot")
-def teapot(kit: Kit) -> None:
+def teapot(kit: ShapeBuilder) -> None:
     """A round pot with a spout, a handle and a lid."""
     r, squash, color = kit.u(0.42, 0.52), kit.u(0.72, 1.0), kit.color(0)
     second = kit.color(1)
@@ -89,7 +89,7 @@ def teapot(kit: Kit) -> None:
 
 
 @SHAPES.register("icecream")
-def icecream(kit: Kit) -> None:
+def icecream(kit: ShapeBuilder) -> None:
     """A waffle cone with one to three scoops, sometimes a cherry or a wafer."""
     r, h = kit.u(0.26, 0.34), kit.u(0.7, 1.0)
     waffle = kit.shade((0.87, 0.62, 0.32))
@@ -123,7 +123,7 @@ def icecream(kit: Kit) -> None:
 
 
 @SHAPES.register("cake")
-def cake(kit: Kit) -> None:
+def cake(kit: ShapeBuilder) -> None:
     """A layer cake on a plate, with icing, dots or candles."""
     tiers, z, r = kit.pick(1, 1, 2, 3), 0.05, kit.u(0.5, 0.6)
     kit.lathe([(0, 0), (r + 0.1, 0), (r + 0.16, 0.05), (0, 0.05)], kit.pick(WHITE, SILVER))
@@ -156,7 +156,7 @@ def cake(kit: Kit) -> None:
 
 
 @SHAPES.register("gift")
-def gift(kit: Kit) -> None:
+def gift(kit: ShapeBuilder) -> None:
     """A wrapped box with a ribbon and a bow."""
     x, y, z = kit.u(0.6, 1.0), kit.u(0.6, 1.0), kit.u(0.4, 0.9)
     paper, ribbon, w = kit.color(0), kit.color(1), kit.u(0.1, 0.16)
@@ -176,7 +176,7 @@ def gift(kit: Kit) -> None:
 
 
 @SHAPES.register("barrel")
-def barrel(kit: Kit) -> None:
+def barrel(kit: ShapeBuilder) -> None:
     """A wooden barrel or a drum, with hoops, standing or lying."""
     r, h, belly = kit.u(0.3, 0.4), kit.u(0.8, 1.05), kit.u(0.02, 0.12)
     wood = kit.pick(kit.shade(WOOD), kit.shade(DARK_WOOD), kit.color(0))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import BLACK, DARK_WOOD, GOLD, GREY, SILVER, WHITE, Kit, arc
+from .builder import BLACK, DARK_WOOD, GOLD, GREY, SILVER, WHITE, ShapeBuilder, arc
 from .creatures import add_eyes
 from .shapes import SHAPES
 
 
 @SHAPES.register("snowman")
-def snowman(kit: Kit) -> None:
+def snowman(kit: ShapeBuilder) -> None:
     """Two or three balls of snow with a carrot, coal, a hat, a scarf and stick arms."""
     snow, z, r, hat = kit.shade(WHITE, 0.02), 0.0, kit.u(0.4, 0.48), kit.pick(BLACK, kit.color(0))
     radii = [r, r * kit.u(0.7, 0.8)] + ([r * kit.u(0.48, 0.58)] if kit.chance(0.75) else [])
@@ -60,7 +60,7 @@ def snowman(kit: Kit) -> None:
 
 
 @SHAPES.register("robot")
-def robot(kit: Kit) -> None:
+def robot(kit: ShapeBuilder) -> None:
     """A boxy or round robot: head with eyes and antenna, body with lights, arms and legs."""
     color, second, metal = kit.color(0), kit.color(1), kit.pick(SILVER, GREY, kit.color(3))
     w, d, h = kit.u(0.42, 0.56), kit.u(0.3, 0.4), kit.u(0.42, 0.56)
@@ -110,7 +110,7 @@ def robot(kit: Kit) -> None:
 
 
 @SHAPES.register("blocks")
-def blocks(kit: Kit) -> None:
+def blocks(kit: ShapeBuilder) -> None:
     """A toy tower of coloured blocks, cylinders, balls and cones."""
     z, size = 0.0, kit.u(0.5, 0.7)
     for i in range(kit.pick(2, 3, 3, 4, 5)):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .builder import BLACK, GLASS, GOLD, GREY, SILVER, WHITE, Kit
+from .builder import BLACK, GLASS, GOLD, GREY, SILVER, WHITE, ShapeBuilder
 from .shapes import SHAPES
 
 
-def add_wheel(kit: Kit, x: float, y: float, r: float, width: float, hub) -> None:
+def add_wheel(kit: ShapeBuilder, x: float, y: float, r: float, width: float, hub) -> None:
     """A wheel standing on z = 0 with its axle along y."""
     for radius, w, paint in ((r, width, BLACK), (r * 0.55, width + 0.02, hub)):
         kit.lathe(
@@ -19,7 +19,7 @@ def add_wheel(kit: Kit, x: float, y: float, r: float, width: float, hub) -> None
 
 
 @SHAPES.register("car")
-def car(kit: Kit) -> None:
+def car(kit: ShapeBuilder) -> None:
     """A body with a cabin of glass, four wheels, lights; sometimes striped or a taxi."""
     length, w, r = kit.u(1.1, 1.4), kit.u(0.5, 0.62), kit.u(0.12, 0.16)
     body, h, z = kit.color(0), kit.u(0.2, 0.28), r * 0.8
@@ -54,7 +54,7 @@ def car(kit: Kit) -> None:
 
 
 @SHAPES.register("truck")
-def truck(kit: Kit) -> None:
+def truck(kit: ShapeBuilder) -> None:
     """A cab and a load: a box, a tank or an open bed."""
     r, w, length = kit.u(0.13, 0.17), kit.u(0.46, 0.56), kit.u(0.7, 1.0)
     z, cab, color = r * 1.1, kit.u(0.45, 0.55), kit.color(0)
@@ -107,7 +107,7 @@ def truck(kit: Kit) -> None:
 
 
 @SHAPES.register("train")
-def train(kit: Kit) -> None:
+def train(kit: ShapeBuilder) -> None:
     """A steam engine: boiler, chimney, cab and wheels."""
     r, length, w = kit.u(0.19, 0.24), kit.u(0.6, 0.8), 0.5
     color, second, wheel = kit.color(0), kit.color(1), kit.u(0.12, 0.16)

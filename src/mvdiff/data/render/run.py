@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from ...cameras import Cameras, ring, spherical
+from ...cameras import Cameras, ring, to_spherical
 from ...errors import MvdiffError
-from ...utils.files import alone, check_writable, read_json, write_text
+from ...utils.files import check_writable, exclusive_lock, read_json, write_text
 from ..memmap import is_object_name
 from ..meshes import describe_passed_over
 from .cameras import cameras_record
@@ -99,7 +99,7 @@ def render_objects(
         raise MvdiffError(
             f"scale must be 'diagonal' or 'extent' and up 'auto', 'y' or 'z'; got '{scale}', '{up}'"
         )
-    far = spherical(rig)[2]
+    far = to_spherical(rig)[2]
     if depth and float(far.max() - far.min()) > 1e-3:
         raise MvdiffError(
             "depth maps share one range, so all cameras must stand equally far: "
@@ -115,7 +115,7 @@ def render_objects(
         rig, scale, up, inputs, (float(low), float(high)), depth, normals, supersample, seed
     )
     check_writable(out)
-    with alone(out):
+    with exclusive_lock(out):
         return _render(out, jobs, settings, workers, progress)
 
 

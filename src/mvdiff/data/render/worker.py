@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ...cameras import Cameras, look_at, spherical
+from ...cameras import Cameras, look_at, to_spherical
 from ...errors import MvdiffError
 from ...utils.files import atomic
 from .manifest import NAME as OBJECT_RECORD
@@ -123,7 +123,7 @@ def mark_incomplete(folder: Path) -> None:
 
 def _photo_cameras(rig: Cameras, elevation: list[float]) -> Cameras:
     """Cameras at the azimuths and distances of the rig's first views, at these elevations (°)."""
-    azimuth, _, distance = (x[: len(elevation)] for x in spherical(rig))
+    azimuth, _, distance = (x[: len(elevation)] for x in to_spherical(rig))
     at = torch.rad2deg(azimuth).tolist()
     cameras = look_at(at, elevation, distance=distance.tolist(), size=rig.width)
     return Cameras(rig.K[: len(elevation)], cameras.w2c, rig.height, rig.width, rig.projection)
@@ -131,7 +131,7 @@ def _photo_cameras(rig: Cameras, elevation: list[float]) -> Cameras:
 
 def rig_distance(rig: Cameras) -> float:
     """Mean distance of the rig's cameras to the origin, world units."""
-    return float(spherical(rig)[2].mean())
+    return float(to_spherical(rig)[2].mean())
 
 
 def _save_depth(folder: Path, depth: torch.Tensor, distance: float) -> None:
