@@ -26,7 +26,7 @@ class DepthwiseAttention(ViewAttention):
     folded_keys: keys and values are linear in the context, q·(K c) = (Kᵀ q)·c. So the query goes
         through the keys' matrix, and the mixed context through the values', once a pixel instead
         of once a depth plane: `planes` times fewer products, and no keys and values in memory.
-    empty_volume: zero frusta (`ViewContext.empty`) make the context of all planes and pixels the same;
+    empty_volume: zero frusta (`ViewContext.empty`) make all planes' and pixels' contexts the same;
         whatever the weights of the softmax, its answer is the value, so that no query is needed
         and one map serves all views.
     """
