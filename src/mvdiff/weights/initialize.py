@@ -46,8 +46,8 @@ def init_for_training(
 
     weights: None leaves it as it was made; "embedded" or "rule" as in `load_pretrained`;
         otherwise a file: Zero123's as `mvdiff convert` writes it or as published, SyncDreamer's
-        likewise, or one of this recipe. What Zero123 does not have (depth attention, volume, radiance, time),
-        and parts swapped for others, stay as made: the attention as the identity.
+        likewise, or one of this recipe. What Zero123 does not have (depth attention, volume,
+        radiance, time), and parts swapped for others, stay as made: the attention as the identity.
     recipe: its name, for "embedded".
     swapped: prefixes of parts that are not the published ones.
     betas: of the noise schedule; a published file's is compared with it, as its cameras are.
