@@ -139,12 +139,12 @@ def _on_white(views: Views, index: int) -> np.ndarray:
 
 
 def test_training_wants_an_even_ring():
-    from mvdiff.builders.training import training_data
+    from mvdiff.builders import load_training_data
 
     sizes = [o for o in TOY if not o.startswith(("rig.", "sampler"))]
     config = compose("train", ["data=none", *sizes, "rig=sphere"])
     with pytest.raises(MvdiffError, match=r"needs an even ring.*'sphere' is none: train with"):
-        training_data(config, "nowhere", "train")
+        load_training_data(config, "nowhere", "train")
 
 
 def test_no_volume_has_no_frusta_for_depthwise_attention():

@@ -508,7 +508,7 @@ def test_huge_views_are_refused_or_read_one_at_a_time(tmp_path, monkeypatch):
     views, notes = read_views(tmp_path / "views", 64)
     assert views.images.shape == (2, 3, 64, 64)
     assert notes[0].startswith("the views are 10000×10000 pixels: they were scaled down to 64×64")
-    monkeypatch.setattr("mvdiff.views.views.loading.MAX_PIXELS", 10**7)
+    monkeypatch.setattr("mvdiff.views.loading.MAX_PIXELS", 10**7)
     with pytest.raises(MvdiffError, match=r"huge\.png' has .* the limit is 10 million"):
         read_views(tmp_path / "views", 64)
 

@@ -278,7 +278,7 @@ def test_the_fingerprint_is_that_of_a_copy_and_of_no_other_folder(tmp_path, mesh
     ["rig.count=1000000000", "size=1000000000", "rig.count=0", "input_elevation=[1]", "seed=-1"],
 )
 def test_the_command_names_numbers_out_of_range(tmp_path, capsys, setting):
-    from mvdiff.cli import main
+    from mvdiff.cli.main import main
 
     assert main(["render", "shapes=1", f"out={tmp_path / 'out'}", setting]) == 2
     assert setting.partition("=")[0] in capsys.readouterr().err

@@ -17,7 +17,7 @@ from mvdiff.errors import MvdiffError
 SCRIPT = """
 import sys, torch
 from helpers.tiny_recipe import photos, toy_model
-from mvdiff.denoiser.compiled import compile_unet
+from mvdiff.denoiser.compilation import compile_unet
 
 torch.set_grad_enabled(False)
 model = toy_model()

@@ -30,7 +30,7 @@ for x in bad:
     calls += [lambda x=x: metrics.psnr(x, good), lambda x=x: metrics.ssim(good, x)]
     for f in (metrics.hull_iou, metrics.photometric_error, metrics.self_consistency, score_views):
         calls.append(lambda x=x, f=f: f(x))
-    calls += [lambda x=x: metrics.corrupted(x), lambda x=x: metrics.diversity([x, x])]
+    calls += [lambda x=x: metrics.corrupt(x), lambda x=x: metrics.diversity([x, x])]
     calls += [lambda x=x: metrics.chamfer(x, box), lambda x=x: metrics.volume_iou(box, x)]
     calls += [lambda x=x: evaluate_mesh(box, x, iou=False), lambda x=x: evaluate_views(x, x)]
 for i, call in enumerate(calls):

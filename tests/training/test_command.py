@@ -21,6 +21,7 @@ def words(out: Path, *more: str) -> list[str]:
     """A run that is refused by its data, if by nothing before that."""
     data = Path(f"{out}-no-data")
     data.mkdir(exist_ok=True)
+    (data / "index.json").write_text("{}")
     return ["train", f"data={data}", f"out={out}", "device=cpu", *more]
 
 

@@ -65,7 +65,7 @@ class SyncDreamerReport:
     ignored: tuple[str, ...]
     differences: tuple[str, ...]
 
-    def describe_mismatch(self) -> str | None:
+    def fault(self) -> str | None:
         """The first thing that does not fit, in words; None when all does."""
         return describe_mismatch(self.mismatched, self.missing, self.unexpected)
 
