@@ -216,7 +216,7 @@ def test_zero123_without_a_tensor_is_refused(state):
 def small_recipe(monkeypatch):
     """`mvdiff convert` with the small sizes."""
     config = small_config()
-    monkeypatch.setattr("mvdiff.config.compose.compose", lambda *_: config)
+    monkeypatch.setattr(sys.modules["mvdiff.config.compose"], "compose", lambda *_: config)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

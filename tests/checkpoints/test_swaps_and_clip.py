@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,7 @@ def test_convert_says_what_it_took_the_fourth_value_for(
 ) -> None:
     from mvdiff.cli.convert import run
 
-    monkeypatch.setattr("mvdiff.config.compose.compose", lambda *_: small_config())
+    monkeypatch.setattr(sys.modules["mvdiff.config.compose"], "compose", lambda *_: small_config())
     parts = {
         k.replace("clip_image_encoder.", "cond_stage_model."): v
         for k, v in state.items()
