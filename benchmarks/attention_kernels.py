@@ -33,7 +33,8 @@ from origin import origin
 
 from mvdiff import builders
 from mvdiff.attention import ATTENTION, SlotSpec, ViewContext
-from mvdiff.config.compose import compose, groups
+from mvdiff.config.compose import compose
+from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 from mvdiff.utils.files import write_text

@@ -96,7 +96,7 @@ def main() -> None:
 
 def make_models(args: dict[str, str], variants: list[str]) -> dict[str, Any]:
     """By precision of the weights."""
-    settings = ["recipe=syncdreamer", "image=none", f"sizes.unet_width={args['width']}", *ENCODERS]
+    settings = ["recipe=syncdreamer", "image=none", f"unet.width={args['width']}", *ENCODERS]
     config = compose("generate", settings)
     models = {}
     for precision in dict.fromkeys("bf16" if v.startswith("bf16") else "fp32" for v in variants):

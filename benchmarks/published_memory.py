@@ -36,7 +36,7 @@ def recipe(width: int) -> Any:
     """The recipe's config; 320 is the published width of the UNet."""
     from mvdiff.config.compose import compose
 
-    return compose("generate", ["recipe=syncdreamer", "image=none", f"sizes.unet_width={width}"])
+    return compose("generate", ["recipe=syncdreamer", "image=none", f"unet.width={width}"])
 
 
 def write(path: Path, width: int) -> None:

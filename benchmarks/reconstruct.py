@@ -39,7 +39,8 @@ from reconstruct_report import report, stem
 
 import mvdiff
 from mvdiff import builders
-from mvdiff.config.compose import compose, groups
+from mvdiff.config.compose import compose
+from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import hull_iou, psnr
 from mvdiff.metrics.geometry import (

@@ -57,7 +57,7 @@ GUIDED: tuple[tuple[float, list[float] | None], ...] = (
 SMALL = [
     "size=64", "crop_size=50", "sizes.time_dim=16", "sizes.context_dim=24", "sizes.volume_side=8",
     "sizes.volume_dims=[8,8,16,16]", "sizes.view_features=8", "sizes.frustum_dims=[8,16,16,16]",
-    "sizes.planes=8", "sizes.unet_width=32", "latents.widths=[8,8,16,16]", "latents.groups=4",
+    "sizes.planes=8", "unet.width=32", "latents.widths=[8,8,16,16]", "latents.groups=4",
     "embedder.dim=24", "embedder.width=32", "embedder.layers=2", "embedder.heads=2",
     "embedder.size=28",
 ]  # fmt: skip

@@ -50,7 +50,7 @@ def main() -> None:
         sys.exit(f"unknown arguments {sorted(unknown)}: see the top of {__file__}")
     torch.set_num_threads(1)
     words = ["recipe=syncdreamer", "data=none", "weights=rule"]
-    config = compose("train", [*words, f"sizes.unet_width={args['width']}"])
+    config = compose("train", [*words, f"unet.width={args['width']}"])
     start = init_for_training(
         lambda: builders.build_model(config),
         "rule",

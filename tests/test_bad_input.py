@@ -297,7 +297,7 @@ def test_load_lists_the_choices():
 
 
 def test_weights_of_another_shape(refused, photo):
-    assert "belong to another model" in refused(f"image={photo}", "sizes.unet_width=24")
+    assert "belong to another model" in refused(f"image={photo}", "unet.width=24")
 
 
 def test_missing_weights(refused, photo):

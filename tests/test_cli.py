@@ -23,12 +23,12 @@ from mvdiff import __version__
 from mvdiff.builders import SCHEDULERS
 from mvdiff.builders.views import read_views
 from mvdiff.cameras import ring
-from mvdiff.cli.generate import find_pictures
 from mvdiff.cli.list import slots
 from mvdiff.cli.main import COMMANDS, main
 from mvdiff.cli.reconstruct import Clock
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
+from mvdiff.generation.planning import find_pictures
 from mvdiff.mesh.mesh import Mesh
 from mvdiff.training.checkpointing import save_weights
 from mvdiff.views.views import Views
@@ -167,7 +167,7 @@ def test_run_json_tells_what_was_asked_of_which_version(generated):
     run = generated.run
     assert run["picture"] == str(generated.photo)
     assert (run["seed"], run["elevation"], run["device"]) == (3, 25.0, "cpu")
-    assert run["config"]["sizes"]["unet_width"] == 16
+    assert run["config"]["unet"]["width"] == 16
     assert run["config"]["sampler"]["steps"] == 3
     assert run["config"]["seed"] == 3
     assert run["versions"]["mvdiff"] == __version__
@@ -687,11 +687,16 @@ def test_every_command_explains_itself(command, capsys):
         return
     from mvdiff.config.compose import compose
 
-    needed = {"generate": ["image=x"], "train": ["data=x"], "reconstruct": ["views=x"]}.get(
-        command, {"export": ["out=x", "run=x"], "convert": ["in=x", "out=y"]}.get(command, [])
-    )
-    needed = {"render": ["out=x"], "evaluate": ["pred=x", "truth=x"]}.get(command, needed)
-    needed = ["data=x"] if command == "ablate" else needed
+    needed = {
+        "generate": ["image=x"],
+        "train": ["data=x"],
+        "reconstruct": ["views=x"],
+        "export": ["out=x", "run=x"],
+        "convert": ["source=x", "output=y"],
+        "render": ["out=x"],
+        "evaluate": ["pred=x", "truth=x"],
+        "ablate": ["data=x"],
+    }[command]
     inner = {"sizes", "train", "recipe_name", "size"}  # of the recipe: shown by --cfg
     inner |= {"weights", "fill"} if command == "train" else set()
     if command == "ablate":  # its help names train's, which are listed there
@@ -702,23 +707,15 @@ def test_every_command_explains_itself(command, capsys):
 
 
 def test_the_examples_of_the_help_compose():
-    from mvdiff.ablation.sweep import combine, read_sweep
-    from mvdiff.cli.main import EXAMPLES
-    from mvdiff.config.compose import compose
-    from mvdiff.config.launcher import hydra_words
-
-    for command, lines in EXAMPLES.items():
-        for line in lines:
+    for name, command in COMMANDS.items():
+        for line in command.examples:
             if "variants.yaml" in line:
                 continue  # a file of the user's
             program, named, *settings = shlex.split(line.partition("  (")[0])
-            assert (program, named) == ("mvdiff", command)
-            if command == "ablate":
-                sweep = read_sweep(["data=x", *(s for s in settings if s != "…")])
-                points = [combine(sweep.fixed, v.overrides) for v in sweep.variants]
-                assert all(compose(command, point) for point in points)
-            else:
-                assert compose(command, hydra_words(settings)[1])
+            assert (program, named) == ("mvdiff", name)
+            data = ["data=x"] if name == "ablate" else []
+            config, _ = command.prepare([*data, *(s for s in settings if s != "…")])
+            assert config
 
 
 def test_overview_and_version(capsys):
@@ -772,7 +769,7 @@ def test_a_closed_pipe_is_no_error():
         ["reconstruct", "views=nowhere"],
         ["train", "data=nowhere"],
         ["export", "run=nowhere", "out=x"],
-        ["convert", "in=nowhere", "out=x"],
+        ["convert", "source=nowhere", "output=x"],
         ["evaluate", "pred=nowhere", "truth=nowhere"],
         ["ablate", "data=nowhere", "budget.steps=1"],
         ["generate", "image=x", "weights=nowhere"],
@@ -790,7 +787,7 @@ def test_missing_inputs_are_named_before_torch_is_imported(words, tmp_path):
         (["generate", "image=[page,page]", "azimuth=[0,90]"], "web page"),
         (["generate", "image=page", "weights=page"], "web page"),
         (["generate", "image=page", "weights=folder"], "is a folder"),
-        (["convert", "in=page", "out=x"], "web page"),
+        (["convert", "source=page", "output=x"], "web page"),
         (["train", "data=folder"], "index.json"),
         (["ablate", "data=folder", "budget.steps=1"], "index.json"),
         (["render", "meshes=page", "out=x"], "no mesh folder"),

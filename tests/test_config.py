@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from helpers.tiny_recipe import TOY
@@ -12,8 +13,9 @@ from omegaconf import OmegaConf
 
 import mvdiff
 from mvdiff.cli.main import COMMANDS, main
-from mvdiff.config.compose import compose, groups, load_plugins
-from mvdiff.errors import MvdiffError
+from mvdiff.config.compose import compose
+from mvdiff.config.groups import groups, load_plugins
+from mvdiff.errors import ConfigError, MvdiffError
 
 NEEDED = {
     "generate": ["image=x"],
@@ -22,7 +24,7 @@ NEEDED = {
     "reconstruct": ["views=x"],
     "evaluate": ["pred=x", "truth=y"],
     "export": ["run=x", "out=y"],
-    "convert": ["in=x", "out=y"],
+    "convert": ["source=x", "output=y"],
     "ablate": ["data=x"],
 }
 
@@ -73,8 +75,8 @@ REFUSED = {
     "seed=": r"seed must be a whole number, got ''",
     "seed=1,2": r"seed takes one value, got .1,2.: write seed=N samples=K",
     "turntable=maybe": r"turntable must be true or false, got 'maybe': the default is true",
-    "guidance.scale=strong": r"guidance.scale must be a number, got 'strong': the default is 1.0",
-    "sizes.volume_dims=5": r"sizes.volume_dims must be a list, got 5",
+    "guidance.scale=strong": r"guidance.scale must be a number in .*, got 'strong'",
+    "train.betas=5": r"train.betas must be a list of numbers, got 5",
     "sampler.steps=many": r"sampler.steps must be a whole number",
     "train=5": r"train must be a mapping, got 5",
     "photo.png": r"'photo.png' is not a setting: write key=value, see mvdiff generate --help",
@@ -82,7 +84,7 @@ REFUSED = {
     "=3": r"'=3' has no setting's name",
     "@x=3": r"'@x=3' has no setting's name",
     "seed='1": r"cannot read 'seed='1': put special characters in quotes",
-    "image=": r"image= is empty: name a picture",
+    "image=": r"image= is empty: name an image",
     "plugins=[no_such_package]": r"cannot import the plugin 'no_such_package'.*install it",
 }
 
@@ -195,8 +197,8 @@ def test_additions_that_a_recipe_reads_are_accepted():
 @pytest.mark.parametrize(
     ("command", "word", "fact"),
     [
-        ("train", "-m", "mvdiff ablate"),
-        ("train", "--multirun", "mvdiff ablate"),
+        ("generate", "-m", "samples=K"),
+        ("render", "--multirun", "mvdiff train -m"),
         ("train", "train.lr=1e-3,1e-4", "mvdiff ablate train.lr=1e-3,1e-4"),
         ("generate", "seed=0,1", "samples=K"),
         ("train", "hydra.run.dir=x", "no effect"),
@@ -226,8 +228,8 @@ def test_removing_a_part_is_one_sentence():
         "train.grad_clip=nan",
         "train.augment.hue=nan",
         "rig.count=1000000000",
-        "sizes.unet_heads=0",
-        "sizes.unet_groups=-1",
+        "unet.heads=0",
+        "unet.groups=-1",
         "time_budget=nan",
         "seed=100000000000000000000",
         "reconstructor.resolution=100000",
@@ -323,7 +325,6 @@ PLUGIN = {
           - tiny
           - override /attention: their-mean
           - _self_
-        recipe_name: their-recipe
         """,
 }
 
@@ -373,7 +374,7 @@ def test_a_plugin_may_bring_a_recipe_and_its_names_join_the_choices(plugin):
     with pytest.raises(MvdiffError, match=r"choose from .*their-mean. Did you mean 'their-mean'"):
         compose("generate", ["image=x", "plugins=their_views", "attention=their-men"])
     assert "their-mean" not in groups()["attention"]
-    assert "their-mean" in groups(load_plugins(["plugins=[their_views]"]))["attention"]
+    assert "their-mean" in groups(load_plugins(["their_views"]))["attention"]
 
 
 def test_the_command_line_lists_a_plugins_variants(plugin, capsys):
@@ -396,6 +397,34 @@ def test_a_plugin_without_yaml_is_chosen_by_name_alone(plugin):
     assert type(model.unet.slots["middle"]).__name__ == "TheirMean"
 
 
+@pytest.fixture
+def installed(plugin, monkeypatch):
+    """The plugin as an installed distribution with an entry point."""
+    info = plugin / "their_views-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-views\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mvdiff.plugins]\ntheirs = their_views\n")
+    return plugin
+
+
+def test_an_installed_plugin_is_imported_only_when_a_variant_of_it_is_chosen(installed, capsys):
+    compose("generate", ["image=x"])
+    assert main(["list"]) == 0
+    assert main(["generate", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "plugin 'theirs' (not imported): attention=their-mean, recipe=their-recipe" in printed
+    assert "rowwise, their-mean" in " ".join(printed.split())
+    assert "their_views" not in sys.modules
+    assert compose("generate", ["image=x", "attention=their-mean"]).attention.strength == 0.5
+    assert "their_views" in sys.modules
+
+
+def test_an_installed_plugin_is_named_by_its_entry_point(installed):
+    config = compose("generate", ["image=x", "plugins=[theirs]", "recipe=their-recipe"])
+    assert config.attention.name == "their-mean"
+    assert config.recipe_name == "their-recipe"
+
+
 def test_a_plugin_that_fails_to_import_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "broken_views.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -409,3 +438,68 @@ def test_composing_needs_no_torch():
         "sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_types_of_a_part_are_those_of_its_constructor():
+    from mvdiff.config.instantiate import check_arguments
+
+    class Part:
+        def __init__(
+            self,
+            channels: int,
+            dims: list[int],
+            scale: float = 1.0,
+            names: tuple[str, ...] = (),
+            closed: bool = False,
+            rate: float | None = None,
+        ) -> None: ...
+
+    good = {"dims": [1, 2], "scale": 2, "names": ["a"], "closed": True, "rate": None}
+    check_arguments("part 'x'", Part, good, given={"channels": 3})
+    for key, value in {
+        "dims": 5,
+        "scale": "big",
+        "names": [1],
+        "closed": "yes",
+        "rate": True,
+    }.items():
+        with pytest.raises(ConfigError, match=f"part 'x': {key} must be of type"):
+            check_arguments("part 'x'", Part, {**good, key: value}, given={"channels": 3})
+    with pytest.raises(ConfigError, match="no setting depth; choose from dims, scale"):
+        check_arguments("part 'x'", Part, {"depth": 1}, given={"channels": 3})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mvdiff ge", ["generate"]),
+        ("mvdiff generate sampler=dd", ["sampler=ddim", "sampler=ddim-published", "sampler=ddpm"]),
+        ("mvdiff reconstruct watertight=", ["watertight=true", "watertight=false"]),
+        ("mvdiff train train.optimizer=", ["train.optimizer=adamw", "train.optimizer=muon"]),
+        ("mvdiff generate reconstructor=neus reconstructor.eik", ["reconstructor.eikonal="]),
+        ("mvdiff generate image=", []),
+        ("mvdiff nothing x", []),
+    ],
+)
+def test_completion(line, words, capsys):
+    assert main(["--complete", line]) == 0
+    assert capsys.readouterr().out.split() == words
+
+
+def test_completion_is_installed_where_the_shell_reads_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    assert main(["--install-completion"]) == 0
+    script = tmp_path / ".local/share/bash-completion/completions/mvdiff"
+    assert str(script) in capsys.readouterr().out
+    code = (
+        f"source {script}; COMP_LINE='mvdiff generate sampler=eul'; COMP_POINT=${{#COMP_LINE}}; "
+        "compopt() { :; }; _mvdiff; echo ${COMPREPLY[@]}"
+    )
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", "-c", code], capture_output=True, text=True, timeout=60, env={"PATH": path}
+    )
+    assert done.stdout.strip() == "euler", done.stderr
+    assert main(["--install-completion", "tcsh"]) == 2
+    assert "bash, zsh, fish" in capsys.readouterr().err

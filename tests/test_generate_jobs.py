@@ -61,7 +61,7 @@ def test_each_job_has_its_share_and_no_more_jobs_than_pictures(
 ):
     asked = []
     monkeypatch.setattr(
-        "mvdiff.config.launcher.launch",
+        "mvdiff.config.launcher.run_multirun",
         lambda paths, task, out, words: asked.extend([read_json(p, dict) for p in paths]),
     )
     assert generate(album, tmp_path, weights, "jobs=8") == 2, "none of them ran"
@@ -91,10 +91,10 @@ def test_a_job_that_dies_fails_with_its_pictures(album, weights, tmp_path, capsy
     def launch(paths, task, out, words):
         task(SimpleNamespace(run=str(paths[0])))  # the second one was killed
 
-    monkeypatch.setattr("mvdiff.config.launcher.launch", launch)
+    monkeypatch.setattr("mvdiff.config.launcher.run_multirun", launch)
     assert generate(album, tmp_path, weights, "jobs=2") == 1
     assert "job 1-of-2 left no result; the same command goes on" in capsys.readouterr().err
-    monkeypatch.setattr("mvdiff.config.launcher.launch", lambda *arguments: None)
+    monkeypatch.setattr("mvdiff.config.launcher.run_multirun", lambda *arguments: None)
     assert generate(album, tmp_path, weights, "jobs=2") == 2
 
 
@@ -128,7 +128,7 @@ def test_pictures_that_come_later_do_not_move_the_shares(album, weights, tmp_pat
             picture().save(growing / f"{len(list(growing.iterdir()))}.png")  # comes first
             task(SimpleNamespace(run=str(path)))
 
-    monkeypatch.setattr("mvdiff.config.launcher.launch", launch)
+    monkeypatch.setattr("mvdiff.config.launcher.run_multirun", launch)
     assert generate(growing, tmp_path / "out", weights, "jobs=3") == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES)
 
@@ -146,7 +146,7 @@ def test_a_picture_that_goes_before_its_job_fails_alone(
         for path in paths:
             task(SimpleNamespace(run=str(path)))
 
-    monkeypatch.setattr("mvdiff.config.launcher.launch", launch)
+    monkeypatch.setattr("mvdiff.config.launcher.run_multirun", launch)
     out = tmp_path / "out"
     assert generate(shrinking, out, weights, "jobs=3") == 1
     assert {p.parts[-3] for p in out.rglob("run.json")} == {"a", "c"}
@@ -166,7 +166,7 @@ def test_two_commands_may_share_a_folder(album, weights, tmp_path, monkeypatch):
         for path in paths:
             task(SimpleNamespace(run=str(path)))
 
-    monkeypatch.setattr("mvdiff.config.launcher.launch", launch)
+    monkeypatch.setattr("mvdiff.config.launcher.run_multirun", launch)
     assert generate(album, tmp_path / "out", weights, "jobs=2") == 0
     assert codes == [None, 0]
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES)
@@ -179,7 +179,7 @@ def test_jobs_whose_files_are_gone_are_told_of(album, weights, tmp_path, capsys,
         for path in paths:
             task(SimpleNamespace(run=str(path)))
 
-    monkeypatch.setattr("mvdiff.config.launcher.launch", launch)
+    monkeypatch.setattr("mvdiff.config.launcher.run_multirun", launch)
     assert generate(album, tmp_path, weights, "jobs=3") == 1
     error = capsys.readouterr().err
     for number in range(2):
@@ -216,7 +216,7 @@ def _refuse(*_, **__):
     ("words", "said"),
     [
         (["jobs=0"], "jobs must be a whole number in [1"),
-        (["jobs=1.5"], "jobs must be a whole number in [1"),
+        (["jobs=1.5"], "jobs must be a whole number or null, got 1.5"),
         (["jobs=2", "shard=0/2"], "give jobs or shard, not both"),
         (["hydra/launcher=joblib"], "needs the number of jobs"),
         (["hydra.run.dir=x"], "no use for hydra.run.dir=x"),

@@ -15,7 +15,7 @@ from helpers.tiny_recipe import TOY, ball_views, photos, picture, toy_config, to
 
 import mvdiff
 from mvdiff import builders
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
 from mvdiff.evaluation.ranking import distances
 from mvdiff.pipeline import generate_views

@@ -66,7 +66,7 @@ class GivenNoise(SyncDreamerDDIMScheduler):
 
 def test_four_joint_steps_over_sixteen_views(shared_dir: Path) -> None:
     golden = read(shared_dir, "sampling_small")
-    model, config = made("sizes.unet_width=32")
+    model, config = made("unet.width=32")
     known = condition(model, golden, golden["elevation_rad"])
     scheduler = GivenNoise.from_config(builders.build_scheduler(config).config)
     scheduler.given = golden["injected_noise"]

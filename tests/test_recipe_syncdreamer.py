@@ -96,7 +96,7 @@ def test_without_weights_it_says_where_they_are(capsys, tmp_path):
     assert main(["generate", "recipe=syncdreamer", f"image={photo}", out]) == 2
     said = capsys.readouterr().err
     assert "syncdreamer-pretrain.ckpt" in said
-    assert "pass checkpoint=" in said
+    assert "pass weights=" in said
 
 
 def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():

@@ -7,7 +7,7 @@ import torch
 from helpers.tiny_recipe import toy_config
 
 from mvdiff import builders
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.diffusion.sampling import initial_noise, sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

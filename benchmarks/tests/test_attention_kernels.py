@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 
 TOY = ["sizes=8", "views=2", "channels=16", "device=cpu", "name=toy"]
 

@@ -30,7 +30,7 @@ def sampling(tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     module = load("sampling", monkeypatch)
     monkeypatch.setattr(module, "RESULTS", tmp_path)
-    narrow = ["sizes.unet_width=16", "sizes.unet_groups=8"]
+    narrow = ["unet.width=16", "unet.groups=8"]
     monkeypatch.setattr(module, "SMALL", [*module.SMALL, *QUICK, *narrow])
     monkeypatch.setattr(module, "ODE_STEPS", (2, 6))
     monkeypatch.setattr(module, "REFERENCE", ("dpmpp", 12))

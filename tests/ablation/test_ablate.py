@@ -327,7 +327,7 @@ def test_the_report_alone_can_be_made_again(swept: Path, tmp_path, capsys, monke
     [
         (["attention=none,deepwise"], "unknown attention 'deepwise'; choose from"),
         (["depth=1,2"], "unknown setting 'depth'"),
-        (["seeds=0,one"], "seeds must be whole numbers from 0, as in seeds=0,1; got 'one'"),
+        (["seeds=0,one"], "seeds must be a list of whole numbers, got [0, 'one']"),
         (["seeds=-1"], "seeds must be a whole number in [0"),
         (["seed=3"], "write seeds=0,1"),
         (["train.steps=10,20"], "write budget.steps=N"),

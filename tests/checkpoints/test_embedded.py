@@ -84,7 +84,7 @@ def refused(model, path) -> str:
 
 
 def test_other_shapes_are_refused_by_name_and_nothing_is_loaded(weights):
-    message = refused(fresh("sizes.unet_width=24"), weights)
+    message = refused(fresh("unet.width=24"), weights)
     assert "belong to another model" in message
     assert "has shape (" in message
     assert "this model needs (" in message

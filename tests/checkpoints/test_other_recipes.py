@@ -40,7 +40,7 @@ def test_parts_that_no_published_file_has_are_told_in_one_sentence(
 ) -> None:
     conv = "embedder=conv" in change
     small = [o for o in SMALL if not (conv and o.startswith("embedder."))]
-    given = [f"checkpoint={published}", "foreground=alpha"]
+    given = [f"weights={published}", "foreground=alpha"]
     config = compose("generate", ["recipe=syncdreamer", "image=none", *small, *change, *given])
     with pytest.raises(MvdiffError, match=NO_COUNTERPART) as caught:
         builders.build_pipeline(config)

@@ -56,7 +56,7 @@ def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
     without = [f"{slot}=none" for slot in slots]
     with pytest.warns(UserWarning, match=r"not the published parts .* expect worse pictures"):
         model = builders.build_pipeline(
-            small_config(*without, f"checkpoint={published}", "foreground=alpha")
+            small_config(*without, f"weights={published}", "foreground=alpha")
         ).denoiser
     own = model.state_dict()
     parts = tuple({"attention": "unet.slots.", "volume": "volume."}[slot] for slot in slots)
@@ -70,7 +70,7 @@ def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
 def test_a_radiance_field_is_swapped_in_fresh_and_the_same_each_time(
     published: Path, wanted: dict[str, Tensor]
 ) -> None:
-    config = small_config("radiance=voxels", f"checkpoint={published}", "foreground=alpha")
+    config = small_config("radiance=voxels", f"weights={published}", "foreground=alpha")
     with pytest.warns(UserWarning, match=r"radiance and radiance_stem are not the published parts"):
         own = builders.build_pipeline(config).denoiser.state_dict()
     parts = ("radiance.", "radiance_stem.")
@@ -93,7 +93,7 @@ def test_files_with_our_names_may_differ_in_a_part_whatever_their_kind(
     with pytest.warns(UserWarning, match="unused, because their part was swapped"):
         own = builders.build_pipeline(config).denoiser.state_dict()
     assert all(torch.equal(t, wanted[n]) for n, t in own.items())
-    config = small_config("sizes.unet_width=24", f"weights={path}", "foreground=alpha")
+    config = small_config("unet.width=24", f"weights={path}", "foreground=alpha")
     with pytest.raises(MvdiffError, match=r"belong to another model: '.*' has shape"):
         builders.build_pipeline(config)
 
@@ -101,13 +101,13 @@ def test_files_with_our_names_may_differ_in_a_part_whatever_their_kind(
 def test_a_swap_does_not_hide_other_faults(tmp_path: Path, state: dict[str, Tensor]) -> None:
     partial = {k: v for k, v in state.items() if k != "time_embed.0.bias"}
     torch.save(partial, tmp_path / "partial.ckpt")
-    config = small_config("attention=none", f"checkpoint={tmp_path / 'partial.ckpt'}")
+    config = small_config("attention=none", f"weights={tmp_path / 'partial.ckpt'}")
     with pytest.raises(MvdiffError, match=r"'time_embed\.0\.bias' is missing"):
         builders.build_pipeline(config)
 
 
 def test_checkpoint_and_weights_are_one_setting() -> None:
-    assert small_config("checkpoint=a.ckpt").weights == "a.ckpt"
+    assert small_config("weights=a.ckpt").weights == "a.ckpt"
     assert small_config("weights=b.ckpt").weights == "b.ckpt"
     assert small_config().weights == "none"
 
@@ -129,7 +129,7 @@ def test_clip_from_its_own_file_replaces_the_tower(
     if whole == "converted":
         path = tmp_path / "converted.safetensors"
         save_file({k: v.clone() for k, v in wanted.items()}, path)
-    config = small_config(f"checkpoint={path}", f"clip={clip}", "foreground=alpha")
+    config = small_config(f"weights={path}", f"clip={clip}", "foreground=alpha")
     own = builders.build_pipeline(config).denoiser.state_dict()
     for name, tensor in wanted.items():
         factor = 2.0 if name.startswith("embedder.") else 1.0
@@ -223,7 +223,12 @@ def test_convert_says_what_it_took_the_fourth_value_for(
     }
     torch.save({"state_dict": parts}, tmp_path / name)
     out = tmp_path / "start.safetensors"
-    settings = {"in": str(tmp_path / name), "out": str(out), "precision": "fp32", "polar": polar}
+    settings = {
+        "source": str(tmp_path / name),
+        "output": str(out),
+        "precision": "fp32",
+        "polar": polar,
+    }
     assert run(OmegaConf.create(settings)) == 0
     said = capsys.readouterr().out
     assert ("as Stable-Zero123's" in said) is folded

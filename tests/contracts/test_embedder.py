@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.tiny_recipe import photos, randomise, toy_config
 
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
 from mvdiff.denoiser.embedders import EMBEDDERS, Embedder
 

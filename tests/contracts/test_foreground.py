@@ -8,7 +8,7 @@ from helpers.tiny_recipe import picture, toy_config
 from PIL import Image
 
 from mvdiff import builders
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
 from mvdiff.preprocessing.segmentation import FOREGROUND
 

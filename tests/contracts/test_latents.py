@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.tiny_recipe import photos, toy_config
 
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 from mvdiff.latents.autoencoders import LATENTS, LatentCodec

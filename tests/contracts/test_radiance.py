@@ -8,7 +8,7 @@ from helpers.tiny_recipe import randomise, toy_config
 
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import input_cameras
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
 from mvdiff.latents.autoencoders import LATENTS
 from mvdiff.radiance import RADIANCE, RadianceField

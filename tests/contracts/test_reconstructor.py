@@ -11,7 +11,8 @@ from helpers.tiny_recipe import ball_views
 
 from mvdiff import builders
 from mvdiff.cameras import ring
-from mvdiff.config.compose import compose, groups
+from mvdiff.config.compose import compose
+from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import RECONSTRUCTORS, Mesh
 

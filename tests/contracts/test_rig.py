@@ -10,7 +10,8 @@ from helpers.tiny_recipe import TOY
 
 from mvdiff import builders
 from mvdiff.cameras import RIGS, Cameras, to_spherical
-from mvdiff.config.compose import compose, groups
+from mvdiff.config.compose import compose
+from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
 
 VARIANTS = groups()["rig"]

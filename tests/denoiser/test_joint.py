@@ -7,7 +7,7 @@ import torch
 from helpers.tiny_recipe import photos, randomise, toy_config, toy_model
 
 from mvdiff import builders
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 
 VIEWS = 4
 

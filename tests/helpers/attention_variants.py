@@ -14,7 +14,7 @@ from helpers.tiny_recipe import randomise, toy_config
 from mvdiff import builders
 from mvdiff.attention import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from mvdiff.cameras import Cameras
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 

@@ -23,8 +23,8 @@ SMALL = [
     "sizes.view_features=8",
     "sizes.frustum_dims=[8,16,16,16]",
     "sizes.planes=8",
-    "sizes.unet_width=16",
-    "sizes.unet_groups=8",
+    "unet.width=16",
+    "unet.groups=8",
     "latents.widths=[8,8,16,16]",
     "latents.groups=4",
     "embedder.dim=24",
@@ -64,10 +64,10 @@ def _config() -> Any:
 QUICK = [
     "sizes.volume_dims=[8,16]",
     "sizes.frustum_dims=[8,16]",
-    "sizes.unet_mults=[1,2]",
-    "sizes.unet_blocks=1",
-    "sizes.unet_attention_levels=[1]",
-    'sizes.unet_slots=[middle,"0","1","2","3"]',
+    "unet.mults=[1,2]",
+    "unet.blocks=1",
+    "unet.attention_levels=[1]",
+    'unet.slots=[middle,"0","1","2","3"]',
     "latents.blocks=1",
 ]
 #: as SMALL, for commands that do not sample

@@ -23,7 +23,7 @@ from mvdiff.views.views import Views
 TOY = [
     "size=32",
     "rig.count=4",
-    "sizes.patch=4",
+    "latents.patch=4",
     "sizes.time_dim=16",
     "sizes.context_dim=16",
     "sizes.volume_side=12",
@@ -34,16 +34,23 @@ TOY = [
     "sizes.photo_width=24",
     "sizes.frustum_dims=[16,24]",
     "sizes.planes=6",
-    "sizes.embedding=16",
-    "sizes.embedding_width=8",
-    "sizes.unet_width=16",
-    "sizes.unet_groups=8",
+    "embedder.dim=16",
+    "embedder.width=8",
+    "unet.width=16",
+    "unet.groups=8",
     "sampler.steps=3",
 ]
 
 #: overrides that bring a part which is large by itself to toy size, or that it cannot do without
 TOY_PARTS = {
     "attention=rowwise": ["rig.projection=orthographic", "rig.elevation=0"],
+    "unet=sd15": [
+        "unet.mults=[1,2]",
+        "unet.blocks=1",
+        "unet.attention_levels=[1]",
+        "unet.heads=4",
+        "unet.slots=[middle,'2']",
+    ],
     "latents=vae": ["latents.widths=[8,16,16,24]", "latents.blocks=1", "latents.groups=4"],
     "embedder=clip": [
         "embedder.dim=24",
@@ -54,6 +61,9 @@ TOY_PARTS = {
     ],
 }
 
+#: settings of the recipe's own variant that another one does not have
+TOY_WITHOUT = {"unet=none": ("unet.width", "unet.groups"), "latents=vae": ("latents.patch",)}
+
 
 @functools.lru_cache(maxsize=256)
 def toy_config(*overrides: str, command: str = "generate") -> Any:
@@ -62,6 +72,7 @@ def toy_config(*overrides: str, command: str = "generate") -> Any:
     toy = [o for o in TOY if command == "generate" or not o.startswith("sampler")]
     toy += [o for override in overrides for o in TOY_PARTS.get(override, [])]
     mine = {o.partition("=")[0] for o in overrides}
+    mine.update(*(TOY_WITHOUT.get(override, ()) for override in overrides))
     if "rig=free" in overrides:  # counts its list
         mine.add("rig.count")
     return compose(command, [*needed, *(o for o in toy if o.split("=")[0] not in mine), *overrides])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from helpers.tiny_recipe import randomise, toy_config
 from mvdiff.cameras import Cameras, look_at, ring
-from mvdiff.config.compose import groups
+from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
 from mvdiff.volumes import VOLUMES, VolumeInputs
 from mvdiff.volumes.base import Volume

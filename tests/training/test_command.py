@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mvdiff.cli.main import main
+from mvdiff.errors import InputError
 from mvdiff.training.checkpointing import CheckpointManager
 from mvdiff.utils.files import exclusive_lock
 
@@ -94,3 +95,68 @@ def test_a_damaged_newest_checkpoint_is_not_exported(
     shutil.rmtree(newest)
     assert main(export) == 2
     assert "no checkpoint in" in told(capsys)
+
+
+def record_runs(monkeypatch: pytest.MonkeyPatch, fail: str = "") -> list[dict[str, object]]:
+    """Replace training by a note of what would be trained; runs with `fail` in `out` fail."""
+    runs: list[dict[str, object]] = []
+
+    def run(config):
+        runs.append({"out": config.out, "lr": config.train.lr, "attention": config.attention.name})
+        if fail and fail in config.out:
+            raise InputError("no such data")
+        return 0
+
+    monkeypatch.setattr("mvdiff.cli.train.run", run)
+    return runs
+
+
+def test_multirun_trains_every_point_in_a_folder_named_by_its_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = record_runs(monkeypatch)
+    sweep = ["-m", "train.lr=1e-3,3e-4", "attention=none,depthwise", "train.views=2"]
+    assert main(words(tmp_path / "lr", *sweep)) == 0
+    assert runs == [
+        {
+            "out": str(tmp_path / "lr" / f"train.lr={lr},attention={attention}"),
+            "lr": float(lr),
+            "attention": attention,
+        }
+        for lr in ("0.001", "0.0003")
+        for attention in ("none", "depthwise")
+    ]
+    assert capsys.readouterr().out.count(": done") == 4
+
+
+def test_a_failed_point_of_a_multirun_is_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = record_runs(monkeypatch, fail="attention=none")
+    assert main(words(tmp_path, "--multirun", "attention=none,depthwise")) == 1
+    assert [run["attention"] for run in runs] == ["none", "depthwise"]
+    printed = capsys.readouterr()
+    assert "run 'attention=none': no such data" in printed.err
+    assert f"{tmp_path / 'attention=none'}: failed" in printed.out
+    assert f"{tmp_path / 'attention=depthwise'}: done" in printed.out
+
+
+def test_a_wrong_value_of_a_multirun_is_reported_before_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = record_runs(monkeypatch)
+    assert main(words(tmp_path, "-m", "attention=none,nothing")) == 2
+    assert "unknown attention 'nothing'" in capsys.readouterr().err
+    assert main(words(tmp_path, "-m", "train.lr=interval(0,1)")) == 2
+    assert "no list of values" in capsys.readouterr().err
+    assert runs == []
+
+
+def test_the_run_folder_of_hydra_is_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = record_runs(monkeypatch)
+    assert main([*words(tmp_path / "a"), f"hydra.run.dir={tmp_path / 'b'}"]) == 0
+    assert [run["out"] for run in runs] == [str(tmp_path / "b")]
+    assert main(words(tmp_path, "hydra/launcher=basic")) == 2
+    assert "sweep with -m" in capsys.readouterr().err

@@ -31,11 +31,10 @@ def build_foreground(config: Any) -> Any:
 
 
 def build_framing(config: Any) -> Any:
-    """The function that frames a cut-out photo; recipes without a choice fit by `fill`."""
-    from ..preprocessing.framing import framing as make
+    """The function that frames a segmented image."""
+    from ..preprocessing.framing import framing
 
-    name = config.get("framing", "fit")
-    return make(name, fill=config.fill, crop_size=config.get("crop_size"))
+    return framing(config.framing, fill=config.fill, crop_size=config.crop_size)
 
 
 def resolve_device(name: str) -> Any:
@@ -87,7 +86,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         config.weights,
         config.recipe_name,
         betas=build_training_scheduler(config).betas,
-        clip=config.get("clip"),
+        clip=config.clip,
         swapped=swapped_prefixes(config),
     )
     if not denoiser.volume.any_views and not is_ring(denoiser.rig):

@@ -156,11 +156,8 @@ def _validation(config: Any) -> Any:
 
 
 def _weights(config: Any) -> str | None:
-    """What to start from: `weights=`, or `checkpoint=` where a recipe calls it so."""
-    for given in (config.weights, config.get("checkpoint")):
-        if given not in (None, "none"):
-            return str(given)
-    return None
+    """The file to start from; None: random weights."""
+    return None if config.weights in (None, "none") else str(config.weights)
 
 
 def _check_start(
@@ -177,7 +174,8 @@ def _check_start(
         raise MvdiffError(
             f"recipe '{config.recipe_name}' keeps most of its weights frozen ('{random[0]}', …): "
             "pass the ones to start from, weights=zero123.safetensors (mvdiff convert "
-            "in=zero123-xl.ckpt out=zero123.safetensors), or train everything with train.groups=[]"
+            "source=zero123-xl.ckpt output=zero123.safetensors), or train everything with "
+            "train.groups=[]"
         )
     if random:
         raise MvdiffError(

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..ablation.runs import Run, data_stamp, run_folder, short_hash
-from ..ablation.sweep import Sweep, combine
-from ..config.compose import compose
-from ..config.instantiate import to_container
-from ..errors import MvdiffError
-from ..utils.files import check_writable, read_json, write_json
+from ..config.schema import AblateConfig
+from ..errors import ConfigError, InputError, MvdiffError
+from .command import Command, Job
+from .train import COMMAND as TRAIN
 
 if TYPE_CHECKING:
     from ..ablation.report import Row
+    from ..ablation.runs import Run
+    from ..ablation.sweep import Sweep
 
 BUDGETS = ("steps", "seconds", "cpu_seconds")
 
 
 def run(sweep: Sweep) -> int:
-    """Carry out what is missing and write the report; 1 when some runs failed."""
+    """Run what is missing and write the report; 1 when some runs failed."""
+    from ..ablation.runs import Run, run_folder
+    from ..ablation.sweep import combine
+    from ..config.compose import compose
+    from ..config.instantiate import to_container
+    from ..utils.files import check_writable
+
     config = sweep.config
     if config.report is not None:
         return _report(Path(str(config.report)).expanduser())
@@ -76,6 +82,7 @@ def _fix_precision(sweep: Sweep, out: Path) -> Sweep:
     if sweep.config.train.precision != "auto":
         return sweep
     from ..builders.training_run import resolved_precision
+    from ..utils.files import read_json
 
     plan = read_json(out / "sweep.json", dict) or {}
     chosen = plan.get("precision") or resolved_precision(sweep.config)
@@ -88,13 +95,16 @@ def _fix_precision(sweep: Sweep, out: Path) -> Sweep:
 
 def _launch(folders: Sequence[Path], out: Path, words: Sequence[str]) -> None:
     from ..ablation.run_job import run as task
-    from ..config.launcher import launch
+    from ..config.launcher import run_multirun
 
-    launch(folders, task, out, words)
+    run_multirun(folders, task, out, words)
 
 
 def _announce(out: Path, sweep: Sweep, runs: Sequence[Run], seeds: Sequence[int]) -> None:
-    """Write what is asked for: `run.json` of every run, and the sweep's own `sweep.json`."""
+    """Write the plan: `run.json` of every run, and `sweep.json` of the sweep."""
+    from ..config.instantiate import to_container
+    from ..utils.files import write_json
+
     for run in runs:
         run.announce()
         if run.result is None:  # what failed before is tried again
@@ -120,17 +130,18 @@ def _report(out: Path) -> int:
     from ..ablation.contact_sheet import write_sheets
     from ..ablation.plots import write_plots
     from ..ablation.report import collect, write_results, write_table
+    from ..utils.files import read_json
 
     plan = read_json(out / "sweep.json", dict)
     if plan is None:
-        raise MvdiffError(f"no sweep in '{out}': expected a folder written by mvdiff ablate")
+        raise InputError(f"no sweep in '{out}': expected a folder written by mvdiff ablate")
     rows: list[Row] = collect(out, plan)
     missing = sum(len(row.failed) for row in rows)
     if not any(row.results for row in rows):
         for row in rows:
             for seed, why in row.failed.items():
                 print(f"mvdiff: {row.name}, seed {seed}: {why}", file=sys.stderr)
-        raise MvdiffError(f"no run in '{out}' is finished, so there is nothing to report")
+        raise InputError(f"no run in '{out}' is finished, so there is nothing to report")
     write_results(out, plan, rows, _commit())
     print(write_table(out, plan, rows), end="")
     sheets = write_sheets(out, rows)
@@ -144,38 +155,27 @@ def _report(out: Path) -> int:
     return 1 if missing else 0
 
 
-def _seeds(config: Any) -> list[int]:
-    seeds = to_container(config.seeds)
-    good = [type(seed) is int and 0 <= seed < 2**31 for seed in seeds]
-    if not seeds or not all(good):
-        wrong = seeds[good.index(False)] if seeds else "none"
-        raise MvdiffError(f"seeds must be whole numbers from 0, as in seeds=0,1; got '{wrong}'")
-    return list(dict.fromkeys(seeds))
+def _seeds(config: AblateConfig) -> list[int]:
+    if not config.seeds:
+        raise ConfigError("seeds must be whole numbers from 0, as in seeds=0,1; got none")
+    return list(dict.fromkeys(config.seeds))
 
 
-def _budget(config: Any) -> dict[str, float]:
+def _budget(config: AblateConfig) -> dict[str, float]:
     """The one amount that is given, by its kind."""
-    given = {kind: config.budget.get(kind) for kind in BUDGETS}
-    given = {kind: amount for kind, amount in given.items() if amount is not None}
+    given = {kind: config.budget[kind] for kind in BUDGETS if config.budget[kind] is not None}
     if len(given) != 1:
-        asked = " and ".join(f"budget.{kind}" for kind in given) or "none"
-        raise MvdiffError(
+        kinds = " and ".join(f"budget.{kind}" for kind in given) or "none"
+        raise ConfigError(
             "a run's budget is one of budget.steps=N, budget.seconds=N or budget.cpu_seconds=N; "
-            f"got {asked}"
+            f"got {kinds}"
         )
-    ((kind, amount),) = given.items()
-    number = isinstance(amount, int | float) and not isinstance(amount, bool)
-    if not number or not math.isfinite(amount) or amount <= 0:
-        raise MvdiffError(f"budget.{kind} must be a number above 0, got '{amount}'")
-    if kind == "steps" and amount != int(amount):
-        raise MvdiffError(f"budget.steps must be a whole number, got {amount}")
-    return {kind: amount}
+    return given
 
 
-def _evaluation(config: Any) -> dict[str, Any]:
-    for name in ("objects", "samples"):
-        if config[name] < 1:
-            raise MvdiffError(f"{name} must be at least 1, got {config[name]}")
+def _evaluation(config: AblateConfig) -> dict[str, Any]:
+    from ..config.instantiate import to_container
+
     evaluation = {
         "objects": config.objects,
         "samples": config.samples,
@@ -186,7 +186,7 @@ def _evaluation(config: Any) -> dict[str, Any]:
 
         files = to_container(config.lpips)
         files = files if isinstance(files, list) else [files]
-        Lpips.load(files)  # what is wrong with them is told now
+        Lpips.load(files)  # damaged files are reported now
         evaluation["lpips"] = [str(Path(file).expanduser().resolve()) for file in files]
     return evaluation
 
@@ -206,8 +206,10 @@ def _check_data(composed: Sequence[Any]) -> None:
 
 
 def _shared(sweep: Sweep, budget: dict[str, float], evaluation: dict[str, Any]) -> str:
-    """Stands for all that runs must have in common to stand in one table."""
+    """A key for all that runs must have in common to be compared in one table."""
+    from ..ablation.runs import data_stamp, short_hash
     from ..ablation.sweep import SHARED
+    from ..config.instantiate import to_container
 
     words = [w for w in sweep.fixed if w.lstrip("+~").partition("=")[0] not in SHARED]
     words = sorted(word for word in words if not word.startswith("budget"))
@@ -227,3 +229,52 @@ def _commit() -> str:
         if git("ls-files", here.name):  # an installed package may lie in someone else's checkout
             return git("describe", "--always", "--dirty=+", "--abbrev=10")
     return ""
+
+
+def read(overrides: Sequence[str]) -> tuple[Any, Job]:
+    """The config that all runs share, and the call that runs the sweep."""
+    from ..ablation.sweep import read_sweep
+
+    # a sweep needs no flag here; Hydra's is accepted
+    sweep = read_sweep([word for word in overrides if word not in ("-m", "--multirun")])
+    return sweep.config, partial(run, sweep)
+
+
+COMMAND = Command(
+    name="ablate",
+    summary="variants × seeds under one budget → a table, plots, a contact sheet",
+    description="Train, sample and score variants under one budget; a restart continues.",
+    config=AblateConfig,
+    run=run,
+    read=read,
+    extends=TRAIN,
+    details=(
+        "Any part or number with several values is swept, in Hydra's grammar:",
+        "  attention=none,depthwise  train.lr=1e-4,3e-4  rig.count=range(8,17,8)  "
+        "attention=glob(*)",
+        "Settings that belong together get a name in variants=…; each of these is combined with",
+        "every point of the sweep. Each variant is trained once with every seed.",
+        "",
+        "All runs have the same budget, data, held-out objects and sampling noise, and the",
+        "learning rate's schedule ends with the budget. Attention across views learns from the",
+        "train.views target views of a step: use the same number for all variants.",
+        "",
+        "The same command continues after an interruption. With more values or seeds it adds",
+        "runs; finished ones are kept. A run that fails is named in the table, the others go on,",
+        "and the exit code is 1.",
+        "",
+        "Launchers are Hydra's: basic runs one after the other; pip install hydra-NAME-launcher",
+        "for joblib (several at once here), submitit (Slurm; out= on a shared disk) and ray.",
+    ),
+    examples=(
+        "mvdiff ablate data=data attention=none,depthwise seeds=0,1 budget.steps=2000",
+        "mvdiff ablate data=data volume=concat,meanvar train.lr=1e-4,3e-4 budget.seconds=3600",
+        "mvdiff ablate data=data budget.steps=2000 variants='{full: {}, alone: {attention: none, "
+        "volume: none}}'",
+        "mvdiff ablate data=data attention=glob(*) budget.steps=2000 lpips=[vgg16.pth,vgg.pth]",
+        "mvdiff ablate data=data variants=variants.yaml train.views=8 budget.cpu_seconds=3600",
+        "mvdiff ablate report=ablations/first                 (also while it runs)",
+        "mvdiff ablate … hydra/launcher=joblib hydra.launcher.n_jobs=4",
+        "mvdiff ablate … hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1",
+    ),
+)

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from .. import __version__
+from ..config.settings import MISSING, setting
+from ..errors import ConfigError, InputError, WeightsError
+from .command import Command
 
-from .. import __version__, builders
-from ..errors import MvdiffError
+if TYPE_CHECKING:
+    from torch import Tensor
 
-#: Settings that say where things lay on this machine: nobody else's business.
-PLACES = ("data", "val_data", "out", "weights", "cache", "resume")
+#: settings that describe this machine, therefore dropped
+_MACHINE_KEYS = ("data", "val_data", "out", "weights", "cache", "resume")
 
 
-def run(config: Any) -> int:
+@dataclass
+class ExportConfig:
+    """`mvdiff export`."""
+
+    run: str = setting(MISSING, "the folder given to mvdiff train as out", path="training run")
+    out: str = setting(MISSING, "the file to write", path="output")
+    weights: str | None = setting(
+        None,
+        "the frozen weights that the run started from, if the file has moved since",
+        path="weights",
+    )
+    precision: str = setting(
+        "bf16",
+        "bf16, fp16 or fp32; loading converts to fp32",
+        choices=("bf16", "fp16", "fp32"),
+    )
+    plugins: list[str] = setting([], "packages that register the variants of the run")
+
+
+def run(config: ExportConfig) -> int:
     """Write the newest readable checkpoint's EMA weights with what made them in the header.
 
     Weights that the run kept frozen are taken from the file it started from.
@@ -29,16 +52,18 @@ def run(config: Any) -> int:
 
     out = Path(config.out)
     if out.suffix != ".safetensors":
-        raise MvdiffError(f"weights are written as .safetensors, got out='{out}'")
+        raise ConfigError(f"weights are written as .safetensors, got out='{out}'")
     newest_first = CheckpointManager(config.run).all()[::-1]
     read = first_loadable(newest_first, read_average, print)
     if read is None:
-        raise MvdiffError(f"no checkpoint in '{config.run}': train there first, mvdiff train")
+        raise InputError(f"no checkpoint in '{config.run}': train there first, mvdiff train")
     weights, state = read
     metadata = {
         "mvdiff": __version__,
         "step": str(state["step"]),
-        "config": json.dumps({k: v for k, v in state.get("config", {}).items() if k not in PLACES}),
+        "config": json.dumps(
+            {k: v for k, v in state.get("config", {}).items() if k not in _MACHINE_KEYS}
+        ),
     }
     if state.get("base"):
         weights |= _frozen(state, weights, config.weights or state["base"]["weights"])
@@ -48,9 +73,10 @@ def run(config: Any) -> int:
 
 
 def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dict[str, Tensor]:
-    """What the checkpoint lacks, from where the run took it; MvdiffError if that has changed."""
+    """The frozen parameters, from the file the run started from; WeightsError if it has changed."""
     from omegaconf import OmegaConf
 
+    from .. import builders
     from ..weights.initialize import init_for_training, sha256_of
 
     recipe = OmegaConf.create(state["config"])
@@ -60,10 +86,20 @@ def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dic
         recipe.recipe_name,
         swapped=builders.swapped_prefixes(recipe),
     ).model
-    rest = {n: p.detach() for n, p in model.named_parameters() if n not in trained}
-    if sha256_of(rest) != state["base"]["sha256"]:
-        raise MvdiffError(
+    frozen = {n: p.detach() for n, p in model.named_parameters() if n not in trained}
+    if sha256_of(frozen) != state["base"]["sha256"]:
+        raise WeightsError(
             f"'{path}' does not hold the frozen weights this run was trained upon: pass the file "
             "it started from as weights="
         )
-    return rest
+    return frozen
+
+
+COMMAND = Command(
+    name="export",
+    summary="a training run → a .safetensors file for weights=FILE",
+    description="The averaged weights of a training run → one .safetensors file for weights=FILE.",
+    config=ExportConfig,
+    run=run,
+    examples=("mvdiff export run=runs/first out=first.safetensors",),
+)

@@ -7,21 +7,25 @@ and finished pictures are told at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from ..config.schema import GenerateConfig
 from ..errors import MvdiffError
-from ..generation.planning import FINISHED, Wanted, find_pictures, plan, samples_of
-from ..generation.sample_store import read_record
-from ..generation.sharding import Share, choose_gpu
-from ..generation.summary import RunSummary
-from ..utils.progress import ProgressDisplay
-from ..utils.warnings import NoteBook, route_warnings_by_thread
+from .command import Command, Job
 
-__all__ = ["exit_code", "find_pictures", "make", "plan", "run"]
+if TYPE_CHECKING:
+    from ..generation.planning import Wanted
+    from ..generation.summary import RunSummary
+    from ..utils.progress import ProgressDisplay
+    from ..utils.warnings import NoteBook
 
 
-def run(config: Any) -> int:
+def run(config: GenerateConfig) -> int:
     """All pictures; 1 when some failed or have no mesh, and 2 when all failed."""
+    from ..generation.planning import plan
+    from ..generation.sharding import Share
+
     wanted, share = plan(config), Share.read(config.shard)
     tally = make(config, wanted[share.index :: share.count], alone=len(wanted) == 1)
     counts = share.added([len(tally.errors), tally.meshless, tally.pictures])
@@ -37,8 +41,12 @@ def exit_code(failed: int, meshless: int, pictures: int) -> int:
     return 1 if failed or meshless else 0
 
 
-def make(config: Any, wanted: Sequence[Wanted], *, alone: bool) -> RunSummary:
+def make(config: GenerateConfig, wanted: Sequence[Wanted], *, alone: bool) -> RunSummary:
     """Some of the pictures. alone: there is one in all, and its error is left to the caller."""
+    from ..generation.summary import RunSummary
+    from ..utils.progress import ProgressDisplay
+    from ..utils.warnings import NoteBook, route_warnings_by_thread
+
     tally, book = RunSummary(), NoteBook([str(shot.path) for each in wanted for shot in each.shots])
     if not wanted:
         return tally
@@ -54,13 +62,16 @@ def make(config: Any, wanted: Sequence[Wanted], *, alone: bool) -> RunSummary:
 
 
 def _skip_finished(
-    config: Any,
+    config: GenerateConfig,
     wanted: Sequence[Wanted],
     stages: ProgressDisplay,
     tally: RunSummary,
     book: NoteBook,
 ) -> list[Wanted]:
     """Tell of the objects with nothing left to do; the others are returned."""
+    from ..generation.planning import FINISHED, samples_of
+    from ..generation.sample_store import read_record
+
     rest = []
     for each in wanted:
         try:
@@ -80,7 +91,7 @@ def _skip_finished(
 
 
 def _make_rest(
-    config: Any,
+    config: GenerateConfig,
     wanted: Sequence[Wanted],
     stages: ProgressDisplay,
     tally: RunSummary,
@@ -91,6 +102,7 @@ def _make_rest(
     """Load the model and make what is missing."""
     from .. import builders
     from ..generation.batch_generator import BatchGenerator
+    from ..generation.sharding import choose_gpu
     from ..generation.writer import Timer
     from ..pipeline import check_projection
 
@@ -106,3 +118,44 @@ def _make_rest(
         config, model, reconstructor, stages, tally, book, setup=setup, tell=tell
     )
     stream.run(wanted)
+
+
+def read(overrides: Sequence[str]) -> tuple[Any, Job]:
+    """One process; with `jobs=N` or Hydra's launcher settings, N jobs."""
+    from ..config.compose import compose
+    from ..config.launcher import split_hydra_overrides
+
+    hydra, words = split_hydra_overrides(overrides)
+    config = compose("generate", words)
+    if not hydra and config.jobs is None:
+        return config, partial(run, config)
+
+    def run_sharded() -> int:
+        from .generate_sharded import Jobs
+        from .generate_sharded import run as run_jobs
+
+        return run_jobs(Jobs(config, words, hydra))
+
+    return config, run_sharded
+
+
+COMMAND = Command(
+    name="generate",
+    summary="one picture → views from all around → a mesh",
+    description="One picture of an object → consistent views from all around → a mesh.",
+    config=GenerateConfig,
+    run=run,
+    read=read,
+    examples=(
+        "mvdiff generate image=photo.png elevation=20",
+        "mvdiff generate image=photos/ samples=4 seed=7 out=results",
+        "mvdiff generate image=[front.png,side.png] azimuth=[0,90] elevation=[10,30]",
+        "mvdiff generate image=photos/ shard=0/4               (one job of four; each has its own)",
+        "mvdiff generate image=photos/ jobs=4 hydra/launcher=joblib hydra.launcher.n_jobs=4",
+        "mvdiff generate image=photos/ jobs=8 hydra/launcher=submitit_slurm "
+        "hydra.launcher.gpus_per_node=1",
+        "mvdiff generate image=photo.png attention=none sampler=dpmpp sampler.steps=20",
+        "mvdiff generate recipe=syncdreamer weights=syncdreamer-pretrain.ckpt image=photo.png "
+        "elevation=30",
+    ),
+)

@@ -13,11 +13,11 @@ from typing import Any
 
 from ..config.compose import compose
 from ..errors import MvdiffError
-from ..generation.planning import Shot, Wanted
+from ..generation.planning import Shot, Wanted, plan
 from ..generation.sharding import Share
 from ..preprocessing.image_io import user_path
 from ..utils.files import read_json, write_json
-from .generate import exit_code, make, plan
+from .generate import exit_code, make
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Jobs:
 
 def run(jobs: Jobs) -> int:
     """All jobs, by the launcher; the exit code is that of one process with all pictures."""
-    from ..config.launcher import launch
+    from ..config.launcher import run_multirun
 
     count = _count(jobs)
     wanted = plan(jobs.config)  # wrong settings are told here, once
@@ -47,7 +47,7 @@ def run(jobs: Jobs) -> int:
             # pictures may come and go until a job starts: it does not look for them again
             job = {"words": words, "pictures": pictures, "wanted": _as_json(wanted)}
             write_json(path, job)
-        launch([*shares], carry_out, folder, jobs.hydra)
+        run_multirun([*shares], carry_out, folder, jobs.hydra)
         code = _collect(shares)
         remove = code == 0  # else a launcher's logs may tell why
     except MvdiffError:  # Hydra's words, or a full disk; nothing was started

@@ -5,24 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import trimesh
+from ..config.schema import ReconstructConfig
+from ..errors import ConfigError, MvdiffError
+from .command import Command
 
-from .. import builders
-from ..builders.views import read_configured_views, user_path
-from ..config.instantiate import to_container
-from ..errors import MvdiffError
-from ..generation.writer import save_picture, versions
-from ..mesh.io import FORMATS, TEXTURED
-from ..mesh.mesh import Mesh
-from ..mesh.postprocess import postprocess, texture_side
-from ..recon.plausibility import judge, reconstruct_explained
-from ..recon.view_consistency import view_agreement
-from ..utils.files import check_writable, write_json
-from ..utils.progress import ProgressDisplay
-from ..visualization import VIDEOS, mesh_renders, preview, turntable
+if TYPE_CHECKING:
+    from ..mesh.mesh import Mesh
+    from ..utils.progress import ProgressDisplay
 
 
 class Clock:
@@ -56,8 +47,19 @@ class Clock:
         return f"{sum(self.seconds.values()):.1f} s ({', '.join(parts)})"
 
 
-def run(config: Any) -> int:
+def run(config: ReconstructConfig) -> int:
     """Read the views, make the mesh, write it with a preview, a turntable and a record."""
+    from .. import builders
+    from ..builders.views import read_configured_views, user_path
+    from ..config.instantiate import to_container
+    from ..generation.writer import save_picture, versions
+    from ..mesh.postprocess import postprocess
+    from ..recon.plausibility import judge, reconstruct_explained
+    from ..recon.view_consistency import view_agreement
+    from ..utils.files import check_writable, write_json
+    from ..utils.progress import ProgressDisplay
+    from ..visualization import mesh_renders, preview, turntable
+
     source = user_path(config.views, "views")
     formats, side = _check(config)
     beside = source if source.is_dir() else source.parent
@@ -134,6 +136,9 @@ def _begin(clock: Clock, stages: ProgressDisplay, stage: str) -> None:
 
 def _closed(mesh: Mesh) -> bool:
     """Whether the surface is watertight, vertices at the same place counting as one."""
+    import numpy as np
+    import trimesh
+
     points, number = np.unique(mesh.vertices, axis=0, return_inverse=True)
     faces = number.reshape(-1)[mesh.faces]
     flat = (faces == np.roll(faces, 1, axis=1)).any(axis=1)
@@ -141,23 +146,28 @@ def _closed(mesh: Mesh) -> bool:
     return bool(shape.is_watertight and shape.is_winding_consistent)
 
 
-def _check(config: Any) -> tuple[list[str], int | None]:
-    """Formats and texture side; MvdiffError now rather than after the work."""
-    known = [suffix[1:] for suffix in FORMATS]
-    formats = [str(name) for name in config.format]
-    for name in formats:
-        if name not in known:
-            raise MvdiffError(f"unknown format '{name}'; choose from {', '.join(known)}")
+def _check(config: ReconstructConfig) -> tuple[list[str], int | None]:
+    """Formats and texture side; ConfigError now rather than after the work."""
+    from ..mesh.io import TEXTURED
+    from ..mesh.postprocess import texture_side
+
+    formats = list(config.format)
     if not formats:
-        raise MvdiffError(f"format names none: choose from {', '.join(known)}")
-    if config.video not in VIDEOS:
-        raise MvdiffError(f"unknown video '{config.video}'; choose from {', '.join(VIDEOS)}")
-    faces = config.faces
-    if faces is not None and (type(faces) is not int or faces < 4):
-        raise MvdiffError(f"faces must be a whole number from 4, got {faces!r}")
+        raise ConfigError("format is empty: choose from glb, obj, ply, stl")
     holds = any(f".{name}" in TEXTURED for name in formats)
-    least = config.min_agreement
-    number = isinstance(least, int | float) and not isinstance(least, bool)
-    if not (number and 0 <= least <= 1):
-        raise MvdiffError(f"min_agreement must be a number in [0, 1], got {least!r}")
     return formats, texture_side(config.texture, holds=holds)
+
+
+COMMAND = Command(
+    name="reconstruct",
+    summary="views with cameras → a mesh",
+    description="Views with cameras → a mesh.",
+    config=ReconstructConfig,
+    run=run,
+    examples=(
+        "mvdiff reconstruct views=outputs/photo/sample-0",
+        "mvdiff reconstruct views=strip.png",
+        "mvdiff reconstruct views=project/sparse/0 images=project/images       (COLMAP)",
+        "mvdiff reconstruct views=photos/ rig=ring rig.count=12 rig.elevation=20",
+    ),
+)

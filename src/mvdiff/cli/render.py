@@ -2,29 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from .. import builders
-from ..config.instantiate import to_container
-from ..errors import MvdiffError
+from ..config.settings import MISSING, setting
+from ..errors import ConfigError
+from ..utils.limits import SEED, SHARE, Range, whole_numbers
+from .command import Command
 
 
-def run(config: Any) -> int:
+@dataclass
+class RenderConfig:
+    """`mvdiff render`."""
+
+    defaults: list[Any] = field(default_factory=lambda: [{"rig": "ring16"}, "_self_"])
+    rig: Any = MISSING
+
+    meshes: str | None = setting(
+        None, "folder of GLB, glTF, OBJ, PLY, STL or OFF files", path="mesh folder"
+    )
+    copies: int = setting(
+        0,
+        "further copies of each training mesh, each axis stretched by 0.7 to 1.4",
+        limit=whole_numbers(0, 1000),
+    )
+    shapes: int = setting(0, "number of procedural shapes", limit=whole_numbers(0, 10**7))
+    shapes_seed: int = setting(0, "seed of the first shape", limit=SEED)
+    out: str = setting(
+        MISSING, "results go to <out>/<object>/{target,input}/ and index.json", path="output"
+    )
+    size: int = setting(64, "side of the images, pixels", limit=whole_numbers(8, 4096))
+    scale: str = setting(
+        "diagonal",
+        "diagonal (the object is whole in every view) or extent (largest side 1, as SyncDreamer's)",
+        choices=("diagonal", "extent"),
+    )
+    up: str = setting("auto", "up axis of the meshes: auto, y, z", choices=("auto", "y", "z"))
+    inputs: int = setting(
+        16, "input images per object, at random elevations", limit=whole_numbers(0, 4096)
+    )
+    input_elevation: list[float] = setting(
+        [-10.0, 40.0], "lowest and highest elevation of input images, degrees", limit=Range(-90, 90)
+    )
+    depth: bool = setting(False, "also write 16-bit depth maps")
+    normals: bool = setting(False, "also write world-space normals")
+    supersample: int = setting(3, "rays per pixel and axis", limit=whole_numbers(1, 16))
+    held_out: str | None = setting(
+        None,
+        "file with the names of held-out objects, one per line, globs allowed",
+        path="file of names",
+    )
+    val_fraction: float = setting(
+        0.02, "without held_out: share of objects held out, chosen by name", limit=SHARE
+    )
+    seed: int = setting(0, "random seed of lights, input elevations and copies", limit=SEED)
+    workers: int | None = setting(
+        None, "processes; null: one per core", limit=whole_numbers(1, 1024)
+    )
+
+
+def run(config: RenderConfig) -> int:
     """Render what the config says; 1 when some meshes had to be skipped."""
+    from .. import builders
+    from ..config.instantiate import to_container
     from ..data.render.run import render_objects
     from ..data.render.settings import check_rig_numbers
 
     check_rig_numbers(config)
     if not config.meshes and not config.shapes:
-        raise MvdiffError("nothing to render: give meshes=FOLDER, shapes=NUMBER or both")
+        raise ConfigError("nothing to render: give meshes=FOLDER, shapes=NUMBER or both")
     settings = to_container(config)
     settings["rig"] = builders.build_rig(config)
     elevation = settings["input_elevation"]
     if not isinstance(elevation, list) or len(elevation) != 2:
-        raise MvdiffError(f"input_elevation must be two degrees, [lowest,highest]; got {elevation}")
+        raise ConfigError(f"input_elevation must be two degrees, [lowest,highest]; got {elevation}")
     settings["input_elevation"] = tuple(elevation)
     index = render_objects(settings.pop("out"), **settings)
     for skipped in index["skipped"]:
         print(f"skipped {skipped['name']}: {skipped['reason']}")
     print(f"{len(index['objects'])} objects in {config.out}")
     return 1 if index["skipped"] else 0
+
+
+COMMAND = Command(
+    name="render",
+    summary="meshes and procedural shapes → images to train on",
+    description="Meshes and procedural shapes → images to train on.",
+    config=RenderConfig,
+    run=run,
+    examples=("mvdiff render meshes=models/ out=data", "mvdiff render shapes=3000 out=data"),
+)

@@ -1,6 +1,6 @@
 """Whether a command's inputs exist and may be what they should be.
 
-Asked before torch and diffusers are imported, so that mistakes are told at once.
+Checked before torch and diffusers are imported, so that mistakes are reported at once.
 """
 
 from __future__ import annotations
@@ -9,55 +9,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..utils.sniff import describe_impostor
-from .compose import exists
-
-#: command → setting that names an input → what lies there
-INPUTS: dict[str, dict[str, str]] = {
-    "generate": {"weights": "weights", "checkpoint": "weights", "clip": "weights"},
-    "reconstruct": {"views": "views"},
-    "train": {"data": "data", "val_data": "data", "weights": "weights", "checkpoint": "weights"},
-    "render": {"meshes": "mesh folder", "held_out": "file of names"},
-    "export": {"run": "training run", "weights": "weights"},
-    "convert": {"in": "checkpoint"},
-    "evaluate": {"pred": "views or mesh", "truth": "views or mesh", "lpips": "LPIPS weights"},
-    "ablate": {"data": "data", "val_data": "data", "lpips": "LPIPS weights"},
-}
-#: values that are words, not paths
-_WORDS = ("none", "embedded", "rule", "auto")
+from .overrides import path_exists, path_settings
+from .settings import PATH_WORDS
 
 
 def check_input_paths(command: str, config: Mapping[str, Any]) -> None:
-    """Raise MvdiffError for the first input of a command that does not exist.
+    """Raise InputError for the first input of a command that does not exist.
 
-    A sweep's report reads no data, so with `report=…` nothing is checked.
+    A sweep's report reads no data, so with `report=…` nothing is checked; images are checked
+    where they are listed.
     """
     if config.get("report"):
         return
-    for key, noun in INPUTS.get(command, {}).items():
+    for key, entry in path_settings(command).items():
+        if entry.path in ("output", "image"):
+            continue
         value = config.get(key)
         for path in value if isinstance(value, list) else [value]:
-            if isinstance(path, str) and path not in _WORDS and not exists(path):
-                raise MvdiffError(f"no {noun} at '{path}' ({key}): check the path")
-            if isinstance(path, str) and path not in _WORDS:
-                _check_content(noun, path)
+            if not isinstance(path, str) or path in PATH_WORDS:
+                continue
+            if not path_exists(path):
+                raise InputError(f"no {entry.path} at '{path}' ({key}): check the path")
+            _check_content(entry.path, path)
 
 
 def _check_content(noun: str, name: str) -> None:
-    """Raise MvdiffError for data folders without an index and for weight files that are none."""
+    """Raise InputError for data folders without an index and for files that hold no weights."""
     path = Path(name)
     if noun == "data" and path.is_dir():
-        known = ("index.json", "uid_set.pkl", "target", "input")
-        if not any((path / entry).exists() for entry in known):
-            raise MvdiffError(
+        entries = ("index.json", "uid_set.pkl", "target", "input")
+        if not any((path / entry).exists() for entry in entries):
+            raise InputError(
                 f"no index.json in '{path}': expected a folder written by `mvdiff render`"
             )
     if noun == "mesh folder" and not path.is_dir():
-        raise MvdiffError(f"no mesh folder at '{path}': expected a folder of GLB, OBJ, PLY or STL")
+        raise InputError(f"no mesh folder at '{path}': expected a folder of GLB, OBJ, PLY or STL")
     if noun in ("weights", "checkpoint") and path.is_dir():
-        raise MvdiffError(f"expected a weight file, but '{path}' is a folder: name a file in it")
+        raise InputError(f"expected a weight file, but '{path}' is a folder: name a file in it")
     if noun in ("weights", "checkpoint") and path.is_file():
         impostor = describe_impostor(path)
         if impostor:
-            raise MvdiffError(f"'{path}' holds no weights: {impostor}")
+            raise InputError(f"'{path}' holds no weights: {impostor}")

@@ -76,7 +76,7 @@ class MultiViewDenoiser(nn.Module):
         if unet is None and (radiance is None or not residual):
             raise MvdiffError(
                 "without a UNet the rendering is the prediction: choose radiance=voxels with a "
-                "volume and noise.prediction_type=sample, or unet=slots"
+                "volume and noise.prediction_type=sample, or unet=small"
             )
         slots = {} if unet is None else unet.slots
         needs = {need for slot in slots.values() for need in slot.needs}

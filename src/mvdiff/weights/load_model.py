@@ -45,7 +45,7 @@ def load_pretrained(
         raise MvdiffError(
             f"recipe '{recipe}' ships without weights: download syncdreamer-pretrain.ckpt, which "
             "the SyncDreamer repository (liuyuan-pal/SyncDreamer) links to, and pass "
-            "checkpoint=syncdreamer-pretrain.ckpt"
+            "weights=syncdreamer-pretrain.ckpt"
         )
     tower = clip_file(clip, init_on_meta(make)) if clip else {}
     if weights == "rule":
