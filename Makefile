@@ -49,15 +49,15 @@ MIX := 'mix={mesh: 0.65, shape: 0.35}'
 ALONE := unet=none attention=none
 # First the rendering at half the resolution, then at the whole.
 FINE := 'mix={mesh: 0.8, shape: 0.2}'
-FINER := train.views=3 train.lr=3e-3 train.warmup=30 train.ema=0.995 train.augment.colour=0.4 \
-	train.augment.spoil=0.15
+FINER := train.views=3 train.lr=3e-3 train.warmup=30 train.ema=0.995 train.augment.color_prob=0.4 \
+	train.augment.degrade_prob=0.15
 # … and once more, slower.
 LAST := train.views=3 train.steps=800 train.lr=2e-3 train.warmup=30 train.ema=0.99 \
-	train.augment.colour=0.4 train.augment.spoil=0.15
+	train.augment.color_prob=0.4 train.augment.degrade_prob=0.15
 # On top of the finished rendering, the UNet and what it alone looks at.
 UNET := 'train.groups=[{match: [unet., embedder., project., radiance_stem., volume.frustum_net.]}]' \
 	train.views=3 train.steps=1000 train.lr=3e-3 train.ema=0.995 train.warmup=50 \
-	train.augment.colour=0.4 train.augment.spoil=0.15 train.scheduled_sampling=0.5
+	train.augment.color_prob=0.4 train.augment.degrade_prob=0.15 train.scheduled_sampling=0.5
 TRAIN := $(BIN)/mvdiff train recipe=tiny data=$(DATA)
 weights: $(STAMP)
 	$(BIN)/mvdiff render shapes=5000 $(if $(wildcard $(MESHES)),meshes=$(MESHES) copies=2,) held_out=src/mvdiff/assets/held_out.txt out=$(DATA)

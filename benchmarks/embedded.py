@@ -39,7 +39,7 @@ from mvdiff.visualization import contact_sheet
 
 FILE = Path(__file__).parent / "results" / "embedded.jsonl"
 #: What all start from: one photo an object, unspoilt.
-COMMON = ["train.photos=[1]", "train.augment.spoil=0", "mix={mesh: 0.65, shape: 0.35}"]
+COMMON = ["train.photos=[1]", "train.augment.degrade_prob=0", "mix={mesh: 0.65, shape: 0.35}"]
 #: As in the long run's first phase: 32² is rendered for 64².
 COARSE = ["radiance.coarser=2"]
 ALONE = ["unet=none", "attention=none", *COARSE]

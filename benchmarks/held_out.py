@@ -81,11 +81,13 @@ def generate(
     """Views of every object, from `photos` pictures spread evenly around it."""
     results: list[Views] = []
     places = [k * data.view_count // photos for k in range(photos)]
-    still = Augment.none().draw(np.random.default_rng(0), data.view_count)
+    still = Augment.none().sample_params(np.random.default_rng(0), data.view_count)
     net, own = model.denoiser, torch.tensor(index)
     at_once = views_at_once(net, None)
     for some in track(own.split(8), f"{sampler.steps} steps, {photos} photos"):
-        batch = data.assemble(some.tolist(), [replace(still, more=tuple(places[1:]))] * len(some))
+        batch = data.assemble(
+            some.tolist(), [replace(still, extra_views=tuple(places[1:]))] * len(some)
+        )
         if batch.more is None:
             condition = net.condition(batch.photo, batch.elevation)
         else:

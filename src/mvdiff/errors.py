@@ -21,6 +21,10 @@ class DataError(MvdiffError):
     """A training or evaluation data set is missing, damaged, or does not fit the settings."""
 
 
+class TrainingError(MvdiffError):
+    """Training diverged or cannot continue."""
+
+
 class ReconstructionError(MvdiffError):
     """No trustworthy mesh can be made from these views."""
 

@@ -22,7 +22,7 @@ def quick() -> Iterator[None]:
         patch.setattr(scores, "self_consistency", lambda views: known)
         patch.setattr(scores, "photometric_error", lambda views: 0.05)
         patch.setattr(cost, "WARM_UP", 1)
-        patch.setattr(cost, "LEAST", 2)
+        patch.setattr(cost, "MIN_STEPS", 2)
         yield
 
 

@@ -8,15 +8,15 @@ import torch
 import trimesh
 
 from mvdiff.cameras.rigs import look_at, ring
-from mvdiff.data.augment import Augment, Draw, apply, view_order
+from mvdiff.data.augment import Augment, AugmentParams, apply, permute_views
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
 
-STILL = Augment.none().draw(np.random.default_rng(0), 4)
+STILL = Augment.none().sample_params(np.random.default_rng(0), 4)
 
 
-def draw(**change: object) -> Draw:
-    return Draw(**{**STILL.__dict__, **change})
+def draw(**change: object) -> AugmentParams:
+    return AugmentParams(**{**STILL.__dict__, **change})
 
 
 def objects(n: int = 2, views: int = 4, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +57,7 @@ def test_reordered_views_are_those_of_the_turned_and_mirrored_object(
     mesh = asymmetric()
     targets = rgba(mesh, ring(count, size=size))
     photos = rgba(mesh, look_at(azimuths, elevations, size=size))
-    order = view_order(count, roll, mirror)
+    order = permute_views(count, roll, mirror)
     flip = (lambda x: x.flip(-1)) if mirror else (lambda x: x)
 
     changed = mesh.copy()
@@ -92,29 +92,33 @@ def test_colours_change_alike_in_photo_and_targets_and_white_stays_white() -> No
     targets, photos = objects()
     targets[:, :, 3, :2] = 0
     photos = targets[:, 0].clone()
-    strong = Augment(roll=False, mirror=0, colour=1, shift=0, scale=0)
-    draws = [strong.draw(np.random.default_rng(i), 4) for i in range(2)]
-    views, photo = apply(targets, photos, draws)
+    strong = Augment(roll=False, mirror=0, color_prob=1, shift=0, scale=0)
+    params = [strong.sample_params(np.random.default_rng(i), 4) for i in range(2)]
+    views, photo = apply(targets, photos, params)
     assert torch.equal(photo, views[:, 0])
     assert (views[:, :, :3, :2] == 1).all()
     torch.testing.assert_close(views[:, :, 3], targets[:, :, 3].float() / 255)
     assert ((views >= 0) & (views <= 1)).all()
     plain, _ = apply(targets, photos, [STILL, STILL])
     assert (views[:, :, :3] - plain[:, :, :3]).abs().mean() > 0.02
-    alone, _ = apply(targets[1:], photos[1:], draws[1:])
+    alone, _ = apply(targets[1:], photos[1:], params[1:])
     assert torch.equal(alone[0], views[1]), "an object's change must not depend on its neighbours"
 
 
 def test_permuting_swaps_channels_and_turning_hues_keeps_greys() -> None:
-    only = {"roll": False, "mirror": 0, "colour": 1, "shift": 0, "scale": 0}
+    only = {"roll": False, "mirror": 0, "color_prob": 1, "shift": 0, "scale": 0}
     off = {"saturation": 1, "gain": 1, "gamma": 1}
     seen = set()
     for i in range(60):
-        d = Augment(**only, **off, hue=0, permute=1).draw(np.random.default_rng(i), 4)
+        d = Augment(**only, **off, hue=0, channel_shuffle_prob=1).sample_params(
+            np.random.default_rng(i), 4
+        )
         assert sorted(d.matrix.flatten().tolist()) == [0] * 6 + [1] * 3
         seen.add(tuple(d.matrix.argmax(1)))
     assert len(seen) == 5, "every order but the given one"
-    d = Augment(**only, **off, hue=180, permute=0).draw(np.random.default_rng(1), 4)
+    d = Augment(**only, **off, hue=180, channel_shuffle_prob=0).sample_params(
+        np.random.default_rng(1), 4
+    )
     np.testing.assert_allclose(d.matrix @ [0.4, 0.4, 0.4], 0.4)
     assert np.abs(d.matrix - np.eye(3)).max() > 0.1
     np.testing.assert_allclose(d.matrix @ d.matrix.T, np.eye(3), atol=1e-12)
@@ -141,21 +145,23 @@ def test_the_photo_grows_with_scale() -> None:
 
 def test_draws_keep_their_bounds_and_depend_on_the_generator_alone() -> None:
     augment = Augment()
-    draws = [augment.draw(np.random.default_rng([0, 2, g]), 16) for g in range(400)]
-    assert {d.roll for d in draws} == set(range(16))
-    assert 0.4 < np.mean([d.mirror for d in draws]) < 0.6
-    assert all(0.96 <= d.scale <= 1.04 for d in draws)
-    assert all(abs(s) <= 0.02 for d in draws for s in d.shift)
-    assert all(1 / 1.25 <= d.gamma <= 1.25 for d in draws)
-    assert 0.7 < np.mean([not np.array_equal(d.matrix, np.eye(3)) for d in draws]) < 0.9
-    again = augment.draw(np.random.default_rng([0, 2, 5]), 16)
-    assert np.array_equal(again.matrix, draws[5].matrix)
-    assert (again.roll, again.shift) == (draws[5].roll, draws[5].shift)
-    without = Augment(mirror=0).draw(np.random.default_rng([0, 2, 5]), 16)
-    assert without.roll == draws[5].roll, "switching one change off must leave the others alone"
+    params = [augment.sample_params(np.random.default_rng([0, 2, g]), 16) for g in range(400)]
+    assert {d.roll for d in params} == set(range(16))
+    assert 0.4 < np.mean([d.mirror for d in params]) < 0.6
+    assert all(0.96 <= d.scale <= 1.04 for d in params)
+    assert all(abs(s) <= 0.02 for d in params for s in d.shift)
+    assert all(1 / 1.25 <= d.gamma <= 1.25 for d in params)
+    assert 0.7 < np.mean([not np.array_equal(d.matrix, np.eye(3)) for d in params]) < 0.9
+    again = augment.sample_params(np.random.default_rng([0, 2, 5]), 16)
+    assert np.array_equal(again.matrix, params[5].matrix)
+    assert (again.roll, again.shift) == (params[5].roll, params[5].shift)
+    without = Augment(mirror=0).sample_params(np.random.default_rng([0, 2, 5]), 16)
+    assert without.roll == params[5].roll, "switching one change off must leave the others alone"
 
 
-@pytest.mark.parametrize("wrong", [{"mirror": 1.5}, {"colour": -1}, {"gain": 0.5}, {"gamma": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"mirror": 1.5}, {"color_prob": -1}, {"gain": 0.5}, {"gamma": 0}]
+)
 def test_impossible_strengths_are_refused(wrong: dict) -> None:
     with pytest.raises(MvdiffError, match=next(iter(wrong))):
         Augment(**wrong)

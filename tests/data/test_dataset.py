@@ -280,7 +280,7 @@ def test_further_photos_share_the_azimuth_of_the_view_they_name(
     rendered: Path, mirror: float
 ) -> None:
     data = RenderedDataset(rendered)
-    augment = Augment(mirror=mirror, colour=0, shift=0, scale=0)
+    augment = Augment(mirror=mirror, color_prob=0, shift=0, scale=0)
     batch = DatasetBatches(data, augment=augment, photos=[3]).batch_at(0, batch_size=6)
     assert batch.more is not None
     assert batch.more.photos.shape == (6, 2, 4, 8, 8)

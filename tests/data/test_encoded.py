@@ -20,7 +20,7 @@ from mvdiff.data.syncdreamer import SyncDreamerDataset
 from mvdiff.errors import MvdiffError
 
 SIZE, COUNT = 8, 5
-ROLL = Augment(mirror=0.0, colour=0.0, shift=0.0, scale=0.0)
+ROLL = Augment(mirror=0.0, color_prob=0.0, shift=0.0, scale=0.0)
 
 
 def posterior(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,12 +162,12 @@ def test_a_file_that_vanishes_or_is_cut_is_told(data: SyncDreamerDataset, tmp_pa
 def test_pictures_cannot_change_after_they_were_encoded(
     data: SyncDreamerDataset, tmp_path: Path
 ) -> None:
-    assert ROLL.turns_only
-    assert Augment.none().turns_only
-    assert not Augment().turns_only
-    for change in ({"mirror": 1.0}, {"colour": 1.0}, {"shift": 0.1}, {"scale": 0.1}):
+    assert ROLL.rotation_only
+    assert Augment.none().rotation_only
+    assert not Augment().rotation_only
+    for change in ({"mirror": 1.0}, {"color_prob": 1.0}, {"shift": 0.1}, {"scale": 0.1}):
         augment = replace(ROLL, **change)
-        assert not augment.turns_only
+        assert not augment.rotation_only
         with pytest.raises(MvdiffError, match="cannot be changed any more"):
             DatasetBatches(made(data, tmp_path), augment=augment).batch_at(0, batch_size=2)
     with pytest.raises(MvdiffError, match=r"train\.photos asks for more"):

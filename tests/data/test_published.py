@@ -54,7 +54,7 @@ def test_the_set_is_rolled_and_the_input_of_the_same_azimuth_taken(root: Path) -
 
 def test_training_batches_roll_by_every_step_and_change_nothing_else(root: Path) -> None:
     data = SyncDreamerDataset(root, RIG)
-    roll_only = Augment(mirror=0.0, colour=0.0, shift=0.0, scale=0.0)
+    roll_only = Augment(mirror=0.0, color_prob=0.0, shift=0.0, scale=0.0)
     batches = DatasetBatches(data, augment=roll_only)
     rolls = set()
     for step in range(40):

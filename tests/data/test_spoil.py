@@ -61,20 +61,20 @@ def test_jpeg_changes_more_at_low_quality_and_never_the_mask() -> None:
 
 
 def test_draws_spoil_the_share_that_was_asked_for_within_its_limits() -> None:
-    augment = Augment(spoil=0.3, edge=0.5, blur=0.6, jpeg=50)
-    draws = [augment.draw(np.random.default_rng(i), 16).spoil for i in range(2000)]
-    some = [d for d in draws if d is not None]
-    assert len(some) / len(draws) == pytest.approx(0.3, abs=0.03)
+    augment = Augment(degrade_prob=0.3, mask_jitter=0.5, blur_sigma=0.6, jpeg_quality=50)
+    params = [augment.sample_params(np.random.default_rng(i), 16).degradation for i in range(2000)]
+    some = [d for d in params if d is not None]
+    assert len(some) / len(params) == pytest.approx(0.3, abs=0.03)
     assert -0.5 <= min(d.edge for d in some) < -0.4
     assert 0.4 < max(d.edge for d in some) <= 0.5
     assert max(d.blur for d in some) <= 0.6
     assert min(d.quality for d in some) in (50, 51)
-    assert Augment.none().draw(np.random.default_rng(0), 16).spoil is None
-    assert not Augment(mirror=0, colour=0, shift=0, scale=0, spoil=0.1).turns_only
+    assert Augment.none().sample_params(np.random.default_rng(0), 16).degradation is None
+    assert not Augment(mirror=0, color_prob=0, shift=0, scale=0, degrade_prob=0.1).rotation_only
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(MvdiffError, match="jpeg is a lowest quality from 1 to 95"):
-        Augment(jpeg=0)
-    with pytest.raises(MvdiffError, match="spoil lies in"):
-        Augment(spoil=1.5)
+    with pytest.raises(MvdiffError, match="jpeg_quality must lie in"):
+        Augment(jpeg_quality=0)
+    with pytest.raises(MvdiffError, match="degrade_prob must lie in"):
+        Augment(degrade_prob=1.5)

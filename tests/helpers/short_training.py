@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from helpers.toy_training import Noise, Toy, denoise, toy
-from mvdiff.training.loop import TrainResult, train
+from mvdiff.training.loop import RunOptions, TrainResult, train
+from mvdiff.training.trainer import Hyperparameters, Provenance
+
+
+def train_with(model: Any, objective: Any, data: Any, out: Path, **settings: Any) -> TrainResult:
+    """`train` with the fields of its dataclasses as keyword arguments."""
+
+    def take(kind: type) -> dict[str, Any]:
+        names = [entry.name for entry in fields(kind) if entry.name in settings]
+        return {name: settings.pop(name) for name in names}
+
+    numbers, options = Hyperparameters(**take(Hyperparameters)), RunOptions(**take(RunOptions))
+    provenance = Provenance(**take(Provenance))
+    return train(
+        model, objective, data, numbers, out=out, options=options, provenance=provenance, **settings
+    )
 
 
 def run(
@@ -20,7 +36,7 @@ def run(
         "checkpoint_every": 4, "checkpoint_minutes": None, "tensorboard": False,
         "progress": False, "device": "cpu", **change,
     }  # fmt: skip
-    return train(toy() if model is None else model, objective, Noise(), **settings)
+    return train_with(toy() if model is None else model, objective, Noise(), **settings)
 
 
 def log(out: Path, kind: str | None = None) -> list[dict[str, Any]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.short_training import train_with
 from helpers.toy_training import Noise, copy_photo, toy
 from safetensors.torch import load_file
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.loop import train
-from mvdiff.training.param_groups import freeze_others, frozen, rest_frozen_parts
+from mvdiff.training.param_groups import eval_frozen_modules, frozen_parameters, make_param_groups
 
 
 def rates(model: torch.nn.Module, groups: list[dict[str, Any]]) -> dict[str, tuple]:
@@ -23,7 +23,7 @@ def rates(model: torch.nn.Module, groups: list[dict[str, Any]]) -> dict[str, tup
 
 def test_groups_take_what_they_name_and_the_rest_is_frozen() -> None:
     model = toy()
-    groups = freeze_others(
+    groups = make_param_groups(
         model, [{"match": "first.", "lr": 1e-3}, {"match": ["norm.", "*.bias"]}], weight_decay=0.1
     )
     assert rates(model, groups) == {
@@ -33,10 +33,10 @@ def test_groups_take_what_they_name_and_the_rest_is_frozen() -> None:
         "norm.bias": (None, 0.0),
         "last.bias": (None, 0.0),
     }
-    assert list(frozen(model)) == ["last.weight"]
-    everything = freeze_others(model, [{"match": "", "weight_decay": 0.3}], weight_decay=0.1)
+    assert list(frozen_parameters(model)) == ["last.weight"]
+    everything = make_param_groups(model, [{"match": "", "weight_decay": 0.3}], weight_decay=0.1)
     assert set(rates(model, everything).values()) == {(None, 0.3)}
-    assert not frozen(model), "what was frozen before can be trained again"
+    assert not frozen_parameters(model), "what was frozen before can be trained again"
 
 
 @pytest.mark.parametrize(
@@ -50,26 +50,28 @@ def test_groups_take_what_they_name_and_the_rest_is_frozen() -> None:
 )
 def test_groups_that_make_no_sense_name_the_choices(group: dict, sentence: str) -> None:
     with pytest.raises(MvdiffError, match=sentence):
-        freeze_others(toy(), [group], weight_decay=0.0)
+        make_param_groups(toy(), [group], weight_decay=0.0)
 
 
 def test_frozen_parts_rest_and_the_others_train() -> None:
     model = torch.nn.Sequential(toy(), toy())
     model[0].requires_grad_(False)
-    rest_frozen_parts(model.train())
+    eval_frozen_modules(model.train())
     assert (model.training, model[0].training, model[0].drop.training) == (True, False, False)
     assert (model[1].training, model[1].drop.training) == (True, True)
 
 
 def run(out: Path, sha: str, **change: Any) -> Any:
     model = toy(dropout=0.0)
-    groups = freeze_others(model, [{"match": ["first.", "norm."], "lr": 1e-2}], weight_decay=0.0)
+    groups = make_param_groups(
+        model, [{"match": ["first.", "norm."], "lr": 1e-2}], weight_decay=0.0
+    )
     settings = {
         "steps": 4, "batch_size": 2, "lr": 1e-3, "checkpoint_every": 2, "tensorboard": False,
         "progress": False, "device": "cpu", "param_groups": groups, "ema_decay": 0.5, **change,
     }  # fmt: skip
     base = {"weights": "zero.safetensors", "sha256": sha}
-    return model, train(model, copy_photo, Noise(), out=out, base=base, **settings)
+    return model, train_with(model, copy_photo, Noise(), out=out, base=base, **settings)
 
 
 def test_checkpoints_hold_what_is_trained_and_name_the_rest(tmp_path: Path) -> None:

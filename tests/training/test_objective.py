@@ -155,7 +155,9 @@ def test_attention_over_all_views_gets_one_choice_for_all(
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(MvdiffError, match="unknown posterior 'mode'; choose from mean, sample"):
+    with pytest.raises(
+        MvdiffError, match=r"unknown train.posterior 'mode'; choose from sample, mean"
+    ):
         builders.build_loss(training_config("train.posterior=mode"))
     with pytest.raises(MvdiffError, match=r"train.views must lie in \[1, 16\], got 17"):
         builders.build_loss(training_config("train.views=17"))
@@ -208,7 +210,9 @@ def test_volumes_that_lift_no_photo_are_trained_with_one() -> None:
 
 
 def rendering_model(*overrides: str) -> tuple[Any, Any]:
-    config = toy_config("radiance=voxels", "train.augment.spoil=0", *overrides, command="train")
+    config = toy_config(
+        "radiance=voxels", "train.augment.degrade_prob=0", *overrides, command="train"
+    )
     torch.manual_seed(0)
     return builders.build_model(config), builders.build_loss(config)
 

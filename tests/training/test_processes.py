@@ -19,7 +19,7 @@ import os, sys, time
 from pathlib import Path
 import torch
 from helpers.toy_training import Noise, copy_photo, denoise, toy
-from mvdiff.training.loop import train
+from helpers.short_training import train_with
 
 out, objective, pause = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 
@@ -29,7 +29,7 @@ def slow(model, batch, generator):
     return {"denoise": denoise, "copy": copy_photo}[objective](model, batch, generator)
 
 if __name__ == "__main__":
-    train(
+    train_with(
         toy(dropout=0.1 if objective == "denoise" else 0.0), slow, Noise(), out=out, steps=12,
         batch_size=4, lr=1e-2, warmup=3, log_every=5, checkpoint_every=3, tensorboard=False,
         device="cpu", validate=lambda model, step: ({"psnr": 1.0}, {}), validate_every=6,

@@ -8,7 +8,7 @@ from helpers.small_syncdreamer import small_model
 from helpers.tiny_recipe import photos, randomise
 
 from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
-from mvdiff.training.param_groups import freeze_others
+from mvdiff.training.param_groups import make_param_groups
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def step(model: MultiViewDenoiser, recompute: bool) -> tuple[dict[str, torch.Ten
 
 @pytest.mark.parametrize("groups", [["unet.slots.", "volume.", "time."], [""]])
 def test_the_same_gradients_from_less_memory(model: MultiViewDenoiser, groups: list[str]) -> None:
-    freeze_others(model, [{"match": groups}], weight_decay=0.0)
+    make_param_groups(model, [{"match": groups}], weight_decay=0.0)
     plain, much = step(model, recompute=False)
     again, little = step(model, recompute=True)
     assert set(again) == set(plain)
@@ -55,7 +55,7 @@ def test_the_same_gradients_from_less_memory(model: MultiViewDenoiser, groups: l
 
 
 def test_nothing_is_computed_again_without_gradients(model: MultiViewDenoiser) -> None:
-    freeze_others(model, [{"match": "volume."}], weight_decay=0.0)
+    make_param_groups(model, [{"match": "volume."}], weight_decay=0.0)
     step(model, recompute=True)
     calls = []
     handle = model.unet.middle[0].register_forward_hook(lambda *_: calls.append(1))
@@ -68,7 +68,7 @@ def test_nothing_is_computed_again_without_gradients(model: MultiViewDenoiser) -
 
 def test_nothing_is_kept_of_the_frozen_way_down(model: MultiViewDenoiser) -> None:
     """Gradients flow through the frozen decoder to the slots, never into the encoder."""
-    freeze_others(model, [{"match": ["unet.slots.", "volume.", "time."]}], weight_decay=0.0)
+    make_param_groups(model, [{"match": ["unet.slots.", "volume.", "time."]}], weight_decay=0.0)
     seen = {}
 
     def look(name: str):

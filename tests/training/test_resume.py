@@ -75,9 +75,11 @@ def test_who_goes_back_keeps_new_work_and_the_old(
 ) -> None:
     folder = run(tmp_path).checkpoint.parent
     early = folder / "step-00000008"
-    cut = {"time_budget": 0.0, "lr": 5e-3}
+    cut = {"max_minutes": 0.0, "lr": 5e-3}
     back = run(tmp_path, resume=early, progress=True, **cut)
-    told = "goes on from step 8; kept under other names: step-00000012 → aside-step-00000012"
+    told = (
+        "resuming from step 8; later checkpoints are renamed: step-00000012 → aside-step-00000012"
+    )
     assert capsys.readouterr().out.count(told) == 1
     assert back.checkpoint.name == "step-00000009"
     assert back.checkpoint.is_dir(), "its number is lower than that of the one left behind"

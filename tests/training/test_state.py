@@ -89,20 +89,20 @@ def test_a_copy_by_hand_is_no_checkpoint_and_counts_for_nothing(tmp_path: Path) 
     ]
 
 
-def test_later_checkpoints_are_set_aside_under_free_names(tmp_path: Path) -> None:
+def test_later_checkpoints_are_archived_under_free_names(tmp_path: Path) -> None:
     store = CheckpointManager(tmp_path, keep=9)
     for _ in range(2):
         current = save(tmp_path, 5, keep=9)
         save(tmp_path, 10, keep=9)
         save(tmp_path, 15, keep=9)
-        store.set_aside(5, current)
+        store.archive_later(5, current)
         assert store.all() == [current]
     names = [f"aside-step-000000{n}{end}" for n in (10, 15) for end in ("", "-2")]
     assert sorted(p.name for p in store.folder.iterdir()) == [*names, current.name]
     assert read_checkpoint(store.folder / names[-1], toy(), toy())[1]["step"] == 15
     # one of the same step from another folder is not the one a run goes on from
     elsewhere = save(tmp_path / "other", 5)
-    assert store.set_aside(5, elsewhere) == {current.name: f"aside-{current.name}"}
+    assert store.archive_later(5, elsewhere) == {current.name: f"aside-{current.name}"}
 
 
 def test_the_first_readable_one_is_taken(tmp_path: Path) -> None:

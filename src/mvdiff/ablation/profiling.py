@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import MvdiffError
-from ..training.trainer import TrainConfig, Trainer
+from ..training.trainer import Hyperparameters, Provenance, Trainer
 
 
 @dataclass(frozen=True)
@@ -55,52 +55,65 @@ class StepCosts:
 
 
 WARM_UP = 3
-LEAST = 5
+MIN_STEPS = 5
 
 
 def step_costs(
     make: Callable[[], ProfiledRun],
-    settings: TrainConfig,
+    settings: Hyperparameters,
     device: str,
     *,
     seconds: float,
-    most: int = 50,
+    max_steps: int = 50,
 ) -> StepCosts:
-    """Train a fresh model for some steps and forget it.
+    """Costs of a training step, measured on a fresh model that is then discarded.
 
-    make: builds it. seconds: about how long to measure; at least `LEAST` steps, at most `most`.
+    make: builds it. seconds: about how long to measure, with at least `MIN_STEPS` and at most
+        `max_steps` steps.
     """
 
-    def begin() -> tuple[ProfiledRun, Trainer]:
-        trainee = make()
+    def build_and_warm_up() -> tuple[ProfiledRun, Trainer]:
+        setup = make()
         engine = Trainer(
-            trainee.model, settings, out=Path("unused"), keep=1, device=device,
-            channels_last=False, param_groups=trainee.groups, config={}, base=None,
+            setup.model,
+            settings,
+            out=Path("unused"),
+            keep=1,
+            device=device,
+            channels_last=False,
+            param_groups=setup.groups,
+            provenance=Provenance(),
             say=lambda line: None,
-        )  # fmt: skip
-        engine.prepare(trainee.objective)
+        )
+        engine.prepare(setup.objective)
         for _ in range(WARM_UP):
-            _step(engine, trainee.data)
-        return trainee, engine
+            _step(engine, setup.data)
+        return setup, engine
 
-    begin()  # imports and kernels' own tables are no part of a step's memory
+    # imports and lookup tables of kernels do not belong to a step's memory
+    build_and_warm_up()
+    # time steps, and record the peak memory
     with peak_memory(device) as memory:
-        trainee, engine = begin()
-        clock, processor = [], []
+        setup, engine = build_and_warm_up()
+        wall_times: list[float] = []
+        cpu_times: list[float] = []
         begun = time.perf_counter()
-        while len(clock) < LEAST or (len(clock) < most and time.perf_counter() - begun < seconds):
-            wall, cpu = _step(engine, trainee.data)
-            clock.append(wall)
-            processor.append(cpu)
+        while len(wall_times) < MIN_STEPS or (
+            len(wall_times) < max_steps and time.perf_counter() - begun < seconds
+        ):
+            wall, cpu = _step(engine, setup.data)
+            wall_times.append(wall)
+            cpu_times.append(cpu)
+    # count operations
     with count_flops() as flops:
-        _step(engine, trainee.data)
-    weights = list(trainee.model.parameters())
+        _step(engine, setup.data)
+    weights = list(setup.model.parameters())
     return StepCosts(
         parameters=sum(p.numel() for p in weights),
         trained=sum(p.numel() for p in weights if p.requires_grad),
-        steps=len(clock),
-        seconds=statistics.median(clock),
-        cpu_seconds=statistics.median(processor),
+        steps=len(wall_times),
+        seconds=statistics.median(wall_times),
+        cpu_seconds=statistics.median(cpu_times),
         flops=flops(),
         memory=memory(),
     )
@@ -184,11 +197,11 @@ def peak_memory(device: torch.device | str) -> Iterator[Callable[[], int | None]
         start: int | None = torch.cuda.memory_allocated(where)
     else:
         start = _reset_resident()
-    found: list[int | None] = [None]
-    yield lambda: found[0]
+    result: list[int | None] = [None]
+    yield lambda: result[0]
     if start is not None:
         peak = torch.cuda.max_memory_allocated(where) if cuda else _resident("VmHWM")
-        found[0] = max(0, peak - start)
+        result[0] = max(0, peak - start)
 
 
 def _reset_resident() -> int | None:

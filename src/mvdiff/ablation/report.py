@@ -62,7 +62,7 @@ class Row:
 
     def values(self, path: str) -> list[float]:
         """A figure of each finished run, such as "figures.psnr"; without those that lack it."""
-        found = [dig(result, path) for _, result in sorted(self.results.items())]
+        found = [get_nested(result, path) for _, result in sorted(self.results.items())]
         return [float(v) for v in found if isinstance(v, int | float)]
 
 
@@ -71,12 +71,12 @@ def collect(out: Path, plan: Mapping[str, Any]) -> list[Row]:
 
     plan: the folder's `sweep.json`.
     """
-    planned = [Run.read(out / "runs" / name) for name in plan["runs"]]
+    planned = [Run.load(out / "runs" / name) for name in plan["runs"]]
     known = {(run.variant, run.seed) for run in planned}
     rest = [
         run
         for run in all_runs(out)
-        if run.shared == plan["shared"]
+        if run.comparison_key == plan["comparison_key"]
         and (run.variant, run.seed) not in known
         and run.result is not None
     ]
@@ -157,7 +157,7 @@ def write_table(out: Path, plan: Mapping[str, Any], rows: Sequence[Row]) -> str:
         "",
         *_quality(done, controls, keys),
         "",
-        *_unmeasured(done, keys),
+        *_missing_metrics(done, keys),
         "## Cost",
         "",
         *_cost(done),
@@ -180,18 +180,21 @@ def _quality(
     titles = [f"{c.title} {c.better}".strip() for c in columns]
     lines = [_line(["", "n", *titles]), _line(["---", *["---:"] * (len(keys) + 1)])]
     for row in rows:
-        cells = [cell(row.values(f"figures.{k}"), c) for k, c in zip(keys, columns, strict=True)]
+        cells = [
+            format_mean_std(row.values(f"figures.{k}"), c)
+            for k, c in zip(keys, columns, strict=True)
+        ]
         lines.append(_line([row.name, str(len(row.results)), *cells]))
     for content in controls.values():
         which = f" ({content['views']} views of {content['size']}²)" if len(controls) > 1 else ""
         for name, figures in content["figures"].items():
             values = [[figures[k]] if k in figures else [] for k in keys]
-            cells = [cell(v, c) for v, c in zip(values, columns, strict=True)]
+            cells = [format_mean_std(v, c) for v, c in zip(values, columns, strict=True)]
             lines.append(_line([f"*{name}{which}*", "", *cells]))
     return lines
 
 
-def _unmeasured(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+def _missing_metrics(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """Where a mean is over fewer objects: a figure that cannot be had is no zero."""
     out = []
     for row in rows:
@@ -209,7 +212,7 @@ def _cost(rows: Sequence[Row]) -> list[str]:
     lines = [_line(["", *(c.title for c in columns.values())])]
     lines.append(_line(["---", *["---:"] * len(columns)]))
     for row in rows:
-        cells = [cell(row.values(key), column) for key, column in columns.items()]
+        cells = [format_mean_std(row.values(key), column) for key, column in columns.items()]
         lines.append(_line([row.name, *cells]))
     return lines
 
@@ -232,7 +235,7 @@ def _legend(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def cell(values: Sequence[float], column: Column) -> str:
+def format_mean_std(values: Sequence[float], column: Column) -> str:
     """`18.92 ± 0.11`, or one value as it is."""
     scaled = [value * column.factor for value in values]
     if not scaled:
@@ -244,7 +247,7 @@ def cell(values: Sequence[float], column: Column) -> str:
     return f"{text} ± {spread:.{column.decimals}f}" if varies else text
 
 
-def dig(content: Mapping[str, Any], path: str) -> Any:
+def get_nested(content: Mapping[str, Any], path: str) -> Any:
     """`content["a"]["b"]` for "a.b"; None when it is not there."""
     node: Any = content
     for key in path.split("."):

@@ -27,17 +27,17 @@ from .progress import RunReporter
 from .runs import Run, short_hash
 
 
-def run(job: Any) -> None:
+def run_job(job: Any) -> None:
     """The task that launchers call; job.run is the run's folder.
 
-    A failure is written to `failed.json` and told in one sentence: other runs go on.
+    A failure is written to `failed.json` and reporter in one sentence: other runs go on.
     """
-    run = Run.read(job.run)
-    told = RunReporter(run)
+    run = Run.load(job.run)
+    reporter = RunReporter(run)
     try:
         with exclusive_lock(run.folder):
             if run.result is None:
-                _carry_out(run, told)
+                _execute(run, reporter)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else ""
         ours = isinstance(error, MvdiffError)
@@ -45,23 +45,23 @@ def run(job: Any) -> None:
         where = traceback.format_exc()
         with suppress(MvdiffError):  # the disk may be what failed
             write_json(run.folder / "failed.json", {"error": sentence, "traceback": where})
-        told.failed(sentence)
+        reporter.failed(sentence)
     finally:
         gc.collect()
 
 
-def _carry_out(run: Run, told: RunReporter) -> None:
+def _execute(run: Run, reporter: RunReporter) -> None:
     (run.folder / "failed.json").unlink(missing_ok=True)
     config = compose("ablate", [*run.overrides, f"seed={run.seed}"])
     config.out = str(run.folder)
     begun = time.monotonic()
-    costs = _costs(run, config, told)
+    costs = _costs(run, config, reporter)
     config.train.steps = costs["budget_steps"]
-    model = _train(run, config, told)
-    samples, held_out = _sample(run, config, model, told)
+    model = _train(run, config, reporter)
+    samples, held_out = _sample(run, config, model, reporter)
     truth = scoring.true_views(held_out, model.rig)
-    scores = scoring.score(samples.views, held_out.names, truth, told.stage, _lpips(run))
-    diversity = scoring.diversities(samples.more)
+    scores = scoring.score(samples.views, held_out.names, truth, reporter.stage, _lpips(run))
+    diversity = scoring.diversities(samples.extra_samples)
     figures = scoring.means(scores) | ({} if diversity is None else {"diversity": diversity})
     scoring.save_views(run.folder / "views.npz", samples.views, held_out.names)
     result = {
@@ -69,10 +69,10 @@ def _carry_out(run: Run, told: RunReporter) -> None:
         "seed": run.seed,
         "budget": dict(run.budget),
         "evaluation": dict(run.evaluation),
-        "controls": _controls(run, config, held_out, model.rig, told),
+        "controls": _controls(run, config, held_out, model.rig, reporter),
         "figures": figures,
         "objects": scores,
-        "training": _spent(run) | {"steps": costs["budget_steps"]},
+        "training": _training_time(run) | {"steps": costs["budget_steps"]},
         "step": {k: v for k, v in costs.items() if k != "budget_steps"},
         "sample": {
             "seconds": samples.seconds,
@@ -87,40 +87,39 @@ def _carry_out(run: Run, told: RunReporter) -> None:
         "config": {key: value for key, value in to_container(config).items() if key != "out"},
     }
     write_json(run.folder / "result.json", result)
-    told.done(figures, time.monotonic() - begun)
+    reporter.done(figures, time.monotonic() - begun)
 
 
-def _costs(run: Run, config: Any, told: RunReporter) -> dict[str, Any]:
-    """What a step costs, and how many the budget buys; measured once and kept."""
+def _costs(run: Run, config: Any, reporter: RunReporter) -> dict[str, Any]:
+    """Cost of a training step, and the number of steps in the budget; measured once and cached."""
     path = run.folder / "costs.json"
-    kept = read_json(path, dict)
-    if kept is not None:
-        return kept
-    from ..training.trainer import TrainConfig
-
-    told.stage("timing steps", 0, 1)
+    cached = read_json(path, dict)
+    if cached is not None:
+        return cached
+    reporter.stage("timing steps", 0, 1)
 
     def make() -> ProfiledRun:
-        made = build_training(config)
-        return ProfiledRun(made.model, made.objective, made.batches, made.groups)
+        setup = build_training(config)
+        return ProfiledRun(setup.model, setup.objective, setup.batches, setup.groups)
 
-    settings = TrainConfig(**hyperparameters(config), final_lr=0.0)
-    costs: StepCosts = step_costs(make, settings, config.device, seconds=config.timing)
+    costs: StepCosts = step_costs(
+        make, hyperparameters(config), config.device, seconds=config.timing
+    )
     content = asdict(costs) | {"budget_steps": steps_for(dict(run.budget), costs)}
     write_json(path, content)
     return content
 
 
-def _train(run: Run, config: Any, told: RunReporter) -> Any:
-    """The averaged model after the budget; KeyboardInterrupt when a person stopped it."""
+def _train(run: Run, config: Any, reporter: RunReporter) -> Any:
+    """The averaged model after the budget; KeyboardInterrupt when it was interrupted."""
     from ..training.checkpointing import latest_checkpoint
 
-    made = build_training(config)
+    setup = build_training(config)
     newest = latest_checkpoint(run.folder)
     known = 0 if newest is None else int(newest.name.removeprefix("step-"))
-    told.training(config.train.steps, known, config.train.warmup)
+    reporter.training(config.train.steps, known, config.train.warmup)
     wall, cpu = time.perf_counter(), time.process_time()
-    result = run_training(config, made, progress=told.bar, progress_every=told.every)
+    result = run_training(config, setup, progress=reporter.bar, progress_every=reporter.every)
     if result.step > result.start:
         stretch = {
             "from": result.start,  # not the newest checkpoint's step, if that one is damaged
@@ -135,19 +134,21 @@ def _train(run: Run, config: Any, told: RunReporter) -> Any:
     return result.ema.eval()
 
 
-def _sample(run: Run, config: Any, model: Any, told: RunReporter) -> tuple[scoring.Samples, Any]:
+def _sample(
+    run: Run, config: Any, model: Any, reporter: RunReporter
+) -> tuple[scoring.SampledViews, Any]:
     root = config.data if config.val_data is None else config.val_data
     data = builders.load_training_data(config, root, "val")
-    held_out = scoring.choose(data, run.evaluation["objects"])
+    held_out = scoring.select_heldout(data, run.evaluation["objects"])
     sampler = builders.build_sampler(config)
     samples = scoring.sample_objects(
-        model, sampler, held_out, run.evaluation["samples"], told.stage
+        model, sampler, held_out, run.evaluation["samples"], reporter.stage
     )
     return samples, held_out
 
 
-def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: RunReporter) -> str:
-    """Floor and corrupted controls of these objects; made by the first run that needs them."""
+def _controls(run: Run, config: Any, held_out: Any, rig: Any, reporter: RunReporter) -> str:
+    """Floor and corrupted controls of these objects; setup by the first run that needs them."""
     content = [list(held_out.names), rig.K.tolist(), rig.w2c.tolist(), rig.height]
     content += [float(held_out.views.double().mean()), float(held_out.photo.double().mean())]
     content += run.evaluation.get("lpips", [])
@@ -155,9 +156,9 @@ def _controls(run: Run, config: Any, held_out: Any, rig: Any, told: RunReporter)
     folder = run.folder.parent.parent / "controls" / name
     if read_json(folder / "result.json", dict) is None:
         truth = scoring.true_views(held_out, rig)
-        scores = scoring.controls(held_out, rig, told.stage, _lpips(run))
+        scores = scoring.controls(held_out, rig, reporter.stage, _lpips(run))
         scoring.save_views(folder / "truth.npz", truth, held_out.names)
-        photos = [views[0] for views in scoring.copied_views(held_out, rig)]
+        photos = [views[0] for views in scoring.repeat_input_views(held_out, rig)]
         scoring.save_views(folder / "photos.npz", photos, held_out.names)
         content = {
             "figures": {row: scoring.means(scores[row]) for row in scores},
@@ -174,7 +175,7 @@ def _lpips(run: Run) -> Lpips | None:
     return None if files is None else Lpips.load(files)
 
 
-def _spent(run: Run) -> dict[str, float]:
+def _training_time(run: Run) -> dict[str, float]:
     """Seconds of training, of the stretches that ended in order (a kill leaves none)."""
     stretches = read_json(run.folder / "spent.json", list) or []
     return {

@@ -21,7 +21,7 @@ from ..errors import MvdiffError
 from ..utils.files import read_json, write_json
 
 #: settings that change nothing about a run's result
-_NEUTRAL = (
+_IGNORED_KEYS = (
     "out", "seed", "seeds", "variants", "report", "objects", "samples", "val_data", "log_every",
     "checkpoint_every", "tensorboard", "validate_every", "validate_objects", "cache", "resume",
     "time_budget", "timing", "budget", "lpips",
@@ -33,7 +33,7 @@ class Run:
     """One variant with one seed.
 
     folder: of its files. overrides: what its config is composed of.
-    shared: digest of what runs have in common that can be compared (budget, data, held-out
+    comparison_key: digest of what runs have in common that can be compared (budget, data, held-out
         objects and fixed settings). evaluation: how it is scored. budget: {kind: amount}.
     """
 
@@ -41,7 +41,7 @@ class Run:
     variant: str
     seed: int
     overrides: tuple[str, ...]
-    shared: str
+    comparison_key: str
     evaluation: Mapping[str, Any]
     budget: Mapping[str, float]
 
@@ -49,13 +49,13 @@ class Run:
     def name(self) -> str:
         return f"{self.variant}, seed {self.seed}"
 
-    def announce(self) -> None:
+    def write_manifest(self) -> None:
         """Write `run.json`, by which a job learns what to do."""
         content = {k: v for k, v in vars(self).items() if k != "folder"}
         write_json(self.folder / "run.json", content)
 
     @staticmethod
-    def read(folder: str | Path) -> Run:
+    def load(folder: str | Path) -> Run:
         """The run of a folder; MvdiffError when there is none."""
         content = read_json(Path(folder) / "run.json", dict)
         if content is None:
@@ -78,7 +78,7 @@ class Run:
 
 def all_runs(out: str | Path) -> list[Run]:
     """Every run in a sweep's folder, by name."""
-    return [Run.read(path.parent) for path in sorted(Path(out).glob("runs/*/run.json"))]
+    return [Run.load(path.parent) for path in sorted(Path(out).glob("runs/*/run.json"))]
 
 
 def run_folder(out: str | Path, variant: str, seed: int, config: Any, budget: Any) -> Path:
@@ -86,7 +86,7 @@ def run_folder(out: str | Path, variant: str, seed: int, config: Any, budget: An
 
     config: all its settings as plain containers. budget: {kind: amount}.
     """
-    kept = {key: value for key, value in config.items() if key not in _NEUTRAL}
+    kept = {key: value for key, value in config.items() if key not in _IGNORED_KEYS}
     kept["train"] = {k: v for k, v in config["train"].items() if k != "steps"}
     kept["data"] = data_stamp(config["data"])
     slug = re.sub(r"[^\w.=-]+", "_", variant)[:60].strip("_")

@@ -21,32 +21,32 @@ from ..views import Views
 from .profiling import count_flops, peak_memory, timed
 
 #: objects that are sampled several times, for the diversity
-SEVERAL = 4
+NUM_DIVERSITY_OBJECTS = 4
 #: figures that say nothing of the truth itself
-AGAINST = ("psnr", "ssim", "lpips")
+REFERENCE_METRICS = ("psnr", "ssim", "lpips")
 #: (what is going on, how many objects are done, of how many)
-Tell = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 Scores = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Samples:
+class SampledViews:
     """What a trained model makes of the held-out objects.
 
-    views: one set an object. more: for the first objects, sets with other seeds, too.
+    views: one set per object. extra_samples: for the first objects, sets with other seeds, too.
     seconds, cpu_seconds: of a sample (all views of one object), median. flops: of a sample, as
     in `StepCosts`. memory: peak bytes above the start, the model itself not counted, or None.
     """
 
     views: list[Views]
-    more: list[list[Views]]
+    extra_samples: list[list[Views]]
     seconds: float
     cpu_seconds: float
     flops: int
     memory: int | None
 
 
-def choose(data: MultiViewDataset, count: int) -> Batch:
+def select_heldout(data: MultiViewDataset, count: int) -> Batch:
     """`count` objects, evenly spread over the set: the same ones for every variant."""
     count = min(count, len(data))
     return data.batch(np.linspace(0, len(data) - 1, count).round().astype(int).tolist())
@@ -57,18 +57,22 @@ def true_views(batch: Batch, rig: Cameras) -> list[Views]:
     return [Views.from_white(v[:, :3], v[:, 3:], rig) for v in batch.views]
 
 
-def copied_views(batch: Batch, rig: Cameras) -> list[Views]:
+def repeat_input_views(batch: Batch, rig: Cameras) -> list[Views]:
     """The input picture in place of every view: what a model that ignores cameras reaches."""
     pictures = [photo.expand(len(rig), -1, -1, -1) for photo in batch.photo]
     return [Views.from_white(p[:, :3], p[:, 3:], rig) for p in pictures]
 
 
 def sample_objects(
-    model: Any, sampler: SamplerConfig, batch: Batch, samples: int, tell: Tell | None = None
-) -> Samples:
+    model: Any,
+    sampler: SamplerConfig,
+    batch: Batch,
+    samples: int,
+    progress: ProgressCallback | None = None,
+) -> SampledViews:
     """Sample every object, one at a time; object i's noise has the seed i in every run.
 
-    samples: how often the first `SEVERAL` objects are sampled, with seeds of their own.
+    samples: of each of the first `NUM_DIVERSITY_OBJECTS` objects, with seeds of their own.
     """
 
     def draw(i: int, seed: int) -> Views:
@@ -85,11 +89,11 @@ def sample_objects(
             views.append(draw(i, i))
         clock.append(seconds()[0])
         processor.append(seconds()[1])
-        if tell:
-            tell("sampling", i + 1, len(batch))
-    several = range(min(SEVERAL, len(batch))) if samples > 1 else ()
+        if progress:
+            progress("sampling", i + 1, len(batch))
+    several = range(min(NUM_DIVERSITY_OBJECTS, len(batch))) if samples > 1 else ()
     more = [[views[i], *(draw(i, 1000 * k + i) for k in range(1, samples))] for i in several]
-    return Samples(
+    return SampledViews(
         views, more, statistics.median(clock), statistics.median(processor), flops(), memory()
     )
 
@@ -98,7 +102,7 @@ def score(
     views: Sequence[Views],
     names: Sequence[str],
     truth: Sequence[Views] | None,
-    tell: Tell | None = None,
+    progress: ProgressCallback | None = None,
     lpips: Lpips | None = None,
 ) -> Scores:
     """`evaluate.score_views` of every object, by its name. truth: for figures that need it."""
@@ -107,8 +111,8 @@ def score(
     found: Scores = {}
     for i, (name, view) in enumerate(zip(names, views, strict=True)):
         found[name] = score_views(view, None if truth is None else truth[i], lpips=lpips)
-        if tell:
-            tell("scoring", i + 1, len(views))
+        if progress:
+            progress("scoring", i + 1, len(views))
     return found
 
 
@@ -132,30 +136,32 @@ def means(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 
 def controls(
-    batch: Batch, rig: Cameras, tell: Tell | None = None, lpips: Lpips | None = None
+    batch: Batch, rig: Cameras, progress: ProgressCallback | None = None, lpips: Lpips | None = None
 ) -> dict[str, Scores]:
     """The floor and what must lie apart from it: {row of the table: scores by object}.
 
     The truth by itself; the truth corrupted in the ways of `metrics.corrupted` (from 4 views on),
-    which a figure that measures anything must tell apart; and the input picture in place of
+    which a figure that measures anything must progress apart; and the input picture in place of
     every view.
     """
     from ..evaluation import control_scores, score_views
 
     found: dict[str, Scores] = {}
-    pairs = zip(true_views(batch, rig), copied_views(batch, rig), batch.names, strict=True)
+    pairs = zip(true_views(batch, rig), repeat_input_views(batch, rig), batch.names, strict=True)
     for i, (truth, copy, name) in enumerate(pairs):
         if len(rig) >= 4:
             broken = control_scores(truth, lpips=lpips)
-            rows = {"truth": {k: v for k, v in broken["truth"].items() if k not in AGAINST}}
+            rows = {
+                "truth": {k: v for k, v in broken["truth"].items() if k not in REFERENCE_METRICS}
+            }
             rows |= {f"truth, {kind}": broken[kind] for kind in broken if kind != "truth"}
         else:
             rows = {"truth": score_views(truth)}
         rows["copy of the input"] = score_views(copy, truth, lpips=lpips)
         for row, figures in rows.items():
             found.setdefault(row, {})[name] = figures
-        if tell:
-            tell("scoring the truth and controls", i + 1, len(batch))
+        if progress:
+            progress("scoring the truth and controls", i + 1, len(batch))
     return found
 
 

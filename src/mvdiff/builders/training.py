@@ -71,10 +71,12 @@ def _check_reached(model: MultiViewDenoiser) -> None:
 
 def build_param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, Any]] | None:
     """The optimizer's groups; freezes what none of them names. None: all is trained alike."""
-    from ..training.param_groups import freeze_others
+    from ..training.param_groups import make_param_groups
 
     if config.train.groups:
-        groups = freeze_others(model, to_container(config.train.groups), config.train.weight_decay)
+        groups = make_param_groups(
+            model, to_container(config.train.groups), config.train.weight_decay
+        )
         _check_reached(model)
         return groups
     # pictures are encoded without gradient, so an autoencoder is never trained along
@@ -139,7 +141,7 @@ def build_encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Frozen
         return f"latents '{config.latents.name}' need no network"
     if any(p.requires_grad for p in model.embedder.parameters()):
         return "the embedder is trained, so its answers change"
-    if not build_augment(config).turns_only:
+    if not build_augment(config).rotation_only:
         return "train.augment changes the pictures each time (all but roll must be off)"
     if max(input_image_counts(config)) > 1:
         return "train.photos draws several pictures an object, and one is kept"

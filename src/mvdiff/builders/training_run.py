@@ -25,6 +25,7 @@ from .training import (
 
 if TYPE_CHECKING:
     from ..training.loop import TrainResult
+    from ..training.trainer import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def build_training(config: Any) -> TrainingSetup:
     """Data, objective and the model with its starting weights."""
     from ..data.batch_source import DatasetBatches
     from ..training.distributed import place
-    from ..training.param_groups import frozen
+    from ..training.param_groups import frozen_parameters
     from ..weights.initialize import init_for_training, sha256_of
 
     here = place(config.device)
@@ -65,7 +66,7 @@ def build_training(config: Any) -> TrainingSetup:
     )
     model = start.model
     groups = build_param_groups(config, model)
-    fixed = frozen(model)
+    fixed = frozen_parameters(model)
     _check_start(config, weights, start.untrained, fixed)
     if start.said and here[0] == 0:
         print(start.said)
@@ -84,24 +85,26 @@ def build_training(config: Any) -> TrainingSetup:
     return TrainingSetup(model, objective, batches, groups, base, validate, data.fingerprint)
 
 
-def hyperparameters(config: Any) -> dict[str, Any]:
-    """What decides the result of training, as `training.loop.train` takes it."""
+def hyperparameters(config: Any) -> Hyperparameters:
+    """The numbers that decide the result of training."""
+    from ..training.trainer import Hyperparameters
+
     settings = config.train
-    return {
-        "steps": settings.steps,
-        "batch_size": settings.batch,
-        "lr": settings.lr,
-        "warmup": settings.warmup,
-        "schedule": settings.schedule,
-        "weight_decay": settings.weight_decay,
-        "betas": list(settings.betas),
-        "grad_clip": settings.grad_clip,
-        "ema_decay": settings.ema,
-        "optimizer": settings.optimizer,
-        "precision": resolved_precision(config),
-        "seed": config.seed,
-        "accumulate": config.accumulate,
-    }
+    return Hyperparameters(
+        steps=settings.steps,
+        batch_size=settings.batch,
+        lr=settings.lr,
+        warmup=settings.warmup,
+        schedule=settings.schedule,
+        weight_decay=settings.weight_decay,
+        betas=list(settings.betas),
+        grad_clip=settings.grad_clip,
+        ema_decay=settings.ema,
+        optimizer=settings.optimizer,
+        precision=resolved_precision(config),
+        seed=config.seed,
+        accumulate=config.accumulate,
+    )
 
 
 def resolved_precision(config: Any) -> str:
@@ -112,29 +115,30 @@ def resolved_precision(config: Any) -> str:
     return resolve_precision(config.train.precision, place(config.device)[2])
 
 
-def run_training(config: Any, setup: TrainingSetup, **kwargs: Any) -> TrainResult:
-    """Train them. kwargs: further arguments of `training.loop.train`, such as `progress`."""
-    from ..training.loop import train
+def run_training(config: Any, setup: TrainingSetup, **options: Any) -> TrainResult:
+    """Train what `build_training` made. options: further fields of `training.loop.RunOptions`."""
+    from ..training.loop import RunOptions, train
+    from ..training.trainer import Provenance
 
     return train(
         setup.model,
         setup.objective,
         setup.batches,
+        hyperparameters(config),
         out=Path(config.out),
-        **hyperparameters(config),
+        options=RunOptions(
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+            validate_every=config.validate_every or None,
+            max_minutes=config.time_budget,
+            tensorboard=config.tensorboard,
+            device=config.device,
+            **options,
+        ),
         param_groups=setup.groups,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
         validate=setup.validate,
-        validate_every=config.validate_every or None,
         resume=config.resume,
-        time_budget=config.time_budget,
-        tensorboard=config.tensorboard,
-        device=config.device,
-        config=to_container(config),
-        base=setup.base,
-        data_fingerprint=setup.data_fingerprint,
-        **kwargs,
+        provenance=Provenance(to_container(config), setup.base, setup.data_fingerprint),
     )
 
 

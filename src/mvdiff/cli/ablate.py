@@ -43,21 +43,21 @@ def run(sweep: Sweep) -> int:
     _check_data(composed)
     check_writable(out)
     out = out.resolve()
-    shared = _shared(sweep, budget, evaluation)
+    comparison_key = _comparison_key(sweep, budget, evaluation)
     runs = [
         Run(
             folder=run_folder(out, variant.name, seed, to_container(config), budget),
             variant=variant.name,
             seed=seed,
             overrides=tuple(combine(sweep.fixed, variant.overrides)),
-            shared=shared,
+            comparison_key=comparison_key,
             evaluation=evaluation,
             budget=budget,
         )
         for seed in seeds
         for variant, config in zip(sweep.variants, composed, strict=True)
     ]
-    _announce(out, sweep, runs, seeds)
+    _write_plan(out, sweep, runs, seeds)
     todo = [run.folder for run in runs if run.result is None]
     if len(todo) < len(runs):
         print(f"{len(runs) - len(todo)} of {len(runs)} runs are done already", flush=True)
@@ -94,25 +94,25 @@ def _fix_precision(sweep: Sweep, out: Path) -> Sweep:
 
 
 def _launch(folders: Sequence[Path], out: Path, words: Sequence[str]) -> None:
-    from ..ablation.run_job import run as task
+    from ..ablation.run_job import run_job as task
     from ..config.launcher import run_multirun
 
     run_multirun(folders, task, out, words)
 
 
-def _announce(out: Path, sweep: Sweep, runs: Sequence[Run], seeds: Sequence[int]) -> None:
+def _write_plan(out: Path, sweep: Sweep, runs: Sequence[Run], seeds: Sequence[int]) -> None:
     """Write the plan: `run.json` of every run, and `sweep.json` of the sweep."""
     from ..config.instantiate import to_container
     from ..utils.files import write_json
 
     for run in runs:
-        run.announce()
+        run.write_manifest()
         if run.result is None:  # what failed before is tried again
             (run.folder / "failed.json").unlink(missing_ok=True)
     launcher = [word.partition("=")[2] for word in sweep.hydra if "hydra/launcher=" in word]
     plan = {
         "runs": [run.folder.name for run in runs],
-        "shared": runs[0].shared,
+        "comparison_key": runs[0].comparison_key,
         "budget": dict(runs[0].budget),
         "evaluation": dict(runs[0].evaluation),
         "seeds": list(seeds),
@@ -205,7 +205,7 @@ def _check_data(composed: Sequence[Any]) -> None:
     raise errors[0]
 
 
-def _shared(sweep: Sweep, budget: dict[str, float], evaluation: dict[str, Any]) -> str:
+def _comparison_key(sweep: Sweep, budget: dict[str, float], evaluation: dict[str, Any]) -> str:
     """A key for all that runs must have in common to be compared in one table."""
     from ..ablation.runs import data_stamp, short_hash
     from ..ablation.sweep import SHARED

@@ -60,21 +60,25 @@ class AugmentConfig:
 
     roll: bool = recipe_setting("start the ring of views at a random view")
     mirror: float = recipe_setting("probability of mirroring an object", limit=SHARE)
-    colour: float = recipe_setting("probability of changing its colors", limit=SHARE)
+    color_prob: float = recipe_setting("probability of changing its colors", limit=SHARE)
     hue: float = recipe_setting("largest turn of the hue, degrees", limit=Range(0, 180))
     saturation: float = recipe_setting("largest factor of the saturation", limit=Range(1, 100))
     gain: float = recipe_setting("largest factor of the brightness", limit=Range(1, 100))
     gamma: float = recipe_setting("largest exponent", limit=Range(1, 100))
-    permute: float = recipe_setting("probability of shuffling the color channels", limit=SHARE)
+    channel_shuffle_prob: float = recipe_setting(
+        "probability of shuffling the color channels", limit=SHARE
+    )
     shift: float = recipe_setting("largest shift of the input image / its side", limit=SHARE)
     scale: float = recipe_setting("largest change of the object's size", limit=SHARE_BELOW_1)
-    spoil: float = recipe_setting(
+    degrade_prob: float = recipe_setting(
         "probability of degrading the input image: imprecise mask, blur, JPEG artifacts",
         limit=SHARE,
     )
-    edge: float = recipe_setting("jitter of the mask's edge, pixels", 0.0, limit=NOT_NEGATIVE)
-    blur: float = recipe_setting("largest sigma of the blur, pixels", 0.0, limit=NOT_NEGATIVE)
-    jpeg: int = recipe_setting("lowest JPEG quality", 100, limit=whole_numbers(1, 100))
+    mask_jitter: float = recipe_setting(
+        "largest offset of the mask's edge, pixels", 1.0, limit=SHARE
+    )
+    blur_sigma: float = recipe_setting("largest sigma of the blur, pixels", 0.8, limit=NOT_NEGATIVE)
+    jpeg_quality: int = recipe_setting("lowest JPEG quality", 40, limit=whole_numbers(1, 95))
 
 
 @dataclass

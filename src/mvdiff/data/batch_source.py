@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import MvdiffError
-from .augment import Augment, Draw
+from .augment import Augment, AugmentParams
 from .shuffled_order import ShuffledOrder
 
 
@@ -21,7 +21,7 @@ class Material(Protocol):
     sources: tuple[str, ...]
     view_count: int
 
-    def assemble(self, indices: Sequence[int], draws: list[Draw], device: Any) -> Any: ...
+    def assemble(self, indices: Sequence[int], params: list[AugmentParams], device: Any) -> Any: ...
 
 
 class DatasetBatches:
@@ -80,15 +80,15 @@ class DatasetBatches:
         start = step * batch_size + shard * each
         numbers = range(start, start + each)
         objects = [self._order(seed, g) for g in numbers]
-        draws = [
-            self.augment.draw(np.random.default_rng([seed, 2, g]), self.data.view_count)
+        params = [
+            self.augment.sample_params(np.random.default_rng([seed, 2, g]), self.data.view_count)
             for g in numbers
         ]
         more = self._count(seed, step) - 1
         if more:
             places = [self._places(seed, g, more) for g in numbers]
-            draws = [replace(d, more=p) for d, p in zip(draws, places, strict=True)]
-        batch = self.data.assemble(objects, draws, device)
+            params = [replace(d, extra_views=p) for d, p in zip(params, places, strict=True)]
+        batch = self.data.assemble(objects, params, device)
         return replace(batch, index=torch.tensor(list(numbers)).to(device))
 
     def _count(self, seed: int, step: int) -> int:

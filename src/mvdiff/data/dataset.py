@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ..errors import MvdiffError
-from .augment import Augment, Draw, apply, apply_photo, view_order
+from .augment import Augment, AugmentParams, apply, apply_photo, permute_views
 from .memmap import pack
 
 __all__ = ["Batch", "MultiViewDataset", "RenderedDataset", "Sample", "pack"]
@@ -139,41 +139,46 @@ class MultiViewDataset(torch.utils.data.Dataset[Sample], ABC):
             objects or one each.
         """
         rolls = [roll] * len(indices) if isinstance(roll, int) else list(roll)
-        still = Augment.none().draw(np.random.default_rng(0), self.view_count)
+        still = Augment.none().sample_params(np.random.default_rng(0), self.view_count)
         return self.assemble(indices, [replace(still, roll=r) for r in rolls], device)
 
     def assemble(
-        self, indices: Sequence[int], draws: list[Draw], device: torch.device | str = "cpu"
+        self,
+        indices: Sequence[int],
+        params: list[AugmentParams],
+        device: torch.device | str = "cpu",
     ) -> Batch:
         """Chosen objects, each changed by its draw. Bytes travel; `device` does the arithmetic."""
         n, shape = len(indices), (4, self.size, self.size)
         targets = np.empty((n, self.view_count, *shape), dtype=np.uint8)
         photos = np.empty((n, *shape), dtype=np.uint8)
         elevation = np.empty(n, dtype=np.float32)
-        for k, (index, draw) in enumerate(zip(indices, draws, strict=True)):
-            order = view_order(self.view_count, draw.roll, draw.mirror)
+        for k, (index, draw) in enumerate(zip(indices, params, strict=True)):
+            order = permute_views(self.view_count, draw.roll, draw.mirror)
             views, photo, elevation[k] = self.read(index, order)
             across = slice(None, None, -1 if draw.mirror else 1)
             targets[k], photos[k] = views[..., across], photo[..., across]
-        pictures, photo = apply(move(targets, device), move(photos, device), draws)
+        pictures, photo = apply(move(targets, device), move(photos, device), params)
         names = tuple(self.names[i] for i in indices)
-        more = self._more(indices, draws, device) if any(d.more for d in draws) else None
+        more = self._more(indices, params, device) if any(d.extra_views for d in params) else None
         return Batch(pictures, photo, move(elevation, device), names, more=more)
 
     def _more(
-        self, indices: Sequence[int], draws: list[Draw], device: torch.device | str
+        self, indices: Sequence[int], params: list[AugmentParams], device: torch.device | str
     ) -> ExtraInputs:
-        """The further input pictures that the draws name; as many of every object."""
+        """The further input pictures that the params name; as many of every object."""
         photos, elevation = [], []
-        for index, draw in zip(indices, draws, strict=True):
-            order = view_order(self.view_count, draw.roll, draw.mirror)
-            pictures, degrees = self.read_inputs(index, [order[place] for place in draw.more])
+        for index, draw in zip(indices, params, strict=True):
+            order = permute_views(self.view_count, draw.roll, draw.mirror)
+            pictures, degrees = self.read_inputs(
+                index, [order[place] for place in draw.extra_views]
+            )
             photos.append(pictures[..., :: -1 if draw.mirror else 1])
             elevation.append(degrees)
         pictures = move(np.ascontiguousarray(np.stack(photos)), device)
         return ExtraInputs(
-            photos=torch.stack([apply_photo(p, draws) for p in pictures.unbind(1)], dim=1),
-            views=torch.tensor([d.more for d in draws]).to(device),
+            photos=torch.stack([apply_photo(p, params) for p in pictures.unbind(1)], dim=1),
+            views=torch.tensor([d.extra_views for d in params]).to(device),
             elevation=move(np.stack(elevation).astype(np.float32), device),
         )
 

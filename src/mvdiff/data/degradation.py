@@ -18,7 +18,7 @@ class ImageDegradation:
 
     edge: in [-1, 1]; the cut-out is wider (> 0, up to a pixel of the old background shows) or
         narrower (< 0) than the object.
-    background: the old background's colour, in [0, 1].
+    background: the old background's color, in [0, 1].
     blur: standard deviation, pixels. quality: of JPEG, 1 to 95.
     """
 
@@ -28,24 +28,24 @@ class ImageDegradation:
     quality: int
 
     def __call__(self, photo: Float[Tensor, "4 height width"]) -> Float[Tensor, "4 height width"]:
-        """The photo (colours on white, alpha) after all of it, in that form."""
+        """The photo (colors on white, alpha) after all of it, in that form."""
         photo = self._cut_out(photo)
         if self.blur > 0.1:  # below, the kernel is a single pixel
             photo = _blurred(photo, self.blur)
-        colour = _jpeg(photo[:3], self.quality)
-        return torch.cat([colour, photo[3:]])
+        color = _jpeg(photo[:3], self.quality)
+        return torch.cat([color, photo[3:]])
 
     def _cut_out(self, photo: Tensor) -> Tensor:
-        colour, alpha = photo[:3], photo[3:]
+        color, alpha = photo[:3], photo[3:]
         if self.edge >= 0:
             wide = F.max_pool2d(alpha, 3, stride=1, padding=1)
             more = self.edge * (wide - alpha)
             behind = torch.tensor(self.background, device=photo.device).view(3, 1, 1)
-            return torch.cat([colour + more * (behind - 1), alpha + more])
+            return torch.cat([color + more * (behind - 1), alpha + more])
         narrow = -F.max_pool2d(-alpha, 3, stride=1, padding=1)
         left = alpha + self.edge * (alpha - narrow)
         share = left / alpha.clamp(min=1e-3)
-        return torch.cat([1 + (colour - 1) * share, left])
+        return torch.cat([1 + (color - 1) * share, left])
 
 
 def sample_degradation(
@@ -70,12 +70,12 @@ def _blurred(photo: Tensor, sigma: float) -> Tensor:
     return F.conv2d(across, kernel[:, :, :, None], groups=4)[0]
 
 
-def _jpeg(colour: Tensor, quality: int) -> Tensor:
+def _jpeg(color: Tensor, quality: int) -> Tensor:
     from PIL import Image
 
-    picture = (colour.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    picture = (color.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     packed = io.BytesIO()
-    # full colour resolution: photos are scaled down after their JPEG, which hides coarse chroma
+    # full color resolution: photos are scaled down after their JPEG, which hides coarse chroma
     Image.fromarray(picture).save(packed, "JPEG", quality=quality, subsampling=0)
     again = np.asarray(Image.open(packed).convert("RGB"))
-    return torch.from_numpy(again.copy()).permute(2, 0, 1).to(colour) / 255
+    return torch.from_numpy(again.copy()).permute(2, 0, 1).to(color) / 255

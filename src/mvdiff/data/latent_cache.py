@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import MvdiffError
 from ..utils.files import atomic
-from .augment import Draw, view_order, white
+from .augment import AugmentParams, composite_on_white, permute_views
 from .dataset import MultiViewDataset
 
 #: objects a file: what a killed run loses at most
@@ -136,22 +136,25 @@ class CachedLatentDataset:
             time.sleep(1)  # others are still at work; a dead one ends the whole launch
 
     def assemble(
-        self, indices: Sequence[int], draws: list[Draw], device: torch.device | str = "cpu"
+        self,
+        indices: Sequence[int],
+        params: list[AugmentParams],
+        device: torch.device | str = "cpu",
     ) -> EncodedBatch:
         """Chosen objects, turned as drawn. Raises MvdiffError for other changes of pictures."""
         targets, photos, tokens, elevation = [], [], [], []
-        for index, draw in zip(indices, draws, strict=True):
-            if not draw.turns_only:
+        for index, draw in zip(indices, params, strict=True):
+            if not draw.rotation_only:
                 raise MvdiffError(
                     "pictures that were encoded beforehand cannot be changed any more: train with "
                     "cache=none, or switch all of train.augment but roll off"
                 )
-            if draw.more:
+            if draw.extra_views:
                 raise MvdiffError(
                     "one picture an object was encoded beforehand, and train.photos asks for "
                     "more: train with cache=none, or train.photos=[1]"
                 )
-            order = view_order(self.view_count, draw.roll, False)
+            order = permute_views(self.view_count, draw.roll, False)
             file, row, first = self._open(index // CHUNK), index % CHUNK, order[0]
             targets.append(file.get_slice("targets")[row][order])
             photos.append(file.get_slice("inputs")[row, first])
@@ -179,7 +182,9 @@ class CachedLatentDataset:
     @torch.no_grad()
     def _encode_object(self, index: int) -> dict[str, Tensor]:
         sample, encoders = self.data[index], self.encoders
-        targets, inputs = (white(x.to(encoders.device)) for x in (sample.targets, sample.inputs))
+        targets, inputs = (
+            composite_on_white(x.to(encoders.device)) for x in (sample.targets, sample.inputs)
+        )
         return {
             "targets": self._stored(torch.stack(encoders.posterior(targets), dim=1)),
             "inputs": self._stored(torch.stack(encoders.posterior(inputs), dim=1)),

@@ -1,4 +1,4 @@
-"""Reading mesh files into one coloured mesh each, z up, and scaling them for the cameras."""
+"""Reading mesh files into one colored mesh each, z up, and scaling them for the cameras."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..rendering.surface import SurfaceVisuals, has_holes, point_colors
 from ..utils.color_space import multiply
 
 _Y_TO_Z = trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0])
-#: Textures whose colour changes by less than this (of 255) across a face count as flat there.
+#: Textures whose color changes by less than this (of 255) across a face count as flat there.
 _FLAT = 12
 #: Textures that change more on at most this share of a part's faces and area are taken for flat.
 _MAX_DETAILED = 0.02
 #: Barycentric coordinates of the spots of a face that are looked at.
 _SPOTS = np.array([[4, 1, 1], [1, 4, 1], [1, 1, 4], [2, 2, 2], [3, 3, 0], [0, 3, 3], [3, 0, 3]]) / 6
 _ODD_SPOTS = np.random.default_rng(0).dirichlet([1, 1, 1], size=6)
-#: Brightness of meshes without colours, as trimesh shows them.
+#: Brightness of meshes without colors, as trimesh shows them.
 _UNCOLORED = 102 / 255
 #: 3D formats that are not read, which a folder may hold.
 # fmt: off
@@ -85,17 +85,17 @@ def _count_formats(paths: list[Path]) -> str:
 
 
 def load_mesh(path: str | Path, up: str = "auto") -> trimesh.Trimesh:
-    """Read a mesh with its colours, as one piece, z up.
+    """Read a mesh with its colors, as one piece, z up.
 
     Scenes are flattened with their transforms. Every corner is a vertex of its own. The result
-    has vertex colours, or `SurfaceVisuals` where textures hold more than the corners can, or
+    has vertex colors, or `SurfaceVisuals` where textures hold more than the corners can, or
     have holes. Smooth normals of the file are kept as `vertex_attributes["normal"]`.
     Cutouts (glTF's alphaMode MASK, an OBJ's map_d) and nearly invisible parts of blended surfaces
     are holes; other transparency is dropped: glass is opaque. What of the file was not used is
     listed, one clause each, in `metadata["notes"]`, and the files that it consists of in
     `metadata["files"]`.
 
-    Vertex colours are linear light in glTF, except the 8-bit ones that trimesh writes, and as
+    Vertex colors are linear light in glTF, except the 8-bit ones that trimesh writes, and as
     displayed (sRGB) elsewhere.
 
     up: the file's upward axis; "auto" is y for glTF (its standard) and z for other formats.
@@ -195,7 +195,7 @@ def flatten(loaded: LoadedMesh) -> trimesh.Trimesh:
 
 
 def from_corners(corners: np.ndarray, normals: np.ndarray, colors: np.ndarray) -> trimesh.Trimesh:
-    """A mesh of separate triangles: positions, normals, colours in [0, 1], all (face, 3, 3)."""
+    """A mesh of separate triangles: positions, normals, colors in [0, 1], all (face, 3, 3)."""
     rgb = np.rint(colors.reshape(-1, 3) * 255).astype(np.uint8)
     return trimesh.Trimesh(
         vertices=corners.reshape(-1, 3),

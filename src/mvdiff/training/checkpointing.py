@@ -107,7 +107,7 @@ class CheckpointManager:
         found = [p for p in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
         return sorted((p for p in found if (p / "state.json").is_file()), key=_step)
 
-    def set_aside(self, step: int, current: Path | None) -> dict[str, str]:
+    def archive_later(self, step: int, current: Path | None) -> dict[str, str]:
         """Rename what a run that goes on from `step` leaves behind; {old name: new name}.
 
         These are the checkpoints of `step` and later, but for `current`, the one it goes on from.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,12 +18,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..utils.prefetch import prefetch
 from .averages import RunningMean
 from .early_exit import GracefulStop
 from .run_logger import Progress, RunLogger
-from .trainer import AnyBatch, LossFn, TrainConfig, Trainer
+from .trainer import AnyBatch, Hyperparameters, LossFn, Provenance, Trainer
 
 Validate = Callable[[nn.Module, int], tuple[Mapping[str, float], Mapping[str, Image.Image]]]
 
@@ -41,7 +41,8 @@ class BatchSource(Protocol):
 class TrainResult:
     """How a run ended.
 
-    start, step, steps: gone on from, done, and wanted. interrupted: by Ctrl-C, SIGTERM or SIGHUP.
+    start, step, steps: the step resumed from, the last one done, and the goal.
+    interrupted: by Ctrl-C, SIGTERM or SIGHUP.
     ema: the averaged model, on the CPU or GPU it was trained on.
     checkpoint: the newest one. message: one sentence for people.
     """
@@ -59,132 +60,134 @@ class TrainResult:
         return self.step >= self.steps
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out; none of it changes what is computed.
+
+    log_every, checkpoint_every, validate_every: steps; None turns one off.
+    checkpoint_minutes: a checkpoint is also written when the last one is this old; None: never.
+    keep: number of checkpoints kept.
+    max_minutes: then a checkpoint is written and the run returns; None: no limit.
+    tensorboard: True requires it, False does without, None uses it when installed.
+    progress: print steps, loss and time left, every `progress_every` seconds off a terminal.
+    device: "auto", "cpu" or "cuda". channels_last: memory layout of convolutions.
+    """
+
+    log_every: int = 50
+    checkpoint_every: int | None = 1000
+    checkpoint_minutes: float | None = 10.0
+    validate_every: int | None = None
+    keep: int = 2
+    max_minutes: float | None = None
+    tensorboard: bool | None = None
+    progress: bool = True
+    progress_every: float = 15.0
+    device: str = "auto"
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.log_every < 1:
+            raise ConfigError(f"log_every must be at least 1, got {self.log_every}")
+
+    def is_due(self, what: str, step: int) -> bool:
+        """Whether "log", "checkpoint" or "validate" comes after this step."""
+        every = getattr(self, f"{what}_every")
+        return bool(every) and step % every == 0
+
+
 def train(
     model: nn.Module,
     objective: LossFn,
     data: BatchSource,
+    hyperparameters: Hyperparameters,
     *,
     out: str | Path,
-    steps: int,
-    batch_size: int,
-    lr: float,
-    warmup: int = 0,
-    schedule: str = "cosine",
-    final_lr: float = 0.0,
-    weight_decay: float = 0.01,
-    betas: Sequence[float] = (0.9, 0.999),
-    grad_clip: float | None = 1.0,
-    ema_decay: float = 0.999,
-    optimizer: str = "adamw",
-    precision: str = "fp32",
-    seed: int = 0,
-    accumulate: int = 1,
+    options: RunOptions | None = None,
     param_groups: list[dict[str, Any]] | None = None,
-    log_every: int = 50,
-    checkpoint_every: int | None = 1000,
-    checkpoint_minutes: float | None = 10.0,
-    keep: int = 2,
     validate: Validate | None = None,
-    validate_every: int | None = None,
     resume: str | Path = "auto",
-    time_budget: float | None = None,
-    tensorboard: bool | None = None,
-    progress: bool = True,
-    progress_every: float = 15.0,
-    config: Mapping[str, Any] | None = None,
-    base: Mapping[str, str] | None = None,
-    data_fingerprint: str | None = None,
-    device: str = "auto",
-    channels_last: bool = False,
+    provenance: Provenance | None = None,
 ) -> TrainResult:
     """Train `model` in place and return its average.
 
     model: parameters that need no gradient stay as they are, and out of averages and checkpoints.
-    objective: gets (model, batch, generator) and returns scalars, "loss" among them; the rest
-        is logged. The generator lives on the CPU and is seeded by (seed, step): it is the same
+    objective: gets (model, batch, generator) and returns scalars, "loss" among them; the others
+        are logged. The generator lives on the CPU and is seeded by (seed, step): it is the same
         for every share of a batch (one process's part of one accumulation step), so what is
         drawn for single objects must also depend on `batch.index`.
     data: its batches are pure functions of (step, seed, share).
-    batch_size: samples a step over all processes and accumulation steps together.
-    lr: of every group without its own. warmup: steps. schedule: "cosine" or "constant".
-    final_lr: where the cosine ends, as a fraction of lr.
-    optimizer: "adamw", or "muon" (see `muon.Muon`).
-    ema_decay: in [0, 1). precision: "fp32", "bf16" or "fp16" (autocast; weights stay fp32).
-    accumulate: parts a process works through one after the other, to save memory.
-    checkpoint_every, checkpoint_minutes: whichever comes first; None turns one off.
-    validate: gets (averaged model, step), returns figures and pictures; runs every
-        `validate_every` steps and at the end, on the main process, under autocast.
-    resume: "auto" goes on from `out`'s newest readable checkpoint, "never" refuses an `out`
-        that has some, a path goes on from that checkpoint; later ones in `out` are renamed.
-    time_budget: minutes; then a checkpoint is written and the run returns.
-    tensorboard: True insists, False does without, None uses it when installed.
-    config: anything JSON can hold; kept in the checkpoints.
-    base: where the frozen weights come from: {"weights": file, "sha256": their digest}; kept in
-        the checkpoints, and a checkpoint with another digest is refused.
-    data_fingerprint: stands for the content of the data; kept in the checkpoints, and a note says
-        when a run is resumed on other data.
-    device: "auto", "cpu" or "cuda".
-    Raises MvdiffError on settings that cannot work, a diverged loss or a checkpoint of another
-    model. Ctrl-C, SIGTERM and SIGHUP end the run after the step, with a checkpoint.
+    hyperparameters: the numbers that decide what is computed. options: everything else.
+    param_groups: the optimizer's groups, as torch takes them; None: all parameters alike.
+    validate: gets (averaged model, step), returns metrics and images; runs every
+        `options.validate_every` steps and at the end, on the main process, under autocast.
+    resume: "auto" resumes from `out`'s newest readable checkpoint, "never" rejects an `out`
+        that has some, a path resumes from that checkpoint; later ones in `out` are renamed.
+    provenance: kept in the checkpoints, and compared when a run is resumed.
+    Raises ConfigError on settings that cannot work, TrainingError on a diverged loss, WeightsError
+    on a checkpoint of another model. Ctrl-C, SIGTERM and SIGHUP end the run after the current step,
+    with a checkpoint.
+
+    Example:
+        >>> import tempfile, torch
+        >>> class Ones:
+        ...     def batch_at(self, step, *, batch_size, seed, shard, shards, device):
+        ...         return torch.ones(batch_size // shards, 3, device=device)
+        >>> def squared_error(model, batch, generator):
+        ...     return {"loss": (model(batch) - batch).square().mean()}
+        >>> numbers = Hyperparameters(steps=3, batch_size=2, lr=1e-2)
+        >>> options = RunOptions(tensorboard=False, progress=False, device="cpu")
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     model = torch.nn.Linear(3, 3)
+        ...     train(model, squared_error, Ones(), numbers, out=out, options=options).step
+        3
     """
-    if log_every < 1:
-        raise MvdiffError(f"log_every must be at least 1, got {log_every}")
-    out = Path(out)
-    settings = TrainConfig(
-        steps=steps, batch_size=batch_size, lr=lr, warmup=warmup, schedule=schedule,
-        final_lr=final_lr, weight_decay=weight_decay, betas=list(betas), grad_clip=grad_clip,
-        ema_decay=ema_decay, precision=precision, seed=seed, accumulate=accumulate,
-        optimizer=optimizer,
-    )  # fmt: skip
-    bar = Progress(show=progress, every=progress_every)
+    # set up, and resume
+    out, options = Path(out), options or RunOptions()
+    bar = Progress(show=options.progress, every=options.progress_every)
     engine = Trainer(
-        model, settings, out=out, keep=keep, device=device, channels_last=channels_last,
-        param_groups=param_groups, config=config or {}, base=base,
-        data_fingerprint=data_fingerprint,
+        model,
+        hyperparameters,
+        out=out,
+        keep=options.keep,
+        device=options.device,
+        channels_last=options.channels_last,
+        param_groups=param_groups,
+        provenance=provenance or Provenance(),
         say=bar.say,
-    )  # fmt: skip
-    bar.show = progress and engine.main
+    )
+    bar.show = options.progress and engine.main
     engine.resume(resume)
-    start = engine.step
+    start, steps = engine.step, hyperparameters.steps
     if start >= steps:
-        message = f"nothing to do: '{out}' has {start} of {steps} steps; raise steps to go on"
+        message = f"nothing to do: '{out}' has {start} of {steps} steps; raise steps to continue"
         bar.say(message)
         return TrainResult(
             start, start, steps, False, engine.ema.module, engine.checkpoint, message
         )
     engine.prepare(objective)
-    engine.set_aside()
-    # Processes on one machine share a folder, so only the main one writes.
-    record = RunLogger(out, start, tensorboard) if engine.main else None
-    due = _Due(log_every, checkpoint_every, checkpoint_minutes, validate_every, steps)
+    engine.archive_later_checkpoints()
+
+    # train; processes on one machine share a folder, so only the main one writes
+    record = RunLogger(out, start, options.tensorboard) if engine.main else None
     try:
         with (
-            GracefulStop(engine.accelerator, time_budget) as stop,
+            GracefulStop(engine.accelerator, options.max_minutes) as stop,
             contextlib.closing(_batches(engine, data)) as batches,
         ):
             bar.start(start, steps)
-            interrupted = _run(engine, batches, stop, due, record, bar, validate)
+            interrupted = _run(engine, batches, stop, options, record, bar, validate)
     finally:
         bar.close()
         if record:
             record.close()
-    message = _farewell(engine.step, steps, interrupted, engine.checkpoint)
+
+    # report
+    message = _summary(engine.step, steps, interrupted, engine.checkpoint)
     bar.say(message)
     interrupted = interrupted and engine.step < steps
     return TrainResult(
         start, engine.step, steps, interrupted, engine.ema.module, engine.checkpoint, message
     )
-
-
-@dataclass(frozen=True)
-class _Due:
-    """What happens how often; steps, except `checkpoint_minutes`."""
-
-    log: int
-    checkpoint: int | None
-    checkpoint_minutes: float | None
-    validate: int | None
-    steps: int
 
 
 def _batches(engine: Trainer, data: BatchSource) -> Iterator[AnyBatch]:
@@ -210,30 +213,32 @@ def _run(
     engine: Trainer,
     batches: Iterator[AnyBatch],
     stop: GracefulStop,
-    due: _Due,
+    options: RunOptions,
     record: RunLogger | None,
     bar: Progress,
     validate: Validate | None,
 ) -> bool:
-    """Steps until all are done or the run is to stop; log, save and validate in between.
+    """Steps until all are done or the run must stop; logs, checkpoints and validation between.
 
-    Returns whether a signal ended it, to this process or another.
+    Returns whether a signal ended it, sent to this process or another.
     """
     clock = _Clock(engine.step)
     done = interrupted = False
     while not done:
         loss = engine.update(batches)
         step = engine.step
-        done = step >= due.steps
-        logs = done or step % due.log == 0
+        done = step >= engine.settings.steps
+        logs = done or options.is_due("log", step)
 
-        # Processes must agree on what is to be done; asking a GPU each step would slow it.
-        old = engine.main and clock.since_save_over(due.checkpoint_minutes)
+        # agree with the other processes; asking a GPU at each step would slow it
+        overdue = engine.main and clock.since_save_over(options.checkpoint_minutes)
         interrupted = late = False
-        if engine.eager or engine.accelerator.num_processes == 1 or step % 10 == 0 or logs:
-            interrupted, late, old = stop.agree(old)
+        alone = engine.accelerator.num_processes == 1
+        if engine.can_read_loss_each_step or alone or step % 10 == 0 or logs:
+            interrupted, late, overdue = stop.agree(overdue)
             done = done or interrupted or late
 
+        # log
         if logs:
             means = engine.means()
             loss = means["loss"]
@@ -241,11 +246,14 @@ def _run(
                 record.figures(step, {**means, **clock.lap(step, engine.settings)})
             engine.meter = RunningMean()
         bar.update(step, loss)
-        if done or old or (due.checkpoint and step % due.checkpoint == 0):
+
+        # save
+        if done or overdue or options.is_due("checkpoint", step):
             engine.save()
             clock.saved()
-        # A person who interrupts waits for the checkpoint, not for pictures.
-        if validate and not interrupted and (done or (due.validate and step % due.validate == 0)):
+
+        # validate; a person who interrupts waits for the checkpoint, not for images
+        if validate and not interrupted and (done or options.is_due("validate", step)):
             with clock.paused():
                 if record:
                     _validate(engine, validate, record, bar)
@@ -269,7 +277,7 @@ class _Clock:
         self._step = step
         self._lap = self._saved = time.monotonic()
 
-    def lap(self, step: int, settings: TrainConfig) -> dict[str, float]:
+    def lap(self, step: int, settings: Hyperparameters) -> dict[str, float]:
         """The log line's rates since the last one."""
         now = time.monotonic()
         each = (now - self._lap) / (step - self._step)
@@ -293,10 +301,10 @@ class _Clock:
         self._lap += time.monotonic() - begun
 
 
-def _farewell(step: int, steps: int, interrupted: bool, checkpoint: Path | None) -> str:
+def _summary(step: int, steps: int, interrupted: bool, checkpoint: Path | None) -> str:
     if step >= steps:
         return f"finished: {steps} steps; checkpoint '{checkpoint}'"
     why = "interrupted" if interrupted else "stopped"
     return (
-        f"{why} at step {step} of {steps}; run the same command again to go on from '{checkpoint}'"
+        f"{why} at step {step} of {steps}; run the same command again to resume from '{checkpoint}'"
     )

@@ -1,4 +1,4 @@
-"""The training objective: one noise level for all views of an object, some target views a step."""
+"""The training objective: one noise level per object; a subset of target views per step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..cameras.rigs import to_spherical
 from ..data.dataset import Batch
 from ..data.latent_cache import DiagonalGaussian, EncodedBatch
 from ..denoiser.guidance import Condition, drop
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .optim import derive_seed
 
 POSTERIORS = ("mean", "sample")
@@ -24,21 +24,21 @@ class MultiViewDiffusionLoss:
     """Mean squared error of the prediction (SyncDreamer, equation 6), and of the rendering.
 
     scheduler: a diffusers scheduler; its betas and prediction type define the task.
-    views: target views an object and step; all of them share one volume (published: 1).
-    volume_views: (fewest, most) noisy views that the volume is built from: one number a step,
-        drawn evenly, for the target views and others at random, as if those alone were being
-        generated. None: all of the rig's, as published. Only for volumes with `any_views`.
-    time_power: times are drawn as T · u^(1/time_power), u uniform: 1 is the published uniform
-        draw, larger values favour high noise.
+    views: target views per object and step; all of them share one volume (SyncDreamer: 1).
+    volume_views: (fewest, most) noisy views that the volume is built from: one number per step,
+        drawn uniformly; the target views and random others, as if only those were generated.
+        None: all views of the rig, as in SyncDreamer. Only for volumes with `any_views`.
+    time_power: times are drawn as T · u^(1/time_power), u uniform: 1 is the usual uniform
+        draw, larger values favor high noise.
     drop: probabilities of `guidance.drop`.
     rendering: weight of the error of the radiance field's rendering against the clean latents, for
         models that have one beside a UNet.
-    scheduled_sampling: share of steps whose noisy views are made of the model's own answer to pure
-        noise, as they are in sampling, instead of the truth (arXiv 1506.03099; in diffusion this
-        meets the exposure bias of arXiv 2308.15321): what few-step samplers feed back. Not for
-        models that predict noise.
-    posterior: "sample" draws latents from the autoencoder's posterior, as published; "mean"
-        takes its mean. Latents without a posterior are what they are.
+    scheduled_sampling: share of steps whose noisy views come from the model's own prediction from
+        pure noise, as in sampling, instead of the ground truth (arXiv 1506.03099; in diffusion this
+        meets the exposure bias of arXiv 2308.15321): it is what few-step samplers feed back.
+        Not for models that predict noise.
+    posterior: "sample" draws latents from the autoencoder's posterior, as SyncDreamer; "mean"
+        takes its mean. No effect on latents without a posterior.
     """
 
     scheduler: Any
@@ -52,17 +52,18 @@ class MultiViewDiffusionLoss:
 
     def __post_init__(self) -> None:
         if self.posterior not in POSTERIORS:
-            raise MvdiffError(
+            raise ConfigError(
                 f"unknown posterior '{self.posterior}'; choose from {', '.join(POSTERIORS)}"
             )
         if not 0 <= self.scheduled_sampling <= 1:
-            raise MvdiffError(
+            raise ConfigError(
                 f"train.scheduled_sampling must lie in [0, 1], got {self.scheduled_sampling}"
             )
         if self.scheduled_sampling and self.scheduler.config.prediction_type == "epsilon":
-            raise MvdiffError(
-                "train.scheduled_sampling needs an answer to pure noise, and predicted noise holds "
-                "none: choose noise.prediction_type=sample or v_prediction, or 0"
+            raise ConfigError(
+                "train.scheduled_sampling needs a clean prediction from pure noise, which models "
+                "that predict noise do not give: choose noise.prediction_type=sample or "
+                "v_prediction, or 0"
             )
 
     def __call__(
@@ -74,57 +75,66 @@ class MultiViewDiffusionLoss:
         on that seed and `batch.index` alone, however the batch is shared between processes.
         """
         net = getattr(model, "module", model)  # distributed wrappers hide the model's own methods
-        own = _generators(batch, generator)
-        device = batch.elevation.device
-        steps = self.scheduler.config.num_train_timesteps
-        draw = torch.cat([torch.rand(1, generator=g) for g in own]) ** (1 / self.time_power)
-        timestep = (draw * steps).long().clamp(max=steps - 1).to(device)
-        wanted = self._wanted(net, own, generator)
+        generators = _generators(batch, generator)
 
-        # what is known of the object: its clean latents, and the condition
+        # draw the noise level and the target views
+        steps = self.scheduler.config.num_train_timesteps
+        uniform = torch.cat([torch.rand(1, generator=g) for g in generators])
+        level = uniform ** (1 / self.time_power)
+        timestep = (level * steps).long().clamp(max=steps - 1).to(batch.elevation.device)
+        target_views = self._target_views(net, generators, generator)
+
+        # encode the targets and the condition
         with torch.no_grad():
-            clean, photo = self._latents(net, batch, own)
+            clean, input_latent = self._latents(net, batch, generators)
         encoded = isinstance(batch, EncodedBatch)
         token = batch.token if encoded else net.embedder(batch.photo)
-        condition = self._condition(net, batch, token, photo)
-        condition = drop(condition, **self.drop, generator=own)
+        condition = self._condition(net, batch, token, input_latent)
+        condition = drop(condition, **self.drop, generator=generators)
 
-        noise = _normal(clean, own)
+        # corrupt the targets
+        noise = _normal(clean, generators)
         noisy = self.scheduler.add_noise(clean, noise, timestep)
-        some = {}
-        if self.volume_views is not None:
-            some = {"volume_views": self._sources(net, wanted, own, generator)}
+        kwargs = {}
+        if self.volume_views is not None:  # drawn last, so that other draws do not depend on it
+            kwargs["volume_views"] = self._draw_volume_views(
+                net, target_views, generators, generator
+            )
         if self.scheduled_sampling and torch.rand(1, generator=generator) < self.scheduled_sampling:
-            guess = self._own_answer(net, noise, condition, **some)
+            guess = self._self_prediction(net, noise, condition, **kwargs)
             noisy = self.scheduler.add_noise(guess, noise, timestep)
+
+        # predict, and compare
         if net.radiance is not None:
-            some["with_rendering"] = True
-        prediction = model(noisy, timestep.float(), condition, wanted=wanted, **some)
-        prediction, rendering = prediction if some.get("with_rendering") else (prediction, None)
-        rows = torch.arange(len(own))[:, None]
-        wanted = wanted.expand(len(own), -1)
-        error = (prediction.float() - self.target(clean, noise, timestep)[rows, wanted]).square()
+            kwargs["with_rendering"] = True
+        prediction = model(noisy, timestep.float(), condition, wanted=target_views, **kwargs)
+        prediction, rendering = prediction if net.radiance is not None else (prediction, None)
+        rows = torch.arange(len(generators))[:, None]
+        views = target_views.expand(len(generators), -1)
+        error = (prediction.float() - self.target(clean, noise, timestep)[rows, views]).square()
         if rendering is None:
             return {"loss": error.mean()}
-        rendered = (rendering.float() - clean[rows, wanted]).square().mean()
+        rendered = (rendering.float() - clean[rows, views]).square().mean()
         return {"loss": error.mean() + self.rendering * rendered, "rendered": rendered.detach()}
 
     @torch.no_grad()
-    def _own_answer(self, net: Any, noise: Tensor, condition: Condition, **some: Any) -> Tensor:
-        """Clean latents of all views, as the model sees them in pure noise."""
+    def _self_prediction(
+        self, net: Any, noise: Tensor, condition: Condition, **kwargs: Any
+    ) -> Tensor:
+        """Clean latents of all views, predicted by the model from pure noise."""
         last = self.scheduler.config.num_train_timesteps - 1
         time = torch.full((len(noise),), last, device=noise.device)
-        answer = net(noise, time.float(), condition, **some).to(noise.dtype)
+        clean = net(noise, time.float(), condition, **kwargs).to(noise.dtype)
         if self.scheduler.config.prediction_type == "v_prediction":
-            kept = self.scheduler.alphas_cumprod[last].to(noise)
-            answer = kept.sqrt() * noise - (1 - kept).sqrt() * answer
+            alpha = self.scheduler.alphas_cumprod[last].to(noise)
+            clean = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
         clip = net.latents.clip
-        return answer if clip is None else answer.clamp(-clip, clip)
+        return clean if clip is None else clean.clamp(-clip, clip)
 
     def _condition(
         self, net: Any, batch: Batch | EncodedBatch, token: Tensor, photo: Tensor
     ) -> Condition:
-        """The condition, with what further input pictures there are."""
+        """The condition, of all input images."""
         if isinstance(batch, EncodedBatch) or batch.more is None:
             return net.condition_from(token, photo, batch.elevation)
         more = batch.more
@@ -140,7 +150,7 @@ class MultiViewDiffusionLoss:
         )
 
     def target(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-        """What the network is asked for, by the scheduler's prediction type."""
+        """The target of the prediction, by the scheduler's prediction type."""
         kind = self.scheduler.config.prediction_type
         if kind == "sample":
             return clean
@@ -148,28 +158,34 @@ class MultiViewDiffusionLoss:
             return noise
         return self.scheduler.get_velocity(clean, noise, timestep)
 
-    def _wanted(self, net: Any, own: list[torch.Generator], shared: torch.Generator) -> Tensor:
-        """Target views: a row an object; one row for all where attention needs whole sets."""
-        sources = [shared] if net.all_views else own
+    def _target_views(
+        self, net: Any, generators: list[torch.Generator], shared: torch.Generator
+    ) -> Tensor:
+        """Target views: a row per object; one row for all where attention needs whole sets."""
+        sources = [shared] if net.all_views else generators
         views = [torch.randperm(len(net.rig), generator=g)[: self.views] for g in sources]
         return views[0] if net.all_views else torch.stack(views)
 
-    def _sources(
-        self, net: Any, wanted: Tensor, own: list[torch.Generator], shared: torch.Generator
+    def _draw_volume_views(
+        self,
+        net: Any,
+        target_views: Tensor,
+        generators: list[torch.Generator],
+        shared: torch.Generator,
     ) -> Tensor:
-        """Views the volume is built from: the wanted ones and others, a row an object."""
+        """Views that the volume is built from: the targets and others, a row per object."""
         low, high = self.volume_views
         count = int(torch.randint(low, high + 1, (1,), generator=shared))
         rows = []
-        for row, g in zip(wanted.expand(len(own), -1), own, strict=True):
+        for targets, g in zip(target_views.expand(len(generators), -1), generators, strict=True):
             order = torch.randperm(len(net.rig), generator=g)
-            rows.append(torch.cat([row, order[~torch.isin(order, row)]])[:count])
+            rows.append(torch.cat([targets, order[~torch.isin(order, targets)]])[:count])
         return torch.stack(rows)
 
     def _latents(
-        self, net: Any, batch: Batch | EncodedBatch, own: list[torch.Generator]
+        self, net: Any, batch: Batch | EncodedBatch, generators: list[torch.Generator]
     ) -> tuple[Tensor, Tensor]:
-        """Clean latents of the targets, and the photo's as it is laid beside them."""
+        """Clean latents of the targets, and the input image's latent beside them."""
         if isinstance(batch, EncodedBatch):
             targets, photo = batch.targets, batch.photo
         else:
@@ -183,22 +199,24 @@ class MultiViewDiffusionLoss:
                 DiagonalGaussian(*numbers),
                 DiagonalGaussian(*net.latents.posterior(batch.photo)),
             )
-        # Zero123's weights know the photo's latent unscaled
-        return self._draw(targets, own) * net.latents.scale, self._draw(photo, own)
+        # Zero123's weights expect the input image's latent unscaled
+        return self._draw(targets, generators) * net.latents.scale, self._draw(photo, generators)
 
-    def _draw(self, posterior: DiagonalGaussian, own: list[torch.Generator]) -> Tensor:
+    def _draw(self, posterior: DiagonalGaussian, generators: list[torch.Generator]) -> Tensor:
         if self.posterior == "mean":
             return posterior.mean
-        return posterior.mean + (0.5 * posterior.logvar).exp() * _normal(posterior.mean, own)
+        return posterior.mean + (0.5 * posterior.logvar).exp() * _normal(posterior.mean, generators)
 
 
 def _generators(batch: Batch | EncodedBatch, generator: torch.Generator) -> list[torch.Generator]:
-    """One an object, seeded by the step's generator and the object's number in the run."""
+    """One per object, seeded by the step's generator and the object's number in the run."""
     numbers = range(len(batch)) if batch.index is None else batch.index.tolist()
     step = generator.initial_seed()
     return [torch.Generator().manual_seed(derive_seed(step, number)) for number in numbers]
 
 
-def _normal(like: Tensor, own: list[torch.Generator]) -> Tensor:
-    """Normal numbers of a batch's shape, each object's from its own generator."""
-    return torch.stack([torch.randn(like.shape[1:], generator=g) for g in own]).to(like.device)
+def _normal(like: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """Standard normal noise of a batch's shape, each object's from its own generator."""
+    return torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators]).to(
+        like.device
+    )

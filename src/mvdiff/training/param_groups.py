@@ -2,66 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 
 
-def freeze_others(
+def make_param_groups(
     model: nn.Module, groups: Sequence[Mapping[str, Any]], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Freeze what no group names; return the rest as torch's parameter groups.
+    """Torch's parameter groups of the named parameters; all others are frozen.
 
     groups: each has `match`, the beginning of parameters' names or a pattern with `*` (or a
         list of these), and may have `lr` and `weight_decay`, which then holds for all of its
-        parameters. `optional: true` is for parts that a model may be without. A parameter
-        belongs to the first group that matches.
+        parameters. `optional: true` is for parts that a model may lack. A parameter belongs to
+        the first group that matches.
     weight_decay: for groups without their own; biases and norms (fewer than 2 dimensions) are
-        then spared.
-    Raises MvdiffError when a pattern matches nothing, with the names there are, and when nothing
+        then not decayed.
+    Raises ConfigError when a pattern matches nothing, with the names there are, and when nothing
     is left to train.
     """
-    parameters = dict(model.named_parameters())
-    taken: dict[str, int] = {}
+    owners = match_parameters(model, groups)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in owners)
+    return _to_torch_groups(model, groups, owners, weight_decay)
+
+
+def match_parameters(model: nn.Module, groups: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Parameter name → number of the first group that matches it."""
+    names = [name for name, _ in model.named_parameters()]
+    owners: dict[str, int] = {}
     for number, group in enumerate(groups):
         unknown = [key for key in group if key not in ("match", "lr", "weight_decay", "optional")]
         if unknown or "match" not in group:
-            raise MvdiffError(
+            raise ConfigError(
                 "a parameter group has match, and may have lr, weight_decay and optional; got "
                 f"{', '.join(map(str, group)) or 'nothing'}"
             )
         patterns = [group["match"]] if isinstance(group["match"], str) else list(group["match"])
         for pattern in patterns:
-            found = [name for name in parameters if matches(name, pattern)]
-            if not found and not group.get("optional"):
-                raise MvdiffError(
+            matched = [name for name in names if matches(name, pattern)]
+            if not matched and not group.get("optional"):
+                raise ConfigError(
                     f"no parameter's name begins with or matches '{pattern}'; choose from "
-                    f"{', '.join(_beginnings(parameters))}"
+                    f"{', '.join(_prefixes(names))}"
                 )
-            for name in found:
-                taken.setdefault(name, number)
-    if not taken:
-        raise MvdiffError(
+            for name in matched:
+                owners.setdefault(name, number)
+    if not owners:
+        raise ConfigError(
             "none of the parameter groups names a part of this model, so nothing would be trained: "
             "set train.groups (train.groups=[] trains everything)"
         )
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(name in taken)
-    made = []
+    return owners
+
+
+def _to_torch_groups(
+    model: nn.Module,
+    groups: Sequence[Mapping[str, Any]],
+    owners: Mapping[str, int],
+    weight_decay: float,
+) -> list[dict[str, Any]]:
+    parameters = dict(model.named_parameters())
+    torch_groups = []
     for number, group in enumerate(groups):
-        mine = [parameters[name] for name, owner in taken.items() if owner == number]
+        members = [parameters[name] for name, owner in owners.items() if owner == number]
         rate = {"lr": float(group["lr"])} if group.get("lr") is not None else {}
         if group.get("weight_decay") is not None:
-            made.append({"params": mine, "weight_decay": float(group["weight_decay"]), **rate})
+            decay = float(group["weight_decay"])
+            torch_groups.append({"params": members, "weight_decay": decay, **rate})
             continue
-        decayed, spared = ([p for p in mine if (p.ndim >= 2) is many] for many in (True, False))
-        made.append({"params": decayed, "weight_decay": weight_decay, **rate})
-        made.append({"params": spared, "weight_decay": 0.0, **rate})
-    return [group for group in made if group["params"]]
+        decayed = [p for p in members if p.ndim >= 2]
+        undecayed = [p for p in members if p.ndim < 2]
+        torch_groups.append({"params": decayed, "weight_decay": weight_decay, **rate})
+        torch_groups.append({"params": undecayed, "weight_decay": 0.0, **rate})
+    return [group for group in torch_groups if group["params"]]
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -71,12 +89,12 @@ def matches(name: str, pattern: str) -> bool:
     return name.startswith(pattern)
 
 
-def frozen(model: nn.Module) -> dict[str, nn.Parameter]:
+def frozen_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are not trained, by name."""
     return {name: p for name, p in model.named_parameters() if not p.requires_grad}
 
 
-def rest_frozen_parts(model: nn.Module) -> None:
+def eval_frozen_modules(model: nn.Module) -> None:
     """Put modules without a trained parameter into evaluation mode."""
     for module in model.modules():
         parameters = list(module.parameters())
@@ -84,11 +102,11 @@ def rest_frozen_parts(model: nn.Module) -> None:
             module.eval()
 
 
-def _beginnings(names: Mapping[str, Any]) -> list[str]:
-    """The names' first parts, and the second ones of parts that are a whole model each."""
-    found: dict[str, None] = {}
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """The first parts of names, and the second ones inside the UNet and the volume."""
+    prefixes: dict[str, None] = {}
     for name in names:
         parts = name.split(".")
         depth = 2 if parts[0] in ("unet", "volume") and len(parts) > 2 else 1
-        found[".".join(parts[:depth]) + "."] = None
-    return list(found)
+        prefixes[".".join(parts[:depth]) + "."] = None
+    return list(prefixes)

@@ -29,7 +29,7 @@ from ..preprocessing.elevation import ElevationNet, crop
 from ..utils.files import atomic
 from ..utils.precision import resolve_precision
 
-#: Pictures of one object in a batch: they are recoloured together.
+#: Pictures of one object in a batch: they are recolored together.
 EACH = 8
 
 
@@ -48,7 +48,7 @@ class Pictures:
 class Inputs:
     """Batches of augmented input pictures: pure functions of (step, seed, share).
 
-    augment: of colours and orientation. rough: whether edges, sharpness and light are disturbed,
+    augment: of colors and orientation. rough: whether edges, sharpness and light are disturbed,
         as in photos whose background was keyed out.
     """
 
@@ -68,7 +68,7 @@ class Inputs:
 
     def _object(self, index: int, seed: list[int]) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng(seed)
-        sample, draw = self.data[index], self.augment.draw(random, self.data.view_count)
+        sample, draw = self.data[index], self.augment.sample_params(random, self.data.view_count)
         some = random.choice(self.data.view_count, EACH, replace=False)
         pictures = sample.inputs.numpy()[some][..., :: -1 if draw.mirror else 1]
         pictures = move(np.ascontiguousarray(pictures), "cpu")
@@ -85,15 +85,15 @@ def _roughen(rgba: Tensor, random: np.random.Generator) -> Tensor:
         small = max(24, int(side * (0.5 + u[1])))
         rgba = F.interpolate(rgba, size=small, mode="bilinear", antialias=True)
         rgba = F.interpolate(rgba, size=side, mode="bilinear", antialias=True)
-    colour, alpha = rgba[:, :3], rgba[:, 3:]
+    color, alpha = rgba[:, :3], rgba[:, 3:]
     if u[2] < 0.5:
         moved = F.max_pool2d(alpha, 3, 1, 1) if u[3] < 0.5 else -F.max_pool2d(-alpha, 3, 1, 1)
         alpha = torch.lerp(alpha, moved, float(u[3]) % 0.5)
     ramp = torch.linspace(-1, 1, side)
     light = 1 + 0.25 * (u[4] - 0.5) * ramp + 0.25 * (u[5] - 0.5) * ramp[:, None]
-    noise = torch.from_numpy(random.standard_normal(colour.shape).astype(np.float32)) * 0.02
-    colour = 1 - (1 - (colour * light + noise)) * (alpha > 0)
-    return torch.cat([colour, alpha], dim=1).clamp(0, 1).float()
+    noise = torch.from_numpy(random.standard_normal(color.shape).astype(np.float32)) * 0.02
+    color = 1 - (1 - (color * light + noise)) * (alpha > 0)
+    return torch.cat([color, alpha], dim=1).clamp(0, 1).float()
 
 
 def objective(
@@ -147,8 +147,8 @@ def calibrate(model: ElevationNet, data: MultiViewDataset) -> None:
 
 
 def apply_none(pictures: Tensor) -> Tensor:
-    """Straight RGBA bytes → colours on white and alpha, in [0, 1]."""
-    still = Augment.none().draw(np.random.default_rng(0), 2)
+    """Straight RGBA bytes → colors on white and alpha, in [0, 1]."""
+    still = Augment.none().sample_params(np.random.default_rng(0), 2)
     return apply(pictures[None], pictures[:1], [still])[0][0]
 
 
@@ -156,7 +156,8 @@ def main(args: list[str]) -> None:
     """Train, tell the held-out error, write the weights."""
     from safetensors.torch import save_file
 
-    from .loop import train
+    from .loop import RunOptions, train
+    from .trainer import Hyperparameters
 
     given = dict(a.partition("=")[::2] for a in args)
     unknown = set(given) - {"data", "out", "steps", "weights", "batch"}
@@ -181,16 +182,17 @@ def main(args: list[str]) -> None:
         ElevationNet(),
         objective,
         Inputs(data, Augment()),
+        Hyperparameters(
+            steps=steps,
+            batch_size=batch,
+            lr=2e-3,
+            warmup=100,
+            ema_decay=0.998,
+            precision=resolve_precision("auto", "cpu"),
+        ),
         out=out,
-        steps=steps,
-        batch_size=batch,
-        lr=2e-3,
-        warmup=100,
-        ema_decay=0.998,
-        precision=resolve_precision("auto", "cpu"),
+        options=RunOptions(log_every=50, validate_every=500),
         validate=lambda model, _: (errors(model, held_out), {}),
-        validate_every=500,
-        log_every=50,
     )
     if not result.finished:
         return

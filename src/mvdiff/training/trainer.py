@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..denoiser.layout import channels_last as use_channels_last
-from ..errors import MvdiffError
+from ..errors import ConfigError, TrainingError
 from ..utils.limits import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_1, Range
 from ..utils.precision import DTYPES
 from .averages import RunningMean
@@ -27,40 +27,49 @@ from .checkpointing import (
 from .distributed import make_accelerator
 from .ema import EMA
 from .optim import OPTIMIZERS, SCHEDULES, derive_seed, load_optimizer, lr_schedule, make_optimizer
-from .param_groups import rest_frozen_parts
+from .param_groups import eval_frozen_modules
 
-#: What a `Source` makes and an `LossFn` takes; the loop hands it on unseen.
+#: what a `BatchSource` makes and a `LossFn` takes; the loop passes it on
 AnyBatch = Any
 LossFn = Callable[[nn.Module, Any, torch.Generator], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """The numbers that decide what a run computes; described in `loop.train`."""
+class Hyperparameters:
+    """The numbers that decide what a run computes.
+
+    batch_size: samples per step, over all processes and accumulation steps together.
+    lr: of every group without its own. warmup: steps. schedule: "cosine" or "constant".
+    final_lr: where the cosine ends, as a fraction of lr.
+    optimizer: "adamw", or "muon" (see `muon.Muon`).
+    ema_decay: in [0, 1). precision: "fp32", "bf16" or "fp16" (autocast; weights stay fp32).
+    accumulate: parts that a process works through one after the other, to save memory.
+    Raises ConfigError on values that are out of range.
+    """
 
     steps: int
     batch_size: int
     lr: float
-    warmup: int
-    schedule: str
-    final_lr: float
-    weight_decay: float
-    betas: list[float]
-    grad_clip: float | None
-    ema_decay: float
-    precision: str
-    seed: int
-    accumulate: int
+    warmup: int = 0
+    schedule: str = "cosine"
+    final_lr: float = 0.0
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    grad_clip: float | None = 1.0
+    ema_decay: float = 0.999
+    precision: str = "fp32"
+    seed: int = 0
+    accumulate: int = 1
     optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
             if getattr(self, name) < least:
-                raise MvdiffError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         kinds = {"schedule": SCHEDULES, "precision": DTYPES, "optimizer": OPTIMIZERS}
         for name, choices in kinds.items():
             if getattr(self, name) not in choices:
-                raise MvdiffError(
+                raise ConfigError(
                     f"unknown {name} '{getattr(self, name)}'; choose from {', '.join(choices)}"
                 )
         ranges = {
@@ -74,9 +83,9 @@ class TrainConfig:
         for name, allowed in ranges.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:
-                raise MvdiffError(f"{name} must be {allowed}, got {value}")
+                raise ConfigError(f"{name} must be {allowed}, got {value}")
         if len(self.betas) != 2 or any(beta not in SHARE_BELOW_1 for beta in self.betas):
-            raise MvdiffError(f"betas must be two numbers in [0, 1), got {list(self.betas)}")
+            raise ConfigError(f"betas must be two numbers in [0, 1), got {list(self.betas)}")
 
     def rate(self, step: int) -> float:
         """What learning rates are multiplied with at a step (from 0)."""
@@ -85,47 +94,59 @@ class TrainConfig:
         )
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What a run's checkpoints say about where it comes from.
+
+    config: anything that JSON can hold.
+    base: where the frozen weights come from, {"weights": file, "sha256": their digest}; a
+        checkpoint with another digest is rejected.
+    data_fingerprint: of the content of the data; a note says when a run is resumed on other data.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, str] | None = None
+    data_fingerprint: str | None = None
+
+
 class Trainer:
     """Model, average, optimizer and step count of a run.
 
     model: moved to the device and trained in place.
     out, keep: where checkpoints go and how many stay. param_groups: as in `loop.train`.
-    config: kept in the checkpoints. base, data_fingerprint: as in `loop.train`.
-    say: prints one line for people.
+    provenance: kept in the checkpoints. say: prints one line for people.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        settings: TrainConfig,
+        settings: Hyperparameters,
         *,
         out: Path,
         keep: int,
         device: str,
         channels_last: bool,
         param_groups: list[dict[str, Any]] | None,
-        config: Mapping[str, Any],
-        base: Mapping[str, str] | None,
-        data_fingerprint: str | None = None,
+        provenance: Provenance,
         say: Callable[[str], None],
     ) -> None:
-        self.settings, self.config, self.out, self.say = settings, dict(config), out, say
-        self.base = dict(base) if base else None
-        self.data_fingerprint = data_fingerprint
+        self.settings, self.out, self.say = settings, out, say
+        self.config, self.data_fingerprint = dict(provenance.config), provenance.data_fingerprint
+        self.base = dict(provenance.base) if provenance.base else None
         self.accelerator = accelerator = make_accelerator(settings.precision, device)
         self.shards = accelerator.num_processes * settings.accumulate
         if settings.batch_size % self.shards:
-            raise MvdiffError(
+            raise ConfigError(
                 f"batch_size={settings.batch_size} cannot be split over "
                 f"{accelerator.num_processes} process(es) of {settings.accumulate} accumulation "
                 f"step(s): choose a multiple of {self.shards}"
             )
         self.main: bool = accelerator.is_main_process
         self.device: torch.device = accelerator.device
-        #: Whether reading a figure each step costs nothing.
-        self.eager = self.device.type == "cpu"
+        #: whether reading the loss each step costs nothing
+        self.can_read_loss_each_step = self.device.type == "cpu"
         self.model = model.to(self.device).train()
-        rest_frozen_parts(model)
+        eval_frozen_modules(model)
         if channels_last:
             use_channels_last(model)
         self.optimizer = make_optimizer(
@@ -145,7 +166,7 @@ class Trainer:
         self._scaler: dict[str, Any] | None = None
 
     def resume(self, resume: str | Path) -> None:
-        """Load the wanted checkpoint, if there is one; `resume` as in `loop.train`."""
+        """Load the checkpoint to resume from, if there is one; `resume` as in `loop.train`."""
         first_loadable(resume_candidates(self.out, resume), self._load, self.say)
 
     def _load(self, path: Path) -> None:
@@ -158,8 +179,8 @@ class Trainer:
         previous_data = state.get("data_fingerprint")
         if previous_data and self.data_fingerprint and previous_data != self.data_fingerprint:
             self.say(
-                "note: the training data are not those of the steps before (other objects, or "
-                "pictures that were rendered again): this run goes on with the data as they are now"
+                "note: the training data changed since the last step (other objects, or images "
+                "rendered again): this run continues with the present data"
             )
         for name, now in asdict(self.settings).items():
             before = state["settings"].get(name)
@@ -170,19 +191,21 @@ class Trainer:
         """Wrap model and optimizer for precision and processes; call after `resume`."""
         for group in self.optimizer.param_groups:
             group["base_lr"] = float(group["lr"])
-        wrapped = _Step(self.model, objective)
+        wrapped = _LossModule(self.model, objective)
         self._wrapped, self._driver = self.accelerator.prepare(wrapped, self.optimizer)
         if self._scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self._scaler)
 
-    def set_aside(self) -> None:
-        """Rename the checkpoints this run has gone back behind; call after `prepare`."""
+    def archive_later_checkpoints(self) -> None:
+        """Rename checkpoints of later steps than the resumed one; call after `prepare`."""
         # Another process may still be reading one of them.
         self.accelerator.wait_for_everyone()
-        moved = self.store.set_aside(self.step, self.checkpoint) if self.main else {}
+        moved = self.store.archive_later(self.step, self.checkpoint) if self.main else {}
         if moved:
             names = ", ".join(f"{old} → {new}" for old, new in moved.items())
-            self.say(f"note: goes on from step {self.step}; kept under other names: {names}")
+            self.say(
+                f"note: resuming from step {self.step}; later checkpoints are renamed: {names}"
+            )
 
     def shard(self, micro: int) -> int:
         """Which share of the whole batch is this process's accumulation step `micro`."""
@@ -209,7 +232,7 @@ class Trainer:
         limit = math.inf if settings.grad_clip is None else settings.grad_clip
         norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
         self.meter.add({"grad_norm": norm})
-        loss = sum(map(float, losses)) / len(losses) if self.eager else None
+        loss = sum(map(float, losses)) / len(losses) if self.can_read_loss_each_step else None
         if loss is not None:
             self._check(float(norm), loss, shared=accelerator.num_processes == 1)
         self._driver.step()
@@ -219,7 +242,7 @@ class Trainer:
         return loss
 
     def means(self) -> dict[str, float]:
-        """The window's figures over all processes; MvdiffError when they are not finite."""
+        """The window's figures over all processes; TrainingError when they are not finite."""
         self.meter.gather(self.accelerator.num_processes)
         means = self.meter.means()
         if means:
@@ -232,13 +255,13 @@ class Trainer:
         overflow = self.settings.precision != "fp16" and not math.isfinite(norm)
         # The gradient's norm is the same everywhere, so processes that judge by it stop together.
         if overflow or (shared and not math.isfinite(loss)):
-            raise MvdiffError(
+            raise TrainingError(
                 f"the loss diverged near step {self.step + 1} (loss {loss:.4g}, gradient "
                 f"{norm:.4g}): lower lr or raise warmup; {self._last_checkpoint()}"
             )
 
     def _check_weights(self) -> None:
-        """Raise MvdiffError for weights, averages or moments that are not finite."""
+        """Raise TrainingError for weights, averages or moments that are not finite."""
         moments = self.optimizer.state_dict()["state"]
         named = {
             "weight": trained_state(self.model),
@@ -253,7 +276,7 @@ class Trainer:
         for kind, tensors in named.items():
             for name, tensor in tensors.items():
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                    raise MvdiffError(
+                    raise TrainingError(
                         f"training diverged by step {self.step}: the {kind} {name} holds NaN or "
                         f"infinite numbers; lower lr or raise warmup; {self._last_checkpoint()}"
                     )
@@ -266,7 +289,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint; a diverged model never becomes one.
 
-        Raises MvdiffError when the loss, a weight, an average or a moment is not finite.
+        Raises TrainingError when the loss, a weight, an average or a moment is not finite.
         """
         self.means()
         self._check_weights()
@@ -290,7 +313,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
 
-class _Step(nn.Module):
+class _LossModule(nn.Module):
     """Model and objective as one module, so that DDP sees a single forward pass."""
 
     def __init__(self, model: nn.Module, objective: LossFn) -> None:
