@@ -1,7 +1,7 @@
 """View attention: what does each variant cost, by kernel, size of the map and number of views?
 
     python benchmarks/attention_kernels.py [variants=crossview,crossview+stride=2,…]
-        [kernels=sdpa,xformers,math] [sizes=32,16,8] [views=16,64] [channels=320] [batch=1]
+        [kernels=sdpa,xformers,math] [sizes=32,16,8] [views=16,64] [channels=320] [batch_size=1]
         [precision=fp32|bf16] [device=auto] [repeat=5] [minutes=30] [timeout=300] [memory=GB]
         [name=DEVICE-PRECISION]
 

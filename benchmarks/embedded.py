@@ -39,7 +39,11 @@ from mvdiff.visualization import contact_sheet
 
 FILE = Path(__file__).parent / "results" / "embedded.jsonl"
 #: What all start from: one photo an object, unspoilt.
-COMMON = ["train.photos=[1]", "train.augment.degrade_prob=0", "mix={mesh: 0.65, shape: 0.35}"]
+COMMON = [
+    "train.num_input_images=[1]",
+    "train.augment.degrade_prob=0",
+    "source_weights={mesh: 0.65, shape: 0.35}",
+]
 #: As in the long run's first phase: 32² is rendered for 64².
 COARSE = ["radiance.coarser=2"]
 ALONE = ["unet=none", "attention=none", *COARSE]
@@ -50,16 +54,16 @@ VARIANTS: dict[str, list[str]] = {
     "volume=concat": [*ALONE, "volume=concat"],
     "photo not in the colours": [*ALONE, "radiance.photo_head=0"],
     "photo not lifted": [*ALONE, "radiance.photo_head=0", "sizes.photo_features=0"],
-    "times T·u": [*ALONE, "train.time_power=1"],
-    "times T·u^(1/4)": [*ALONE, "train.time_power=4"],
+    "times T·u": [*ALONE, "train.timestep_bias=1"],
+    "times T·u^(1/4)": [*ALONE, "train.timestep_bias=4"],
     "patches of 4": [*ALONE, "latents.patch=4", "sizes.lifted_finer=1"],
     "patches of 2": [*ALONE, "latents.patch=2", "sizes.lifted_finer=1"],
     "AdamW 1e-3": [*ALONE, "train.optimizer=adamw", "train.lr=1e-3"],
     "Muon 2e-3": [*ALONE, "train.lr=2e-3"],
-    "meshes alone": [*ALONE, "mix={mesh: 1, shape: 0}"],
+    "meshes alone": [*ALONE, "source_weights={mesh: 1, shape: 0}"],
     "meshes alone at 96²": [
         *ALONE,
-        "mix=null",
+        "source_weights=null",
         "size=96",
         "latents.patch=12",
         "radiance.coarser=2",
@@ -71,7 +75,7 @@ VARIANTS: dict[str, list[str]] = {
     "UNet alone": FLAT,
     "UNet alone, velocity": [*FLAT, "noise.prediction_type=v_prediction"],
     "UNet alone, noise": [*FLAT, "noise.prediction_type=epsilon"],
-    "UNet alone, a tenth dropped": [*FLAT, "train.drop.everything=0.1"],
+    "UNet alone, a tenth dropped": [*FLAT, "train.condition_dropout.everything=0.1"],
 }
 #: Guidance that variants trained for it are scored with: scales, and intervals of the noise level.
 GUIDED: dict[str, tuple[tuple[float, tuple[float, float] | None], ...]] = {

@@ -32,7 +32,7 @@ import mvdiff
 from mvdiff.cameras.rigs import to_spherical
 from mvdiff.data.augment import Augment
 from mvdiff.data.dataset import Batch, RenderedDataset
-from mvdiff.data.meshes import find_meshes, load_mesh, normalise
+from mvdiff.data.meshes import find_meshes, load_mesh, normalize_to_rig
 from mvdiff.metrics import hull_iou, psnr, ssim
 from mvdiff.metrics.geometry import chamfer
 from mvdiff.pipeline import SamplerConfig, decode_views, denoise_views, views_at_once
@@ -109,9 +109,9 @@ def mesh_figures(
     paths = {path.stem: path for path in find_meshes(folder)}
     rows = []
     for name, mine, true in track(list(zip(names, generated, truth, strict=True)), "meshes"):
-        mesh = normalise(load_mesh(paths[name]))
+        mesh = normalize_to_rig(load_mesh(paths[name]))
         try:
-            made = [mvdiff.reconstruct(v, "hull", ["texture=none"]) for v in (mine, true)]
+            made = [mvdiff.reconstruct(v, "hull", ["texture_size=none"]) for v in (mine, true)]
         except mvdiff.MvdiffError:  # views without a common body
             continue
         surfaces = [trimesh.Trimesh(m.vertices, m.faces, process=False) for m in made]

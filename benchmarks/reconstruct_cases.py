@@ -14,12 +14,12 @@ from scipy import ndimage
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.data.meshes import find_meshes, load_mesh
-from mvdiff.data.meshes import normalise as fit
+from mvdiff.data.meshes import normalize_to_rig as fit
 from mvdiff.evaluation.folders import read_depths
 from mvdiff.metrics.geometry import (
     chamfer_floor,
     inside,
-    normalise,
+    normalize_to_unit_box,
     published_depths,
     unproject_depths,
 )
@@ -106,7 +106,7 @@ def _chicken(folder: Path, size: int) -> Object:
     views = load_images([folder / f"{i:03d}.png" for i in range(16)], ring(size=256))
     return Object(
         "chicken",
-        normalise(scan, rotate_z=-270),
+        normalize_to_unit_box(scan, rotate_z=-270),
         unproject_depths(depth, ring(size=256)),
         views if size == 256 else views.resize(size),
         None,

@@ -128,7 +128,7 @@ class Ode:
     weights, objects = "rule, UNet 32 wide", 1
 
     def __init__(self) -> None:
-        self.words = ["recipe=syncdreamer", "image=none", "weights=rule", *SMALL]
+        self.words = ["recipe=syncdreamer", "image=none", "weights=synthetic", *SMALL]
         self.model = builders.build_pipeline(compose("generate", self.words)).denoiser
         photo = torch.rand(1, 4, 64, 64, generator=torch.Generator().manual_seed(1))
         self.condition = self.model.condition(photo, torch.tensor([30.0]))

@@ -5,8 +5,8 @@
 One training sample of recipe `syncdreamer` (16 views of 256², one target view; the volume, its
 time embedding and the depth attention are trained, the rest is frozen), forward and backward, the
 optimiser's step left out. "encode every step" gives the objective pictures, which it encodes with
-VAE and CLIP; "kept" gives it their posteriors and embedding, as `mvdiff train cache=auto` does from
-the second pass over the data on.
+VAE and CLIP; "kept" gives it their posteriors and embedding, as `mvdiff train latent_cache=auto`
+does from the second pass over the data on.
 
 Measured are a kept sample, the VAE's encoding of one picture, and CLIP, interleaved, with weights
 by rule (about 7 GB at the published width of 320). The VAE takes pictures one by one, so "encode
@@ -49,11 +49,11 @@ def main() -> None:
     if unknown := set(args) - set(DEFAULTS):
         sys.exit(f"unknown arguments {sorted(unknown)}: see the top of {__file__}")
     torch.set_num_threads(1)
-    words = ["recipe=syncdreamer", "data=none", "weights=rule"]
+    words = ["recipe=syncdreamer", "data=none", "weights=synthetic"]
     config = compose("train", [*words, f"unet.width={args['width']}"])
     start = init_for_training(
         lambda: builders.build_model(config),
-        "rule",
+        "synthetic",
         config.recipe_name,
         swapped=[],
         betas=builders.build_training_scheduler(config).betas,

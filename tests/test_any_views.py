@@ -14,7 +14,7 @@ import mvdiff
 from mvdiff import builders
 from mvdiff.cameras import ring
 from mvdiff.cameras.formats import write_transforms
-from mvdiff.cameras.rigs import free, sphere
+from mvdiff.cameras.rigs import custom, sphere
 from mvdiff.cli.main import main
 from mvdiff.config.compose import compose
 from mvdiff.errors import MvdiffError
@@ -27,13 +27,13 @@ RIGS = {
     "many": ["rig=ring", "rig.count=24"],
     "spiral": ["rig=spiral", "rig.count=5", "rig.turns=1.5"],
     "sphere": ["rig=sphere", "rig.count=6", "rig.projection=orthographic"],
-    "free": [
-        "rig=free",
+    "custom": [
+        "rig=custom",
         "rig.azimuth=[0,30,200]",
         "rig.elevation=[20,-10,75]",
         "rig.distance=[1.5,1.2,2.5]",
     ],
-    "flat": ["rig=free", "rig.distance=[1.5,1.2,2,1]", "rig.projection=orthographic"],
+    "flat": ["rig=custom", "rig.distance=[1.5,1.2,2,1]", "rig.projection=orthographic"],
 }
 
 
@@ -70,7 +70,7 @@ def test_generate_writes_the_views_of_any_rig(rig, weights, tmp_path, capsys):
 
 def test_a_view_is_the_same_whoever_asks_from_python(weights):
     """`mvdiff.load` with a rig of lists; each seed's views come from that rig's noise alone."""
-    overrides = [*settings("free"), "volume=meanvar"]
+    overrides = [*settings("custom"), "volume=meanvar"]
     model = mvdiff.load(checkpoint=weights, overrides=overrides, device="cpu")
     views = model.generate(picture(), elevation=10.0, seed=3)
     again = model.generate(picture(), elevation=10.0, seed=3, batch_views=1)
@@ -79,11 +79,11 @@ def test_a_view_is_the_same_whoever_asks_from_python(weights):
 
 
 def test_the_photos_camera_stands_at_view_0s_azimuth_and_distance():
-    overrides = ["volume=meanvar", "rig=free", "rig.azimuth=[40,100]", "rig.distance=[1.2,2.0]"]
+    overrides = ["volume=meanvar", "rig=custom", "rig.azimuth=[40,100]", "rig.distance=[1.2,2.0]"]
     sizes = [o for o in TOY if not o.startswith("rig.")]
     model = builders.build_model(compose("generate", ["image=none", *sizes, *overrides]))
     cond = model.condition(torch.rand(1, 4, 32, 32), torch.tensor([-15.0]))
-    expected = free([40.0], -15.0, 1.2, size=8)
+    expected = custom([40.0], -15.0, 1.2, size=8)
     torch.testing.assert_close(cond.cameras.w2c, expected.w2c, atol=1e-5, rtol=0)
     torch.testing.assert_close(cond.cameras.K, expected.K, atol=1e-5, rtol=0)
     angle = torch.deg2rad(torch.tensor(60.0))
@@ -96,7 +96,7 @@ def test_labels_tell_elevations_where_they_differ():
     from mvdiff.visualization import _angles
 
     assert _angles(ball_views(ring(4, size=16))) == ["0°", "90°", "180°", "270°"]
-    cameras = free([0.0, 90.0], [-10.0, 45.0], size=16)
+    cameras = custom([0.0, 90.0], [-10.0, 45.0], size=16)
     assert _angles(ball_views(cameras)) == ["0°, -10°", "90°, +45°"]
     assert preview(ball_views(cameras)).width > 100
 
@@ -105,13 +105,13 @@ def test_labels_tell_elevations_where_they_differ():
     "cameras",
     [
         sphere(12, [-20.0, 60.0], size=48),
-        free([0.0, 80.0, 150.0, 260.0], [-10.0, 10.0, 70.0, 0.0], [1.5, 1.2, 2.0, 1.5], size=48),
+        custom([0.0, 80.0, 150.0, 260.0], [-10.0, 10.0, 70.0, 0.0], [1.5, 1.2, 2.0, 1.5], size=48),
     ],
-    ids=["sphere", "free"],
+    ids=["sphere", "custom"],
 )
 def test_reconstruct_takes_any_cameras(cameras):
     views = ball_views(cameras, radius=0.3)
-    mesh = mvdiff.reconstruct(views, overrides=["reconstructor.resolution=48", "texture=none"])
+    mesh = mvdiff.reconstruct(views, overrides=["reconstructor.resolution=48", "texture_size=none"])
     radius = torch.as_tensor(mesh.vertices).float().norm(dim=-1)
     assert float(radius.median()) == pytest.approx(0.3, abs=0.06)
 
@@ -128,7 +128,7 @@ def test_reconstruct_keys_the_background_of_what_others_made(form, tmp_path, cap
         else:
             whole.convert("RGB" if form == "jpg" else "RGBA").save(tmp_path / name, quality=75)
     write_transforms(tmp_path / "transforms.json", made.cameras, names)
-    args = ["reconstructor.resolution=48", "texture=none", "turntable=false"]
+    args = ["reconstructor.resolution=48", "texture_size=none", "turntable=false"]
     assert main(["reconstruct", f"views={tmp_path}", *args]) == 0, capsys.readouterr().err
     vertices = torch.as_tensor(Mesh.load(tmp_path / "mesh.glb").vertices).float()
     assert float(vertices.norm(dim=-1).median()) == pytest.approx(0.3, abs=0.03)

@@ -122,7 +122,7 @@ def test_a_fully_transparent_picture(refused, tmp_path):
 def test_a_picture_of_one_colour(refused, tmp_path):
     path = save(Image.new("RGB", (32, 32), "white"), tmp_path / "x.png")
     # the note says what was tried, the line what came of it: only the line is an error
-    assert "no object was found" in refused(f"image={path}", "foreground=key")
+    assert "no object was found" in refused(f"image={path}", "segmentation=color_key")
 
 
 # pictures of every kind
@@ -189,7 +189,7 @@ def test_exif_rotated_pictures_stand_upright(made, tmp_path, orientation):
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (5000, 3), (3000, 2500)])
 def test_tiny_and_large_pictures_are_framed_when_the_object_is_cut_out(made, tmp_path, size):
     image = Image.new("RGBA", size, (180, 40, 40, 255))
-    framed = made(save(image, tmp_path / "x.png"), "foreground=none", "fill=0.75")
+    framed = made(save(image, tmp_path / "x.png"), "segmentation=none", "object_fill=0.75")
     # red on white: three quarters of 32 pixels along the longer side, in the middle
     amount = (255 - framed[..., 1]) / (255 - 40)
     along_x, along_y = amount.max(axis=0), amount.max(axis=1)
@@ -230,11 +230,11 @@ def test_elevations_that_make_no_sense(refused, photo, elevation):
         ("samples=two", "samples must be a whole number, got 'two'"),
         ("seed=-1", "seed must be a whole number in [0, 4611686018427387904), got -1"),
         ("batch_views=0", "batch_views must be a whole number in [1, 4096], got 0"),
-        ("batch_views=few", "batch_views must be a whole number from 1, got 'few'"),
-        ("fill=0.0", "fill must be a number in (0, 1], got 0.0"),
-        ("fill=1.5", "fill must be a number in (0, 1], got 1.5"),
+        ("batch_views=few", "batch_views must be a whole number or null, got 'few'"),
+        ("object_fill=0.0", "fill must be a number in (0, 1], got 0.0"),
+        ("object_fill=1.5", "fill must be a number in (0, 1], got 1.5"),
         ("sampler.steps=0", "sampler.steps must be a whole number in [1, 100000], got 0"),
-        ("precision=fp8", "unknown precision 'fp8'; choose from auto, fp32, bf16, fp16"),
+        ("precision=fp8", "unknown precision 'fp8'; choose from fp32, bf16, fp16, auto"),
         ("device=tpu", "device 'tpu' is not available here"),
         ("elevaton=3", "unknown setting 'elevaton' of mvdiff generate; choose from"),
         ("attention=foo", "unknown attention 'foo'; choose from crossview, depthwise, epipolar"),
@@ -243,7 +243,7 @@ def test_elevations_that_make_no_sense(refused, photo, elevation):
             "reconstructor=foo",
             "unknown reconstructor 'foo'; choose from hull, neus, none",
         ),
-        ("foreground=foo", "unknown foreground 'foo'; choose from alpha, auto"),
+        ("segmentation=foo", "unknown segmentation 'foo'; choose from alpha, auto"),
         ("recipe=foo", "unknown recipe 'foo'; choose from"),
         ("attention.kernel_=sdpa", "unknown setting 'attention.kernel_'"),
         ("volume=none", "attention=none"),
@@ -407,7 +407,7 @@ def test_an_error_that_is_a_bug_is_not_hidden(photo, weights, tmp_path, monkeypa
     def bug(*_):
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr("mvdiff.generation.planning.find_pictures", bug)
+    monkeypatch.setattr("mvdiff.generation.planning.find_images", bug)
     with pytest.raises(RuntimeError, match="a bug of ours"):
         main(["generate", f"image={photo}", *toy_args(weights)])
 

@@ -16,7 +16,7 @@ from mvdiff.config.instantiate import instantiate
 from mvdiff.denoiser.embedders import EMBEDDERS
 from mvdiff.errors import ConfigError, MvdiffError
 from mvdiff.latents.autoencoders import LATENTS
-from mvdiff.preprocessing.segmentation import FOREGROUND
+from mvdiff.preprocessing.segmentation import SEGMENTERS
 from mvdiff.radiance import RADIANCE
 from mvdiff.recon import RECONSTRUCTORS
 from mvdiff.registry import Registry
@@ -28,7 +28,7 @@ REGISTRIES = {
     "radiance": RADIANCE,
     "latents": LATENTS,
     "embedder": EMBEDDERS,
-    "foreground": FOREGROUND,
+    "segmentation": SEGMENTERS,
     "reconstructor": RECONSTRUCTORS,
 }
 PARTS = [
@@ -100,7 +100,7 @@ def test_every_sampler_builds_on_every_noise_schedule(sampler, noise):
 
 
 def test_the_training_schedule_is_the_samplers():
-    config = toy_config("noise=published")
+    config = toy_config("noise=syncdreamer")
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
     assert torch.allclose(
         builders.build_training_scheduler(config).betas.double(), betas, atol=1e-7
@@ -114,22 +114,22 @@ def test_bounded_latents_are_clipped_to_their_bound_while_sampling():
     assert config.clip_sample_range == 1.0
 
 
-@pytest.mark.parametrize("foreground", groups()["foreground"])
+@pytest.mark.parametrize("foreground", groups()["segmentation"])
 def test_every_foreground_builds(foreground):
-    made = builders.build_foreground(toy_config(f"foreground={foreground}"))
-    assert type(made) is FOREGROUND[foreground]
+    made = builders.build_segmenter(toy_config(f"segmentation={foreground}"))
+    assert type(made) is SEGMENTERS[foreground]
 
 
 @pytest.mark.parametrize("name", sorted(set(groups()["reconstructor"]) - {"none"}))
 def test_every_reconstructor_is_the_one_named_with_its_settings(name):
-    config = toy_config(f"reconstructor={name}", "reconstructor.faces=777")
+    config = toy_config(f"reconstructor={name}", "reconstructor.max_faces=777")
     made = builders.build_reconstructor(config)
     assert type(made) is RECONSTRUCTORS[config.reconstructor.name]
-    assert made.faces == 777
+    assert made.max_faces == 777
 
 
 def test_the_training_objective_is_the_recipes():
-    config = toy_config("train.views=3", "noise=published", command="train")
+    config = toy_config("train.views=3", "noise=syncdreamer", command="train")
     objective = builders.build_loss(config)
     assert objective.views == 3
     assert objective.scheduler.config.prediction_type == "epsilon"
@@ -145,7 +145,7 @@ def test_the_tiny_recipe_has_the_promised_size():
 REFUSED = {
     "attention.name=foo": r"unknown attention 'foo'; choose from crossview, depthwise",
     "volume.name=foo": r"unknown volume 'foo'; choose from concat, meanvar, none",
-    "latents.name=foo": r"unknown latents 'foo'; choose from pixel-shuffle",
+    "latents.name=foo": r"unknown latents 'foo'; choose from pixel_shuffle",
     "embedder.name=foo": r"unknown embedder 'foo'; choose from .*conv",
     "attention.heads=3": r"attention 'depthwise' cannot be built with these settings: .*divisible",
     "size=30": r"size must be a multiple of 8 for these latents and parts, got 30",

@@ -28,14 +28,14 @@ from mvdiff.cli.main import COMMANDS, main
 from mvdiff.cli.reconstruct import Clock
 from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
-from mvdiff.generation.planning import find_pictures
+from mvdiff.generation.planning import find_images
 from mvdiff.mesh.mesh import Mesh
 from mvdiff.training.checkpointing import save_weights
 from mvdiff.views.views import Views
 from mvdiff.visualization import preview
 
-QUICK_MESH = ["reconstructor=hull", "reconstructor.resolution=16", "reconstructor.faces=300"]
-QUICK_MESH += ["texture=32"]
+QUICK_MESH = ["reconstructor=hull", "reconstructor.resolution=16", "reconstructor.max_faces=300"]
+QUICK_MESH += ["texture_size=32"]
 VIEW_FILES = {f"views/{i:03d}.png" for i in range(4)}
 ALWAYS = {"transforms.json", "strip.png", "input.png", "preview.png", "run.json"} | VIEW_FILES
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -120,7 +120,7 @@ def test_generate_says_where_and_how_the_object_was_found(generated):
     assert generated.stdout == f"{generated.photo} → {generated.sample}\n"
     assert generated.stderr.count("\n") == 1
     assert generated.stderr.startswith(f"note: {generated.photo}: ")
-    assert "foreground=alpha" in generated.stderr
+    assert "segmentation=alpha" in generated.stderr
 
 
 def test_generated_views_have_the_rigs_cameras_and_opacity(generated):
@@ -239,10 +239,10 @@ def test_finished_samples_are_not_made_again(photo, weights, tmp_path, capsys):
     assert [r["seed"] for r in again] == [r["seed"] for r in order]
     capsys.readouterr()
     assert main([*args, "samples=3"]) == 0
-    assert "finished before" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
     # another setting makes new ones
     assert main([*args, "samples=1", "sampler.steps=2"]) == 0
-    assert "finished before" not in capsys.readouterr().err
+    assert "already finished" not in capsys.readouterr().err
 
 
 def test_a_rerun_leaves_nothing_of_the_earlier_run_beside_new_views(
@@ -271,7 +271,7 @@ def test_without_a_mesh_the_views_are_kept_and_the_reason_is_told(photo, blank, 
     sample = tmp_path / "out" / "disc" / "sample-0"
     assert captured.out == f"{photo} → {sample}\n"
     assert captured.err.count("mvdiff: ") == 1
-    assert f"mvdiff: {photo}: the views are written, but there is no mesh: " in captured.err
+    assert f"mvdiff: {photo}: views were written, but there is no mesh: " in captured.err
     assert files(sample) == ALWAYS
     assert "there is no mesh" in json.loads((sample / "run.json").read_text())["notes"][0]
 
@@ -290,7 +290,7 @@ def test_a_folder_with_one_broken_picture(weights, tmp_path, capsys):
     error, note = captured.err.splitlines()
     assert error.startswith(f"mvdiff: cannot read '{folder / 'c.png'}' as an image")
     assert note.startswith("note: 2 pictures: ")
-    assert note.endswith("(foreground=alpha): a.png, b (2), größe.png")
+    assert note.endswith("(segmentation=alpha): a.png, b (2), größe.png")
     assert captured.out.count(" → ") == 2
     assert {p.name for p in out.iterdir()} == {"a", "b (2), größe"}
     assert files(out / "a" / "sample-0") == ALWAYS
@@ -374,7 +374,8 @@ def test_a_keyed_background_is_noted(weights, tmp_path, capsys):
     args = [f"image={tmp_path / 'plain.jpg'}", f"out={tmp_path / 'out'}", *toy_args(weights)]
     done = run_cli("generate", *args)
     assert done.returncode == 0
-    note = "the picture has no transparency: its plain background was keyed out (foreground=key)"
+    note = "the picture has no transparency: its plain background was keyed out "
+    note += "(segmentation=color_key)"
     assert done.stderr == f"note: {tmp_path / 'plain.jpg'}: {note}\n"
     assert done.stdout.count("\n") == 1
     run = json.loads((tmp_path / "out" / "plain" / "sample-0" / "run.json").read_text())
@@ -395,11 +396,11 @@ def test_parts_are_overrides(photo, weights, tmp_path):
 def test_pictures_are_found_in_paths_lists_and_folders(tmp_path):
     for name in ("b.PNG", "a.jpg", "c.txt"):
         (tmp_path / name).write_text("")
-    assert [p.name for p in find_pictures(str(tmp_path))] == ["a.jpg", "b.PNG"]
-    assert find_pictures([str(tmp_path / "c.txt")]) == [tmp_path / "c.txt"]
+    assert [p.name for p in find_images(str(tmp_path))] == ["a.jpg", "b.PNG"]
+    assert find_images([str(tmp_path / "c.txt")]) == [tmp_path / "c.txt"]
 
 
-QUICK_HULL = ["reconstructor.resolution=20", "reconstructor.faces=400", "texture=32"]
+QUICK_HULL = ["reconstructor.resolution=20", "reconstructor.max_faces=400", "texture_size=32"]
 MADE = {"turntable.gif", "mesh-preview.png", "mesh-run.json"}
 
 
@@ -411,7 +412,7 @@ def test_reconstruct_reads_a_folder_and_writes_beside_it(tmp_path, capsys):
     said = captured.out.splitlines()
     assert captured.err == ""
     assert said[0] == f"{tmp_path / 'ball'} → {tmp_path / 'ball' / 'mesh.glb'}"
-    assert re.fullmatch(r"\d+ faces in [\d.]+ s \(.*colours [\d.]+.*turntable.*\)", said[1])
+    assert re.fullmatch(r"\d+ faces in [\d.]+ s \(.*colors [\d.]+.*turntable.*\)", said[1])
     new = files(tmp_path / "ball") - {f"views/{i:03d}.png" for i in range(16)}
     assert new == {"transforms.json", "run.json", "mesh.glb"} | MADE
     assert (tmp_path / "ball" / "run.json").read_text() == "of mvdiff generate"
@@ -452,8 +453,13 @@ def test_progress_with_numbers_is_booked_as_one_stage():
 def test_reconstruct_reads_a_strip_and_writes_other_formats(tmp_path, form):
     ball_views(ring(16, size=32)).strip().save(tmp_path / "strip.png")
     out = tmp_path / "out"
-    args = [f"views={tmp_path / 'strip.png'}", f"out={out}", f"format={form}", "turntable=false"]
-    assert main(["reconstruct", *args, *QUICK_HULL[:2], "faces=200"]) == 0
+    args = [
+        f"views={tmp_path / 'strip.png'}",
+        f"out={out}",
+        f"mesh_formats={form}",
+        "turntable=false",
+    ]
+    assert main(["reconstruct", *args, *QUICK_HULL[:2], "max_faces=200"]) == 0
     beside = {"mesh.mtl", "mesh_texture.png"} if form == "obj" else set()
     assert files(out) == {f"mesh.{form}"} | beside | MADE - {"turntable.gif"}
     mesh = Mesh.load(out / f"mesh.{form}")
@@ -465,8 +471,10 @@ def test_reconstruct_reads_a_strip_and_writes_other_formats(tmp_path, form):
 def test_reconstruct_in_several_formats_closed_without_texture(tmp_path, capsys):
     ball_views(ring(8, size=32)).save(tmp_path)
     out = tmp_path / "out"
-    args = [f"views={tmp_path}", f"out={out}", "format=glb,obj", "watertight=true"]
-    assert main(["reconstruct", *args, *QUICK_HULL[:2], "texture=none", "turntable=false"]) == 0
+    args = [f"views={tmp_path}", f"out={out}", "mesh_formats=glb,obj", "watertight=true"]
+    assert (
+        main(["reconstruct", *args, *QUICK_HULL[:2], "texture_size=none", "turntable=false"]) == 0
+    )
     captured = capsys.readouterr()
     assert captured.err == "note: watertight: closed already\n"
     assert f"{out / 'mesh.glb'}, {out / 'mesh.obj'}\n" in captured.out
@@ -477,7 +485,7 @@ def test_reconstruct_in_several_formats_closed_without_texture(tmp_path, capsys)
 def test_reconstruct_with_an_mp4(tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     ball_views(ring(8, size=32)).save(tmp_path)
-    assert main(["reconstruct", f"views={tmp_path}", *QUICK_HULL, "video=mp4"]) == 0
+    assert main(["reconstruct", f"views={tmp_path}", *QUICK_HULL, "turntable_format=mp4"]) == 0
     assert (tmp_path / "turntable.mp4").stat().st_size > 1000
     assert not (tmp_path / "turntable.gif").exists()
 
@@ -531,12 +539,15 @@ def test_reconstruct_refuses_in_a_sentence(tmp_path, capsys):
         ([f"views={tmp_path}", "min_agreement=2"], "min_agreement must be a number in [0, 1]"),
         ([f"views={tmp_path}", "max_size=4"], "max_size must be a whole number in [16"),
         (
-            [f"views={tmp_path}", "format=fbx"],
-            "unknown format 'fbx'; choose from glb, obj, ply, stl",
+            [f"views={tmp_path}", "mesh_formats=fbx"],
+            "unknown mesh_formats 'fbx'; choose from glb, obj, ply, stl",
         ),
-        ([f"views={tmp_path}", "video=avi"], "unknown video 'avi'; choose from gif, mp4"),
-        ([f"views={tmp_path}", "texture=7"], "texture must be a whole number in [16"),
-        ([f"views={tmp_path}", "faces=2"], "faces must be a whole number in [4"),
+        (
+            [f"views={tmp_path}", "turntable_format=avi"],
+            "unknown turntable_format 'avi'; choose from gif, mp4",
+        ),
+        ([f"views={tmp_path}", "texture_size=7"], "texture_size must be a whole number in [16"),
+        ([f"views={tmp_path}", "max_faces=2"], "max_faces must be a whole number in [4"),
         ([f"views={tmp_path}", "reconstructor=none"], "reconstructor=none makes no mesh"),
     ):
         assert main(["reconstruct", *args]) == 2
@@ -574,7 +585,7 @@ def test_evaluate_gives_the_right_figures(tmp_path, capsys):
         views.save(tmp_path / "truth" / name)
         grey.save(tmp_path / "pred" / name)
     out = tmp_path / "figures.json"
-    args = [f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", f"out={out}"]
+    args = [f"pred={tmp_path / 'pred'}", f"reference={tmp_path / 'truth'}", f"out={out}"]
     assert main(["evaluate", *args]) == 0
     figures = json.loads(out.read_text())
     assert figures["objects"]["box"]["psnr"] == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
@@ -590,7 +601,7 @@ def test_evaluate_reads_what_generate_wrote(photo, weights, tmp_path, capsys):
     sample = out / "disc" / "sample-0"
     truth = shade(Views.load(sample), 8)
     truth.save(tmp_path / "truth" / "disc")
-    args = [f"pred={sample}", f"truth={tmp_path / 'truth' / 'disc'}"]
+    args = [f"pred={sample}", f"reference={tmp_path / 'truth' / 'disc'}"]
     assert main(["evaluate", *args, f"out={tmp_path / 'f.json'}"]) == 0
     (figures,) = json.loads((tmp_path / "f.json").read_text())["objects"].values()
     assert 25 < figures["psnr"] < 60
@@ -601,7 +612,7 @@ def test_evaluate_compares_meshes(tmp_path, capsys):
 
     for name, radius in (("pred", 0.45), ("truth", 0.5)):
         trimesh.creation.icosphere(3, radius).export(tmp_path / f"{name}.ply")
-    args = [f"pred={tmp_path / 'pred.ply'}", f"truth={tmp_path / 'truth.ply'}"]
+    args = [f"pred={tmp_path / 'pred.ply'}", f"reference={tmp_path / 'truth.ply'}"]
     assert main(["evaluate", *args, f"out={tmp_path / 'f.json'}"]) == 0
     (figures,) = json.loads((tmp_path / "f.json").read_text())["objects"].values()
     assert figures["chamfer"] == pytest.approx(0.05, abs=0.005)
@@ -609,14 +620,14 @@ def test_evaluate_compares_meshes(tmp_path, capsys):
 
 
 def test_evaluate_refuses_in_a_sentence(tmp_path, capsys):
-    assert main(["evaluate", f"pred={tmp_path / 'no'}", f"truth={tmp_path}"]) == 2
+    assert main(["evaluate", f"pred={tmp_path / 'no'}", f"reference={tmp_path}"]) == 2
     assert f"no views or mesh at '{tmp_path / 'no'}'" in capsys.readouterr().err
-    assert main(["evaluate", f"pred={tmp_path}", f"truth={tmp_path}"]) == 2
+    assert main(["evaluate", f"pred={tmp_path}", f"reference={tmp_path}"]) == 2
     assert "nothing to compare" in capsys.readouterr().err
 
 
 def test_render_writes_targets_inputs_and_an_index(tmp_path, capsys):
-    args = ["shapes=2", "size=32", "inputs=2", "workers=1", "supersample=1"]
+    args = ["num_shapes=2", "size=32", "num_inputs=2", "workers=1", "supersample=1"]
     assert main(["render", *args, f"out={tmp_path / 'data'}"]) == 0
     assert "2 objects in" in capsys.readouterr().out
     objects = json.loads((tmp_path / "data" / "index.json").read_text())["objects"]
@@ -691,10 +702,10 @@ def test_every_command_explains_itself(command, capsys):
         "generate": ["image=x"],
         "train": ["data=x"],
         "reconstruct": ["views=x"],
-        "export": ["out=x", "run=x"],
+        "export": ["out=x", "run_dir=x"],
         "convert": ["source=x", "output=y"],
         "render": ["out=x"],
-        "evaluate": ["pred=x", "truth=x"],
+        "evaluate": ["pred=x", "reference=x"],
         "ablate": ["data=x"],
     }[command]
     inner = {"sizes", "train", "recipe_name", "size"}  # of the recipe: shown by --cfg
@@ -768,9 +779,9 @@ def test_a_closed_pipe_is_no_error():
     [
         ["reconstruct", "views=nowhere"],
         ["train", "data=nowhere"],
-        ["export", "run=nowhere", "out=x"],
+        ["export", "run_dir=nowhere", "out=x"],
         ["convert", "source=nowhere", "output=x"],
-        ["evaluate", "pred=nowhere", "truth=nowhere"],
+        ["evaluate", "pred=nowhere", "reference=nowhere"],
         ["ablate", "data=nowhere", "budget.steps=1"],
         ["generate", "image=x", "weights=nowhere"],
     ],

@@ -22,8 +22,8 @@ NEEDED = {
     "train": ["data=x"],
     "render": ["out=x"],
     "reconstruct": ["views=x"],
-    "evaluate": ["pred=x", "truth=y"],
-    "export": ["run=x", "out=y"],
+    "evaluate": ["pred=x", "reference=y"],
+    "export": ["run_dir=x", "out=y"],
     "convert": ["source=x", "output=y"],
     "ablate": ["data=x"],
 }
@@ -107,7 +107,7 @@ def test_settings_of_another_command_are_unknown():
 
 
 def test_missing_settings_are_named():
-    with pytest.raises(MvdiffError, match=r"mvdiff evaluate needs pred=… and truth=…: see"):
+    with pytest.raises(MvdiffError, match=r"mvdiff evaluate needs pred=… and reference=…: see"):
         compose("evaluate")
 
 
@@ -191,7 +191,7 @@ def test_additions_that_nothing_reads_are_rejected(word):
 
 
 def test_additions_that_a_recipe_reads_are_accepted():
-    assert compose("generate", ["image=x", "+framing=published"]).framing == "published"
+    assert compose("generate", ["image=x", "+framing=syncdreamer"]).framing == "syncdreamer"
 
 
 @pytest.mark.parametrize(
@@ -221,16 +221,16 @@ def test_removing_a_part_is_one_sentence():
         "train.lr=-1e-3",
         "train.lr=.inf",
         "train.betas=[0.9,1.0]",
-        "train.drop.token=1.5",
-        "train.time_power=0",
-        "train.ema=1.0",
-        "train.batch=100000000",
+        "train.condition_dropout.token=1.5",
+        "train.timestep_bias=0",
+        "train.ema_decay=1.0",
+        "train.batch_size=100000000",
         "train.grad_clip=nan",
         "train.augment.hue=nan",
         "rig.count=1000000000",
         "unet.heads=0",
         "unet.groups=-1",
-        "time_budget=nan",
+        "max_minutes=nan",
         "seed=100000000000000000000",
         "reconstructor.resolution=100000",
     ],
@@ -473,10 +473,13 @@ def test_types_of_a_part_are_those_of_its_constructor():
     ("line", "words"),
     [
         ("mvdiff ge", ["generate"]),
-        ("mvdiff generate sampler=dd", ["sampler=ddim", "sampler=ddim-published", "sampler=ddpm"]),
+        (
+            "mvdiff generate sampler=dd",
+            ["sampler=ddim", "sampler=ddim_syncdreamer", "sampler=ddpm"],
+        ),
         ("mvdiff reconstruct watertight=", ["watertight=true", "watertight=false"]),
         ("mvdiff train train.optimizer=", ["train.optimizer=adamw", "train.optimizer=muon"]),
-        ("mvdiff generate reconstructor=neus reconstructor.eik", ["reconstructor.eikonal="]),
+        ("mvdiff generate reconstructor=neus reconstructor.eik", ["reconstructor.eikonal_weight="]),
         ("mvdiff generate image=", []),
         ("mvdiff nothing x", []),
     ],

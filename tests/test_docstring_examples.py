@@ -10,7 +10,7 @@ import mvdiff
 from mvdiff.attention import ATTENTION, ViewAttention
 from mvdiff.denoiser.embedders import EMBEDDERS, Embedder
 from mvdiff.latents.autoencoders import LATENTS, LatentCodec
-from mvdiff.preprocessing.segmentation import FOREGROUND, Foreground
+from mvdiff.preprocessing.segmentation import SEGMENTERS, Segmenter
 from mvdiff.radiance import RADIANCE, RadianceField
 from mvdiff.recon import RECONSTRUCTORS
 from mvdiff.recon.base import Reconstructor
@@ -18,7 +18,7 @@ from mvdiff.registry import Registry
 from mvdiff.volumes import VOLUMES
 from mvdiff.volumes.base import Volume
 
-REGISTRIES = [ATTENTION, EMBEDDERS, FOREGROUND, LATENTS, RADIANCE, RECONSTRUCTORS, VOLUMES]
+REGISTRIES = [ATTENTION, EMBEDDERS, SEGMENTERS, LATENTS, RADIANCE, RECONSTRUCTORS, VOLUMES]
 DOCUMENTED = [
     mvdiff.load,
     mvdiff.reconstruct,
@@ -31,7 +31,7 @@ DOCUMENTED = [
     RadianceField,
     LatentCodec,
     Embedder,
-    Foreground,
+    Segmenter,
     Reconstructor,
 ]
 

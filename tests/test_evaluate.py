@@ -32,7 +32,7 @@ from mvdiff.evaluation import (
 )
 from mvdiff.evaluation.folders import read_depths
 from mvdiff.metrics import Lpips
-from mvdiff.metrics.geometry import normalise
+from mvdiff.metrics.geometry import normalize_to_unit_box
 from mvdiff.recon import Mesh
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
@@ -114,7 +114,7 @@ def test_nothing_is_aligned_unless_asked(box, tmp_path):
     assert turned["chamfer"] > 0.02
     assert turned["iou"] == pytest.approx(0.16 / 0.32, abs=0.06)  # 0.4² of 2 · 0.24 − 0.4²
     large = box.copy().apply_scale(7).apply_translation([3, -2, 5])
-    figures = evaluate_mesh(path, large, normalise_truth=True)
+    figures = evaluate_mesh(path, large, normalize_reference=True)
     assert figures["chamfer"] < 1e-4 < figures["chamfer_floor"] < 0.005
     assert figures["iou"] > 0.99
     small = box.copy().apply_scale(0.2)
@@ -124,7 +124,7 @@ def test_nothing_is_aligned_unless_asked(box, tmp_path):
 
 def test_chicken_reaches_the_floor_of_the_protocol(shared_dir):
     folder = shared_dir / "data" / "chicken"
-    scan = normalise(Mesh.load(folder / "mesh.obj").to_trimesh(), rotate_z=-270)
+    scan = normalize_to_unit_box(Mesh.load(folder / "mesh.obj").to_trimesh(), rotate_z=-270)
     depth = read_depths(folder)
     figures = evaluate_mesh(scan, scan, depth=depth, iou=False)
     # The cubes of the scan and of its depth maps start at the same corner, to 3e-5…
@@ -179,7 +179,11 @@ def test_an_iou_left_out_is_noted_beside_the_other_figures(box, tmp_path, capsys
         for name in ("cup", "mug"):
             box.export(tmp_path / side / f"{name}.ply")
     box.copy().apply_translation([0, 0, 0.6]).export(tmp_path / "pred" / "mug.ply")
-    args = [f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", f"out={tmp_path / 'out'}"]
+    args = [
+        f"pred={tmp_path / 'pred'}",
+        f"reference={tmp_path / 'truth'}",
+        f"out={tmp_path / 'out'}",
+    ]
     assert main(["evaluate", *args]) == 0
     err = capsys.readouterr().err
     assert "note: no IoU for mug: the predicted mesh reaches 1.1" in err
@@ -260,7 +264,7 @@ def test_lone_mesh_files_are_objects(box, tmp_path):
 
 def test_published_renders_need_no_camera_file(views, shared_dir):
     chicken = shared_dir / "data" / "chicken"
-    figures = evaluate_folder(chicken, chicken, iou=False, normalise_truth=True)
+    figures = evaluate_folder(chicken, chicken, iou=False, normalize_reference=True)
     row = figures["objects"]["chicken"]
     assert row["psnr"] == 100
     assert row["hull_iou"] > 0.97
@@ -371,7 +375,7 @@ def test_command_takes_an_angle_an_object_and_tells_what_failed(box, tmp_path, c
         for name in ("cup", "box", "mug"):
             box.export(tmp_path / side / f"{name}.ply")
     (tmp_path / "pred" / "mug.ply").write_text("no mesh")
-    args = ["evaluate", f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", "iou=false"]
+    args = ["evaluate", f"pred={tmp_path / 'pred'}", f"reference={tmp_path / 'truth'}", "iou=false"]
     out = tmp_path / "figures"
     assert main([*args, "rotate_z={cup: 90}", f"out={out}"]) == 1
     printed = capsys.readouterr()
@@ -390,13 +394,13 @@ def test_command_takes_an_angle_an_object_and_tells_what_failed(box, tmp_path, c
         ("rotate_z={cup: .nan}", "got '.nan' for 'cup'"),
         ("out=figures.xlsx", "out=figures.xlsx is not .json, .csv or a folder"),
         ("lpips=none.pth", "no LPIPS weights at 'none.pth'"),
-        ("normalise_truth=7", "normalise_truth must be true or false"),
+        ("normalize_reference=7", "normalize_reference must be true or false"),
     ],
 )
 def test_command_refuses_bad_settings_in_a_sentence(box, tmp_path, capsys, setting, sentence):
     path = tmp_path / "box.ply"
     box.export(path)
-    assert main(["evaluate", f"pred={path}", f"truth={path}", setting]) == 2
+    assert main(["evaluate", f"pred={path}", f"reference={path}", setting]) == 2
     err = capsys.readouterr().err
     assert sentence in err
     assert err.count("\n") == 1
@@ -411,7 +415,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(
     )
     (tmp_path / "file").write_text("no folder")
     box.export(tmp_path / "box.ply")
-    args = [f"pred={tmp_path / 'box.ply'}", f"truth={tmp_path / 'box.ply'}"]
+    args = [f"pred={tmp_path / 'box.ply'}", f"reference={tmp_path / 'box.ply'}"]
     assert main(["evaluate", *args, f"out={tmp_path / out}"]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith(f"mvdiff: cannot write to '{tmp_path / 'file'}")
@@ -467,8 +471,12 @@ def test_command_reports_consistency_controls_and_diversity(views, tmp_path, cap
     views[[0, 1, 2]].save(tmp_path / "pred" / "mug")
     for sample, result in (("sample-0", views), ("sample-1", darker(views))):
         result.save(tmp_path / "pred" / "cup" / sample)
-    args = [f"pred={tmp_path / 'pred'}", f"truth={tmp_path / 'truth'}", f"out={tmp_path / 'out'}"]
-    assert main(["evaluate", *args, "consistency=true", "controls=true"]) == 0
+    args = [
+        f"pred={tmp_path / 'pred'}",
+        f"reference={tmp_path / 'truth'}",
+        f"out={tmp_path / 'out'}",
+    ]
+    assert main(["evaluate", *args, "consistency_metrics=true", "corrupted_controls=true"]) == 0
     printed = capsys.readouterr()
     for part in ("self-", "diver-", "truth, shifted", "truth, tinted"):
         assert part in printed.out

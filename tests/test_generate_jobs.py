@@ -188,22 +188,22 @@ def test_jobs_whose_files_are_gone_are_told_of(album, weights, tmp_path, capsys,
 
 
 def test_an_error_of_a_job_is_its_own(album, weights, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(generate_jobs, "make", _refuse)
+    monkeypatch.setattr(generate_jobs, "run_plans", _refuse)
     assert generate(album, tmp_path, weights, "jobs=2") == 2
     assert capsys.readouterr().err.count("mvdiff: job ") == 2
 
 
 @pytest.mark.parametrize("error", [MvdiffError("no"), RuntimeError("not enough memory")])
 def test_other_jobs_go_on_after_an_error(album, weights, tmp_path, monkeypatch, error):
-    whole, asked = generate_jobs.make, []
+    whole, asked = generate_jobs.run_plans, []
 
-    def make(config, wanted, *, alone):
-        asked.append(wanted)
+    def run_plans(config, plans, *, report_errors):
+        asked.append(plans)
         if len(asked) == 1:
             raise error
-        return whole(config, wanted, alone=alone)
+        return whole(config, plans, report_errors=report_errors)
 
-    monkeypatch.setattr(generate_jobs, "make", make)
+    monkeypatch.setattr(generate_jobs, "run_plans", run_plans)
     assert generate(album, tmp_path, weights, "jobs=2") == 1
     assert [len(wanted) for wanted in asked] == [2, 1]
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 from helpers.tiny_recipe import picture, pixels, toy_args, toy_weights
 
+import mvdiff
 from mvdiff.cli.main import main
-from mvdiff.errors import MvdiffError
-from mvdiff.generation.sharding import Share
+from mvdiff.errors import ConfigError, MvdiffError
 from mvdiff.pipeline import MultiViewPipeline
 from mvdiff.utils.background import BackgroundWorker
 from mvdiff.utils.progress import ProgressDisplay
@@ -75,7 +75,7 @@ def test_results_do_not_depend_on_the_batch(
         return denoise(self, conditions, *args, **kwargs)
 
     monkeypatch.setattr(MultiViewPipeline, "denoise", noting)
-    assert generate(album, tmp_path, weights, "batch=3") == 0
+    assert generate(album, tmp_path, weights, "batch_size=3") == 0
     assert sizes == [3, 2]
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{album / n}.png → {tmp_path / n}/sample-0" for n in "abcde"]
@@ -105,7 +105,7 @@ def test_samples_of_several_pictures_share_batches(album, weights, tmp_path, mon
 
     monkeypatch.setattr(MultiViewPipeline, "denoise", noting)
     some = f"['{album / 'a.png'}','{album / 'b.png'}']"
-    assert generate(some, tmp_path, weights, "batch=3", "samples=2", "seed=7") == 0
+    assert generate(some, tmp_path, weights, "batch_size=3", "samples=2", "seed=7") == 0
     assert sizes == [[7, 8, 7], [8]]
     for name in "ab":
         records = [
@@ -127,7 +127,7 @@ def test_one_picture_that_fails_on_the_way_stops_no_other(
         return decode(self, latent)
 
     monkeypatch.setattr(MultiViewPipeline, "decode", fails_once)
-    assert generate(album, tmp_path, weights, "batch=2") == 1
+    assert generate(album, tmp_path, weights, "batch_size=2") == 1
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if not line.startswith("note: ")]
     assert errors == [f"mvdiff: {album / 'b.png'}: the denoiser produced NaN"]
@@ -137,7 +137,7 @@ def test_one_picture_that_fails_on_the_way_stops_no_other(
     monkeypatch.undo()
     # and again: only that one is made
     assert generate(album, tmp_path, weights) == 0
-    assert "note: 4 pictures: finished before" in capsys.readouterr().err
+    assert "note: 4 pictures: already finished" in capsys.readouterr().err
     compare(one_by_one, tmp_path, most=1)
 
 
@@ -153,9 +153,9 @@ def test_a_batch_too_large_for_the_memory_is_halved(
         return denoise(self, conditions, *args, **kwargs)
 
     monkeypatch.setattr(MultiViewPipeline, "denoise", short_of_memory)
-    assert generate(album, tmp_path, weights, "batch=4") == 0
+    assert generate(album, tmp_path, weights, "batch_size=4") == 0
     assert sizes == [4, 2, 1, 1, 1, 1, 1]
-    assert "note: not enough memory: going on with batch=2\n" in capsys.readouterr().err
+    assert "note: not enough memory: going on with batch_size=2\n" in capsys.readouterr().err
     compare(one_by_one, tmp_path, most=0)
 
 
@@ -172,7 +172,11 @@ def test_what_is_no_pictures_fault_stops_the_run(album, weights, tmp_path, monke
 
 
 def test_killed_and_started_again(album, weights, one_by_one, tmp_path):
-    args = [f"image={album}", f"out={tmp_path}", *toy_args(weights, "sampler.steps=2", "batch=2")]
+    args = [
+        f"image={album}",
+        f"out={tmp_path}",
+        *toy_args(weights, "sampler.steps=2", "batch_size=2"),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "mvdiff", "generate", *args],
         stdout=subprocess.PIPE,
@@ -186,7 +190,7 @@ def test_killed_and_started_again(album, weights, one_by_one, tmp_path):
         process.communicate()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
     assert before
-    assert generate(album, tmp_path, weights, "batch=2") == 0
+    assert generate(album, tmp_path, weights, "batch_size=2") == 0
     after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("run.json")}
     assert len(after) == 5
     assert {p: after[p] for p in before} == before
@@ -196,22 +200,22 @@ def test_killed_and_started_again(album, weights, one_by_one, tmp_path):
 def test_shares_cover_everything_once(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     items = list(range(11))
-    taken = [items[s.index :: s.count] for s in (Share.read(f"{i}/4") for i in range(4))]
+    taken = [items[s.index :: s.count] for s in (Shard.parse(f"{i}/4") for i in range(4))]
     assert sorted(item for share in taken for item in share) == items
-    assert Share.read(None) == Share(0, 1)
+    assert Shard.parse(None) == Shard(0, 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     both = []
     for rank in "01":
         monkeypatch.setenv("RANK", rank)
-        both += [Share.read(None), Share.read("1/3")]
-    assert both[::2] == [Share(0, 2, 2), Share(1, 2, 2)]
-    assert both[1::2] == [Share(2, 6, 2), Share(3, 6, 2)]
+        both += [Shard.parse(None), Shard.parse("1/3")]
+    assert both[::2] == [Shard(0, 2, 2), Shard(1, 2, 2)]
+    assert both[1::2] == [Shard(2, 6, 2), Shard(3, 6, 2)]
 
 
 @pytest.mark.parametrize("shard", ["4/4", "-1/4", "1", "a/b", "0/0", "1/2/3", 3])
 def test_shares_that_are_none_are_refused(shard):
     with pytest.raises(MvdiffError, match="shard must be i/n with i from 0 to n - 1"):
-        Share.read(shard)
+        Shard.parse(shard)
 
 
 def test_a_shard_makes_its_own_pictures(album, weights, tmp_path, capsys):
@@ -272,8 +276,8 @@ def test_accelerate_launches_processes_that_share_the_pictures(album, weights, t
 
 @pytest.mark.parametrize("batch", ["0", "-2", "1.5", "true"])
 def test_batch_must_be_whole_and_positive(album, weights, tmp_path, capsys, batch):
-    assert generate(album, tmp_path, weights, f"batch={batch}") == 2
-    assert "batch must be a whole number in [1" in capsys.readouterr().err
+    assert generate(album, tmp_path, weights, f"batch_size={batch}") == 2
+    assert "batch_size must be a whole number" in capsys.readouterr().err
 
 
 def test_a_writer_keeps_order_waits_and_ends_with_its_stop():
@@ -323,3 +327,31 @@ def test_lines_for_the_pictures_and_for_the_writer():
     assert len(asked) == 2
     writer.hide()
     assert len(shown()) == 2
+
+
+def test_python_makes_the_files_that_the_command_makes(album, weights, one_by_one, tmp_path):
+    settings = [o for o in toy_args(weights, "sampler.steps=2") if not o.startswith("device=")]
+    model = mvdiff.load(overrides=settings, device="cpu")
+    summary = model.generate_many(album, tmp_path)
+    assert summary.errors == []
+    assert summary.pictures == len(COLOURS) == len(summary.results)
+    compare(one_by_one, tmp_path, 0)
+    files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(one_by_one) for p in one_by_one.rglob("*") if p.is_file())
+    # a second call only finds what is there; another sample is added
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("strip.png")}
+    assert len(model.generate_many([album / "a.png"], tmp_path).results) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("strip.png")} == written
+    more = model.generate_many([album / "a.png"], tmp_path, ["samples=2", "reconstructor=none"])
+    assert len(more.results) == 2
+
+
+def test_python_reports_a_broken_image_and_goes_on(album, weights, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    model = mvdiff.load(overrides=toy_args(weights, "sampler.steps=1"), device="cpu")
+    images = [tmp_path / "broken.png", album / "b.png"]
+    summary = model.generate_many(images, tmp_path / "out", ["reconstructor=none"])
+    assert [path.parent.name for path in summary.results] == ["b"]
+    assert "broken.png" in str(summary.errors[0])
+    with pytest.raises(ConfigError, match="cannot change the network"):
+        model.generate_many(album, tmp_path / "out", ["attention=none"])

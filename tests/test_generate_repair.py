@@ -67,14 +67,14 @@ def test_what_was_lost_is_made_again(made, weights, capsys, file, how):
     assert contents(out) == before
     if file != "run.json":
         assert f"sample-1 is made again, since its {file} is" in captured.err
-    assert "finished before" in captured.err
+    assert "already finished" in captured.err
     assert captured.out.count(" → ") == 4
 
 
 def test_the_record_names_the_foreground_and_the_files(made):
     _, out = made
     record = json.loads((out / "b" / "sample-0" / "run.json").read_text())
-    assert record["foreground"] == "alpha"
+    assert record["segmentation"] == "alpha"
     assert record["files"]["strip.png"] == (out / "b/sample-0/strip.png").stat().st_size
     assert sorted(record["ranked_with"]) == [0, 1]
 

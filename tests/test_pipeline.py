@@ -1,4 +1,4 @@
-"""Photo → views through the whole toy model, and the API around it."""
+"""PreparedImage → views through the whole toy model, and the API around it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_paths_pictures_arrays_and_tensors_are_one(model, tmp_path):
 
 def test_many_at_once_are_what_they_are_alone(model):
     photos_ = [model.prepare(picture()), model.prepare(picture(colour=(30, 160, 60)))]
-    both = model.generate_many(photos_, [10, 30], [1, 2])
+    both = model.generate_batch(photos_, [10, 30], [1, 2])
     alone = model.generate(picture(colour=(30, 160, 60)), elevation=30, seed=2)
     assert (both[1].rgb - alone.rgb).abs().max() < 1.01 / 255
 
@@ -193,17 +193,17 @@ def test_the_photos_camera_stands_at_extreme_elevations(model, elevation, height
 @pytest.mark.parametrize("seed", [-1, 2**63, True])
 def test_seeds_that_are_none_are_refused(model, seed):
     with pytest.raises(MvdiffError, match=r"seed must be a whole number"):
-        model.generate_many([model.prepare(picture())], [0], [seed])
+        model.generate_batch([model.prepare(picture())], [0], [seed])
 
 
 @pytest.mark.parametrize("batch_views", [0, -2])
 def test_batch_views_must_be_whole_and_positive(model, batch_views):
     with pytest.raises(MvdiffError, match="batch_views must be a whole number from 1"):
-        model.generate_many([model.prepare(picture())], [0], [0], batch_views=batch_views)
+        model.generate_batch([model.prepare(picture())], [0], [0], batch_views=batch_views)
 
 
 def test_reconstruct_takes_views_or_where_they_lie(tmp_path):
-    quick = ["reconstructor.resolution=20", "reconstructor.faces=500"]
+    quick = ["reconstructor.resolution=20", "reconstructor.max_faces=500"]
     views = ball_views()
     views.save(tmp_path / "ball")
     told = []
@@ -321,9 +321,9 @@ def test_a_batch_of_latents_is_decoded(model):
 def test_elevations_and_seeds_as_many_as_photos(model):
     photo = model.prepare(picture())
     with pytest.raises(MvdiffError, match="2 and 1 for 1"):
-        model.generate_many([photo], [1, 2], [0])
+        model.generate_batch([photo], [1, 2], [0])
     with pytest.raises(MvdiffError, match="for 0"):
-        model.generate_many([], [], [])
+        model.generate_batch([], [], [])
 
 
 def test_the_photo_says_how_its_object_was_found(model):

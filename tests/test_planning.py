@@ -13,7 +13,7 @@ from helpers.tiny_recipe import picture
 from PIL import Image
 
 from mvdiff.errors import MvdiffError
-from mvdiff.generation.planning import find_pictures, result_folders, result_name
+from mvdiff.generation.planning import find_images, result_folders, result_name
 from mvdiff.preprocessing.elevation_settings import elevation_per_picture
 
 
@@ -59,7 +59,7 @@ def test_a_folder_is_read_and_what_is_passed_over_is_named(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "more").mkdir()
     with pytest.warns(UserWarning, match=r"4 files were passed over") as caught:
-        found = find_pictures(str(tmp_path))
+        found = find_images(str(tmp_path))
     assert [p.name for p in found] == ["a.JPG", "b.png", "c.avif", "d.tif", "e.jfif"]
     (note,) = [str(w.message) for w in caught]
     for name in ("raw.cr2", "x.psd", "README", "more/"):
@@ -72,39 +72,39 @@ def test_heic_is_read_where_the_extra_is_installed(tmp_path, monkeypatch):
     (tmp_path / "phone.HEIC").write_bytes(b"x")
     monkeypatch.setattr("mvdiff.generation.planning.register_heif", lambda: False)
     with pytest.raises(MvdiffError, match=r"phone\.HEIC.*mvdiff\[heif\]"):
-        find_pictures(tmp_path)
+        find_images(tmp_path)
     monkeypatch.setattr("mvdiff.generation.planning.register_heif", lambda: True)
-    assert [p.name for p in find_pictures(tmp_path)] == ["phone.HEIC"]
+    assert [p.name for p in find_images(tmp_path)] == ["phone.HEIC"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes as on Unix")
 def test_pipes_are_no_pictures(tmp_path):
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(MvdiffError, match="pipe"):
-        find_pictures(tmp_path / "x.png")
+        find_images(tmp_path / "x.png")
     with pytest.raises(MvdiffError, match="no pictures in the folder"):
-        find_pictures(tmp_path)
+        find_images(tmp_path)
 
 
 @pytest.mark.parametrize("image", [None, "", [], [None], ["a.png", 5], [[]], {"a": "b.png"}, 7])
 def test_what_names_no_picture_is_told(image):
     with pytest.raises(MvdiffError, match="image"):
-        find_pictures(image)
+        find_images(image)
 
 
 def test_a_tilde_that_is_no_home_is_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MvdiffError, match=r"no picture at '~nobody-here\.png'"):
-        find_pictures("~nobody-here.png")
+        find_images("~nobody-here.png")
     picture().save(tmp_path / "~x.png")
-    assert find_pictures("~x.png") == [Path("~x.png")]
+    assert find_images("~x.png") == [Path("~x.png")]
 
 
-PICTURES = [Path("x/cup-30.png"), Path("x/mug_-12.5.jpg"), Path("box 7.png")]
+IMAGE_SUFFIXES = [Path("x/cup-30.png"), Path("x/mug_-12.5.jpg"), Path("box 7.png")]
 
 
 def test_elevations_by_file_name():
-    assert elevation_per_picture("name", PICTURES) == [30.0, -12.5, 7.0]
+    assert elevation_per_picture("name", IMAGE_SUFFIXES) == [30.0, -12.5, 7.0]
     assert elevation_per_picture("name", [Path("a--10.png"), Path("15.png")]) == [-10.0, 15.0]
     for name in ("cup.png", "cup-100.png", "v2cup3.png"):
         with pytest.raises(MvdiffError):
@@ -117,13 +117,13 @@ def test_elevations_by_a_table(tmp_path, separator, mark):
     rows = ["Elevation,note,name", "30,x,cup-30.png", "-5.5,,mug_-12.5", "auto,,box 7.png", ""]
     path = tmp_path / "angles.csv"
     path.write_text(mark + "\n".join(rows).replace(",", separator), encoding="utf-8")
-    assert elevation_per_picture(str(path), PICTURES) == [30.0, -5.5, "auto"]
+    assert elevation_per_picture(str(path), IMAGE_SUFFIXES) == [30.0, -5.5, "auto"]
 
 
 def test_elevations_by_json(tmp_path):
     path = tmp_path / "angles.json"
     path.write_text(json.dumps({"cup-30": 1, "mug_-12.5.jpg": "2", "box 7": None}))
-    assert elevation_per_picture(str(path), PICTURES) == [1.0, 2.0, "auto"]
+    assert elevation_per_picture(str(path), IMAGE_SUFFIXES) == [1.0, 2.0, "auto"]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_tables_that_do_not_fit(tmp_path, content, fact):
     path = tmp_path / "angles.csv"
     path.write_text(content)
     with pytest.raises(MvdiffError, match=fact):
-        elevation_per_picture(str(path), PICTURES)
+        elevation_per_picture(str(path), IMAGE_SUFFIXES)
     with pytest.raises(MvdiffError, match="cannot read"):
-        elevation_per_picture(str(tmp_path / "none.csv"), PICTURES)
+        elevation_per_picture(str(tmp_path / "none.csv"), IMAGE_SUFFIXES)
 
 
 def run_without(modules: str, *args: str) -> tuple[int, str]:
@@ -165,12 +165,12 @@ def run_without(modules: str, *args: str) -> tuple[int, str]:
         (["samples=1000000000"], "samples"),
         (["seed=-1"], "seed"),
         (["seed=null"], "seed"),
-        (["fill=0"], "fill"),
-        (["texture=3"], "texture"),
+        (["object_fill=0"], "fill"),
+        (["texture_size=3"], "texture"),
         (["out=null"], "out"),
         (["image=null"], "image"),
         (["azimuth=[1,2]"], "azimuth"),
-        (["batch=0"], "batch"),
+        (["batch_size=0"], "batch"),
         (["shard=4/4"], "shard"),
     ],
 )
@@ -203,7 +203,7 @@ def test_an_image_that_is_postscript_starts_no_program(tmp_path):
 
 def test_a_group_that_is_no_name_is_told(tmp_path):
     picture().save(tmp_path / "x.png")
-    for word in ("foreground=-1", "foreground=null", "foreground=2.5"):
+    for word in ("segmentation=-1", "segmentation=null", "segmentation=2.5"):
         code, err = run_without("'torch',", "generate", f"image={tmp_path / 'x.png'}", word)
         assert code == 2
         assert "choose from alpha, auto" in err

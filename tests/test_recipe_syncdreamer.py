@@ -16,7 +16,7 @@ from mvdiff.cli.main import main
 from mvdiff.config.compose import compose
 from mvdiff.diffusion.sampling import sample
 from mvdiff.errors import MvdiffError
-from mvdiff.preprocessing.photo import PreparedImage, prepare_fit, prepare_published
+from mvdiff.preprocessing.photo import PreparedImage, frame_by_fill, frame_syncdreamer
 from mvdiff.weights.key_sources import source
 from mvdiff.weights.load_model import init_on_meta
 from mvdiff.weights.syncdreamer import _BUFFERS, _TEXT
@@ -101,8 +101,8 @@ def test_without_weights_it_says_where_they_are(capsys, tmp_path):
 
 def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
     with pytest.warns(UserWarning, match="not trained"):
-        model = builders.build_pipeline(small_config("weights=rule", "foreground=alpha"))
-    framed = prepare_published(picture(), 50, 64)
+        model = builders.build_pipeline(small_config("weights=synthetic", "segmentation=alpha"))
+    framed = frame_syncdreamer(picture(), 50, 64)
     assert torch.equal(model.prepare(picture()).rgba, framed.rgba)
     latents = {}
     for batch_views in (4, None):
@@ -120,14 +120,14 @@ def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
 
 def test_a_sample_does_not_depend_on_its_neighbours_in_the_batch():
     with pytest.warns(UserWarning, match="not trained"):
-        model = builders.build_pipeline(small_config("weights=rule", "foreground=alpha"))
+        model = builders.build_pipeline(small_config("weights=synthetic", "segmentation=alpha"))
     assert model.sampler.guidance == 2.0
     photo = model.prepare(picture())
     other = PreparedImage(photo.rgb.flip(-1), photo.alpha.flip(-1))
 
     def latents(photos: list, elevations: list[float], seeds: list[int]) -> torch.Tensor:
         states = []
-        model.generate_many(
+        model.generate_batch(
             photos, elevations, seeds, callback=lambda step, steps, x: states.append(x)
         )
         return states[-1]
@@ -146,9 +146,9 @@ def test_framing_is_the_published_one_or_the_usual():
     def prepared(*overrides: str) -> torch.Tensor:
         return builders.build_framing(small_config(*overrides))(picture(), 64).rgba
 
-    assert torch.equal(prepared(), prepare_published(picture(), 50, 64).rgba)
-    assert torch.equal(prepared("crop_size=-1"), prepare_published(picture(), -1, 64).rgba)
-    assert torch.equal(prepared("framing=fit"), prepare_fit(picture(), 64, 0.78).rgba)
+    assert torch.equal(prepared(), frame_syncdreamer(picture(), 50, 64).rgba)
+    assert torch.equal(prepared("crop_size=-1"), frame_syncdreamer(picture(), -1, 64).rgba)
+    assert torch.equal(prepared("framing=fit"), frame_by_fill(picture(), 64, 0.78).rgba)
     with pytest.raises(MvdiffError, match="unknown framing 'square'; choose from fit, published"):
         prepared("framing=square")
 

@@ -37,12 +37,12 @@ def test_finished_samples_are_those_of_this_key_and_these_seeds(tmp_path):
 
 def test_new_samples_take_their_own_number_if_it_is_free(tmp_path):
     samples = SampleStore(tmp_path, [5, 6, 7], "k")
-    assert samples.place(6, {}).name == "sample-1"
+    assert samples.slot_for(6, {}).name == "sample-1"
     # seed 7 was the best of an earlier, smaller run
     done = {7: sample(tmp_path, "sample-0", 7)}
-    assert samples.place(5, done).name == "sample-1"
+    assert samples.slot_for(5, done).name == "sample-1"
     done[5] = tmp_path / "sample-1"
-    assert samples.place(6, done).name == "sample-2"
+    assert samples.slot_for(6, done).name == "sample-2"
 
 
 @pytest.mark.parametrize("order", [[5, 6, 7], [7, 6, 5], [6, 7, 5]])
@@ -101,18 +101,18 @@ def test_the_fingerprint_follows_what_changes_a_sample(tmp_path):
     picture.write_bytes(b"one")
     weights.write_bytes(b"abc")
     config = {"weights": str(weights), "sampler": {"steps": 4}, "samples": 1, "out": "a"}
-    shot = (picture, 20.0, 0.0)
-    first = fingerprint([shot], config)
-    assert fingerprint([shot], {**config, "samples": 8, "out": "b", "device": "cpu"}) == first
+    image = (picture, 20.0, 0.0)
+    first = fingerprint([image], config)
+    assert fingerprint([image], {**config, "samples": 8, "out": "b", "device": "cpu"}) == first
     assert fingerprint([(picture, "auto", 0.0)], config) != first
     assert fingerprint([(picture, 20.0, 90.0)], config) != first
-    assert fingerprint([shot, shot], config) != first
-    assert fingerprint([shot], {**config, "sampler": {"steps": 5}}) != first
+    assert fingerprint([image, image], config) != first
+    assert fingerprint([image], {**config, "sampler": {"steps": 5}}) != first
     picture.write_bytes(b"two")
-    second = fingerprint([shot], config)
+    second = fingerprint([image], config)
     assert second != first
     weights.write_bytes(b"abcd")
-    assert fingerprint([shot], config) != second
+    assert fingerprint([image], config) != second
     with pytest.raises(MvdiffError, match="cannot read"):
         fingerprint([(tmp_path / "none.png", 20.0, 0.0)], config)
 
@@ -146,7 +146,7 @@ def test_samples_that_lost_files_are_not_finished(tmp_path, file, content, word)
     assert survey.finished == {6: other}
     assert file in survey.damaged[path]
     assert word in survey.damaged[path]
-    assert samples.place(5, survey.finished) == path
+    assert samples.slot_for(5, survey.finished) == path
 
 
 def test_an_edited_mesh_stays_and_a_changed_view_does_not(tmp_path):

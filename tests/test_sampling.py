@@ -59,7 +59,7 @@ def configs(sampler, noise, kind):
 
 
 # The published DDIM ends at the noise level of its first time, not at zero, so it keeps a trace.
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "ddim-published"])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "ddim_syncdreamer"])
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("kind", ["sample", "epsilon", "v_prediction"])
 def test_data_that_is_one_point_is_returned(sampler, noise, kind):
@@ -73,7 +73,7 @@ def test_data_that_is_one_point_is_returned(sampler, noise, kind):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("kind", ["sample", "epsilon"])
 def test_normal_data_keep_mean_and_spread(sampler, kind):
-    noise = "cosine" if kind == "sample" else "published"
+    noise = "cosine" if kind == "sample" else "syncdreamer"
     config = configs(sampler, noise, kind)
     # within the clipped range, and wide beside the schedules' last steps
     out = run(config, Gaussian(config, mean=0.1, spread=0.3), steps=100)
@@ -86,7 +86,7 @@ def test_few_steps_give_the_best_guess_and_more_of_the_spread(sampler):
     """One step: the mean of the data. Two and three: about it, with a growing part of 0.3."""
     config = configs(sampler, "cosine", "sample")
     one, two, three = (run(config, Gaussian(config, 0.1, 0.3), steps=n) for n in (1, 2, 3))
-    if sampler == "ddim-published":  # see above: it ends as noisy as its first time
+    if sampler == "ddim_syncdreamer":  # see above: it ends as noisy as its first time
         assert torch.isfinite(one).all()
     else:
         torch.testing.assert_close(one, torch.full(SHAPE, 0.1), atol=0.01, rtol=0)
@@ -99,7 +99,7 @@ def test_few_steps_give_the_best_guess_and_more_of_the_spread(sampler):
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "ancestral"])
 def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(sampler):
-    eta = 1.0 if sampler in ("ancestral", "ddim-published") else None
+    eta = 1.0 if sampler in ("ancestral", "ddim_syncdreamer") else None
     config = configs("ddim" if sampler == "ancestral" else sampler, "cosine", "sample")
     denoise = Gaussian(config, 0.1, 0.3)
     both = run(config, denoise, (5, 9), eta=eta, steps=4)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from mvdiff.cameras import Cameras, ring
-from mvdiff.preprocessing.photo import PreparedImage, prepare_fit
+from mvdiff.preprocessing.photo import PreparedImage, frame_by_fill
 
 
 def test_wrong_shapes_are_caught_in_this_run():
@@ -33,7 +33,7 @@ def test_axes_of_one_name_must_agree_across_arguments():
 
 def test_wrong_types_are_caught_in_this_run():
     with pytest.raises(TypeCheckError):
-        prepare_fit("x.png", 64)
+        frame_by_fill("x.png", 64)
     with pytest.raises(TypeCheckError):
         Cameras([[1.0]], torch.zeros(1, 3, 4), 8, 8)
 

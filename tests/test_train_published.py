@@ -41,7 +41,7 @@ def zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(data: Path, zero: Path, out: Path, *more: str) -> list[str]:
     return [
         "train", "recipe=syncdreamer", *TRAIN, *QUICK, f"data={data}", f"weights={zero}",
-        f"out={out}", "validate_every=0", "log_every=1", "tensorboard=false", "train.batch=2",
+        f"out={out}", "validate_every=0", "log_every=1", "tensorboard=false", "train.batch_size=2",
         "train.steps=3", "checkpoint_every=2", "train.warmup=0", "train.precision=fp32", *more,
     ]  # fmt: skip
 
@@ -103,9 +103,9 @@ def test_the_exported_file_is_a_whole_model(
     run: Path, zero: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "model.safetensors"
-    assert main(["export", f"run={run}", f"out={out}", "precision=fp32"]) == 0
+    assert main(["export", f"run_dir={run}", f"out={out}", "precision=fp32"]) == 0
     model = builders.build_pipeline(
-        small_config(*QUICK, f"weights={out}", "foreground=none")
+        small_config(*QUICK, f"weights={out}", "segmentation=none")
     ).denoiser
     start, trained = load_file(zero), load_file(run / "checkpoints/step-00000003/ema.safetensors")
     for name, tensor in model.state_dict().items():
@@ -113,10 +113,10 @@ def test_the_exported_file_is_a_whole_model(
 
     moved = tmp_path / "elsewhere.safetensors"
     save_weights(start, moved, {"mvdiff_kind": "zero123"})
-    assert main(["export", f"run={run}", f"out={out}", f"weights={moved}"]) == 0
+    assert main(["export", f"run_dir={run}", f"out={out}", f"weights={moved}"]) == 0
     start["unet.stem.bias"] += 1
     save_weights(start, moved, {"mvdiff_kind": "zero123"})
-    assert main(["export", f"run={run}", f"out={out}", f"weights={moved}"]) == 2
+    assert main(["export", f"run_dir={run}", f"out={out}", f"weights={moved}"]) == 2
     assert "does not hold the frozen weights" in capsys.readouterr().err
 
 
@@ -137,7 +137,7 @@ def test_encoded_pictures_give_the_losses_of_pictures(
     run: Path, data: Path, zero: Path, tmp_path: Path
 ) -> None:
     assert len(list(data.glob("encoded-*/*.safetensors"))) == 1, "made by the first run"
-    train(data, zero, tmp_path, "cache=none")
+    train(data, zero, tmp_path, "latent_cache=none")
     assert losses(tmp_path) == pytest.approx(losses(run), rel=1e-5)
 
 
@@ -155,7 +155,12 @@ def test_two_processes_take_the_steps_of_one(
     run: Path, data: Path, zero: Path, tmp_path: Path
 ) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launch, "-m", "mvdiff", *arguments(data, zero, tmp_path, f"cache={tmp_path}/cache")]
+    command = [
+        *launch,
+        "-m",
+        "mvdiff",
+        *arguments(data, zero, tmp_path, f"latent_cache={tmp_path}/cache"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -193,9 +198,15 @@ def moments(checkpoint: Path) -> dict[str, torch.Tensor]:
         (["train.groups=[{match: slots.}]"], "begins with or matches 'slots.'; choose from"),
         (["train.groups=[{match: unet.slots.}]"], "is frozen, yet"),
         (["validate_every=5"], "holds no objects out for validation: pass val_data=FOLDER"),
-        (["train.groups=[]", "cache=kept"], "cache=kept has nothing to keep: the embedder is"),
-        (["train.augment.mirror=0.5", "cache=kept"], "train.augment changes the pictures"),
-        (["sizes.photo_features=8", "train.photos=[1,2]", "cache=kept"], "draws several pictures"),
+        (
+            ["train.groups=[]", "latent_cache=kept"],
+            "latent_cache=kept has nothing to keep: the embedder is",
+        ),
+        (["train.augment.mirror=0.5", "latent_cache=kept"], "train.augment changes the pictures"),
+        (
+            ["sizes.photo_features=8", "train.num_input_images=[1,2]", "latent_cache=kept"],
+            "draws several pictures",
+        ),
         (["data=nowhere"], "no data at 'nowhere'"),
         (["rig.elevation=20.0"], "16 of the 16 target cameras of 'a1' are not the recipe's"),
     ],

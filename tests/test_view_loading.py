@@ -33,7 +33,7 @@ from mvdiff.views.loading import load_views
 from mvdiff.views.sizes import fit_picture, scale_between
 from mvdiff.views.views import Views
 
-QUICK = ["texture=none", "reconstructor.resolution=48", "reconstructor.faces=4000"]
+QUICK = ["texture_size=none", "reconstructor.resolution=48", "reconstructor.max_faces=4000"]
 QUICK_COMMAND = [*QUICK, "turntable=false"]
 
 

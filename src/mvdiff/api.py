@@ -4,16 +4,74 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config.compose import compose
-from .errors import MvdiffError
+from .errors import ConfigError, MvdiffError
+from .pipeline import MultiViewPipeline
 
-if TYPE_CHECKING:  # torch, diffusers and trimesh are imported when they are used
+if TYPE_CHECKING:
+    from .generation.summary import RunSummary
     from .mesh.mesh import Mesh
-    from .pipeline import MultiViewPipeline
     from .views import Views
+
+
+@dataclass(frozen=True)
+class LoadedPipeline(MultiViewPipeline):
+    """What `mvdiff.load` returns: a `MultiViewPipeline` that also generates whole folders.
+
+    overrides: those that it was composed from.
+    """
+
+    overrides: tuple[str, ...] = ()
+
+    def generate_many(
+        self,
+        images: str | Path | Sequence[str | Path],
+        out: str | Path,
+        overrides: Sequence[str] = (),
+    ) -> RunSummary:
+        """`mvdiff generate` with this model: many images → views, meshes and records in `out`.
+
+        Images are read ahead and results written in the background. Finished samples are
+        skipped, so that the same call resumes after an interruption; one failed image does not
+        stop the others. The files are those of the command with the same settings.
+
+        images: a folder, a path or a list of paths. out: folder of the results,
+            `<out>/<image>/sample-<k>/`.
+        overrides: settings of `mvdiff generate`, e.g. ["samples=4", "elevation=20",
+            "batch_size=2", "reconstructor=none", "turntable=false"]. What the network is made of
+            cannot be changed here.
+        Returns a summary: `results` (folders of samples), `errors`, `meshless` and `pictures`.
+        Raises InputError where there is no image, ConfigError on unknown settings.
+
+        Example:
+            >>> import tempfile, mvdiff
+            >>> from importlib.resources import files
+            >>> model = mvdiff.load("tiny", overrides=["sampler.steps=1"], device="cpu")
+            >>> image = files("mvdiff") / "assets" / "example.png"
+            >>> quick = ["elevation=20", "reconstructor=none"]
+            >>> with tempfile.TemporaryDirectory() as out:
+            ...     summary = model.generate_many(image, out, quick)
+            ...     sorted(file.name for file in summary.results[0].iterdir())
+            ['input.png', 'preview.png', 'run.json', 'strip.png', 'transforms.json', 'views']
+        """
+        from .builders import build_sampler
+        from .generation.planning import plan_objects
+        from .generation.run import run_plans
+
+        config = compose("generate", [*self.overrides, f"out={out}", *_list(overrides)])
+        config.image = [str(i) for i in images] if isinstance(images, list | tuple) else str(images)
+        for part in ("unet", "volume", "attention", "latents", "embedder", "radiance", "rig"):
+            if config[part] != self.config[part] or config.weights != self.config.weights:
+                raise ConfigError(
+                    f"generate_many cannot change the network ({part} or weights): pass these "
+                    "settings to mvdiff.load"
+                )
+        model = replace(self, sampler=build_sampler(config), config=config)
+        return run_plans(config, plan_objects(config), report_errors=True, model=model)
 
 
 def load(
@@ -23,7 +81,7 @@ def load(
     *,
     device: str = "auto",
     rig: str | Mapping[str, Any] | None = None,
-) -> MultiViewPipeline:
+) -> LoadedPipeline:
     """A recipe with its weights, ready to generate.
 
     The network is in eval mode and frozen (`requires_grad` is False everywhere), since it is made
@@ -60,7 +118,10 @@ def load(
         config.weights = str(checkpoint)
     model = builders.build_pipeline(config)
     check_projection(model)
-    return model
+    weights = [] if checkpoint is None else [f"weights={checkpoint}"]
+    given = (*settings, *_rig_settings(rig), *_list(overrides), *weights)
+    fields = {name: value for name, value in vars(model).items() if name != "overrides"}
+    return LoadedPipeline(**fields, overrides=given)
 
 
 def _rig_settings(rig: Any) -> list[str]:
@@ -99,7 +160,7 @@ def reconstruct(
 
     views: also a path as `mvdiff reconstruct views=…` takes it.
     reconstructor: a registered name. overrides: e.g. ["reconstructor.resolution=96",
-        "texture=none", "faces=5000", "watertight=true", "rig=ring", "images=photos"].
+        "texture_size=none", "max_faces=5000", "watertight=true", "rig=ring", "images=photos"].
     progress: called with a stage's name and the share done.
     The mesh lies in the cameras' coordinates; where these have their origin elsewhere in the world
     (`Views.origin`, for scenes far from it), a warning says so.
@@ -113,7 +174,7 @@ def reconstruct(
         >>> distance = torch.linalg.cross(origins.expand_as(directions), directions).norm(dim=-1)
         >>> alpha = (distance < 0.4).float()[:, None]  # silhouettes of a ball of radius 0.4
         >>> views = mvdiff.Views.from_white(1 - alpha.expand(-1, 3, -1, -1), alpha, cameras)
-        >>> settings = ["reconstructor.resolution=48", "texture=none"]
+        >>> settings = ["reconstructor.resolution=48", "texture_size=none"]
         >>> mesh = mvdiff.reconstruct(views, "hull", settings)
         >>> mesh.vertices.max(axis=0).round(1)
         array([0.4, 0.4, 0.4], dtype=float32)
@@ -122,9 +183,8 @@ def reconstruct(
     """
     from . import builders
     from .builders.views import read_configured_views
-    from .mesh.postprocess import postprocess, texture_side
-    from .recon.plausibility import judge, reconstruct_explained
-    from .recon.view_consistency import view_agreement
+    from .mesh.postprocess import texture_side
+    from .recon.mesh_step import make_mesh
     from .views import Views
 
     if not isinstance(views, Views | str | Path):
@@ -137,7 +197,7 @@ def reconstruct(
         )
     settings = [f"reconstructor={reconstructor}", "views=none", *_list(overrides)]
     config = compose("reconstruct", settings)
-    side = texture_side(config.texture)
+    side = texture_side(config.texture_size)
     make = builders.build_reconstructor(config)
     if make is None:
         raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
@@ -148,25 +208,21 @@ def reconstruct(
         views, notes, form = loaded.views, list(loaded.notes), loaded.form
     elif any(views.origin):
         notes.append(f"the mesh's coordinates are relative to the world point {views.origin}")
-    told = progress or (lambda stage, share: None)
-    mesh = reconstruct_explained(make, views, form, lambda stage, share: told(stage, 0.6 * share))
-    mesh, more = postprocess(
-        mesh,
+    result = make_mesh(
+        make,
         views,
-        faces=config.faces,
+        form=form,
+        faces=config.max_faces,
         watertight=config.watertight,
         texture=side,
-        progress=lambda stage, share: told(stage, 0.6 + 0.39 * share),
+        min_agreement=config.min_agreement,
+        progress=progress,
     )
-    told("agreement", 0.99)
-    agreement = view_agreement(mesh, views)
-    notes += [*more, *judge(agreement, views, form, config.min_agreement)]
-    if agreement.worst:
-        notes.append(agreement.summary())
-    for note in notes:
+    for note in [*notes, *result.notes]:
         warnings.warn(note, stacklevel=2)
-    told("done", 1.0)
-    return mesh
+    if progress is not None:
+        progress("done", 1.0)
+    return result.mesh
 
 
 def _list(overrides: Any) -> list[str]:

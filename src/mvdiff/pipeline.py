@@ -1,4 +1,4 @@
-"""Photo → Views → Mesh, readable top to bottom."""
+"""PreparedImage → Views → Mesh, readable top to bottom."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ class MultiViewPipeline:
     denoiser: the network, on its device, in eval mode and frozen. To train it further:
         `model.denoiser.train().requires_grad_(True)`; whole runs are `mvdiff train`'s.
     sampler: how noise becomes views.
-    foreground: finds the object in a photo.
-    framing: frames the cut-out photo: (RGBA photo, side in pixels) → Photo.
+    segmenter: finds the object in a photo.
+    framing: frames the cut-out photo: (RGBA photo, side in pixels) → PreparedImage.
     precision: "fp32", or "bf16" or "fp16" for autocast.
     config: the resolved config it was built from.
 
@@ -157,16 +157,16 @@ class MultiViewPipeline:
 
     denoiser: MultiViewDenoiser
     sampler: SamplerConfig
-    foreground: Callable[[Any], Any]
+    segmenter: Callable[[Any], Any]
     framing: Framing
     precision: str
     config: Any
 
     def prepare(self, image: Any) -> PreparedImage:
         """Read, cut out and frame a picture (path, PIL image, array or tensor)."""
-        cut = self.foreground(load_photo(image))
+        cut = self.segmenter(load_photo(image))
         photo = self.framing(cut, self.denoiser.rig.height)
-        return replace(photo, foreground=cut.info.get("foreground"))
+        return replace(photo, segmentation=cut.info.get("segmentation"))
 
     @overload
     def generate(
@@ -256,7 +256,7 @@ class MultiViewPipeline:
             )
         return [None if is_auto(value) else check_elevation(value) for value in values]
 
-    def generate_many(
+    def generate_batch(
         self,
         photos: Sequence[PreparedImage],
         elevations: Sequence[float],

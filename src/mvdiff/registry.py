@@ -1,4 +1,4 @@
-"""Name → class, one `Registry` per slot. A variant registers itself on import of its file."""
+"""Name → class, one `Registry` per component. A variant registers itself on import of its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Registry:
-    """The variants of one slot.
+    """The variants of one component, which is also a config group.
 
     Example:
         >>> ATTENTION = Registry("attention")
@@ -23,8 +23,8 @@ class Registry:
         KeyError: "unknown attention 'depthwide'; choose from depthwise. Did you mean 'depthwise'?"
     """
 
-    def __init__(self, slot: str) -> None:
-        self.slot = slot
+    def __init__(self, component: str) -> None:
+        self.component = component
         self._entries: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[Any], Any]:
@@ -32,7 +32,9 @@ class Registry:
 
         def file(entry: Any) -> Any:
             if name in self._entries:
-                raise ValueError(f"{self.slot} '{name}' is registered twice: pick another name")
+                raise ValueError(
+                    f"{self.component} '{name}' is registered twice: pick another name"
+                )
             self._entries[name] = entry
             return entry
 
@@ -42,7 +44,9 @@ class Registry:
         if name not in self._entries:
             close = difflib.get_close_matches(name, self._entries, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise KeyError(f"unknown {self.slot} '{name}'; choose from {', '.join(self)}.{hint}")
+            raise KeyError(
+                f"unknown {self.component} '{name}'; choose from {', '.join(self)}.{hint}"
+            )
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -175,7 +175,7 @@ def ball(count: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("shape", [(16, 16), (8, 12)])
 def test_the_band_of_the_recipe_loses_no_match(projection, shape):
     """Every point's pixel in any view lies in the band of its pixel in any other."""
-    width = toy_config("attention=epipolar-masked").attention.width
+    width = toy_config("attention=epipolar_mask").attention.width
     side = max(shape)
     cameras = ring(16, size=side, projection=projection).resize(*shape)
     bands = Bands(cameras, width)

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mvdiff.cameras import is_ring, look_at, ring, to_spherical
-from mvdiff.cameras.rigs import free, sphere, spiral
+from mvdiff.cameras.rigs import custom, sphere, spiral
 from mvdiff.errors import MvdiffError
 
 
@@ -180,25 +180,28 @@ def test_a_sphere_is_covered_evenly():
 
 
 def test_free_cameras_are_where_they_are_put():
-    cameras = free([10.0, 200.0, 355.0], [0.0, -30.0, 80.0], [1.0, 1.5, 2.0], size=32)
+    cameras = custom([10.0, 200.0, 355.0], [0.0, -30.0, 80.0], [1.0, 1.5, 2.0], size=32)
     azimuth, elevation, distance = angles(cameras)
     assert azimuth == pytest.approx([10, 200, 355], abs=1e-3)
     assert elevation == pytest.approx([0, -30, 80], abs=1e-3)
     assert distance == pytest.approx([1.0, 1.5, 2.0])
-    assert angles(free([0.0, 5.0], 12.5))[1:] == (
+    assert angles(custom([0.0, 5.0], 12.5))[1:] == (
         pytest.approx([12.5] * 2, abs=1e-3),
         pytest.approx([1.5] * 2),
     )
-    assert torch.equal(free([0.0, 180.0]).w2c, ring(2).w2c)
+    assert torch.equal(custom([0.0, 180.0]).w2c, ring(2).w2c)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: free([]), "at least one azimuth"),
-        (lambda: free([0.0, 1.0], [1.0, 2.0, 3.0]), r"rig.elevation must be.*got 3 for 2 azimuths"),
-        (lambda: free([0.0], distance=[1.0, 2.0]), r"rig.distance must be.*got 2 for 1"),
-        (lambda: free([0.0], 91.0), r"elevation must lie in \[-90, 90\]"),
+        (lambda: custom([]), "at least one azimuth"),
+        (
+            lambda: custom([0.0, 1.0], [1.0, 2.0, 3.0]),
+            r"rig.elevation must be.*got 3 for 2 azimuths",
+        ),
+        (lambda: custom([0.0], distance=[1.0, 2.0]), r"rig.distance must be.*got 2 for 1"),
+        (lambda: custom([0.0], 91.0), r"elevation must lie in \[-90, 90\]"),
         (lambda: spiral(4, [0.0], 1.0), r"rig 'spiral' needs elevation=\[first,last\]"),
         (lambda: sphere(4, [0.0, 95.0]), r"elevation must lie in \[-90, 90\] degrees, got 95"),
         (lambda: sphere(0, [0.0, 9.0]), "at least 1 camera, got count=0"),

@@ -493,7 +493,7 @@ def _mesh_figures(run: Run) -> None:
         tuple(map(float, m)) for m in re.findall(r"pred\s+([\d.]+)\s+[\d.]+\s+([\d.]+)", run.text)
     ]
     assert len(rows) == 3  # the row in millimetres has no IoU
-    assert "normalise_truth=true" in run.text
+    assert "normalize_reference=true" in run.text
     ply, glb, normalized = rows
     assert ply == glb
     assert abs(ply[1] - 0.9) < 0.01

@@ -40,7 +40,7 @@ def test_parts_that_no_published_file_has_are_told_in_one_sentence(
 ) -> None:
     conv = "embedder=conv" in change
     small = [o for o in SMALL if not (conv and o.startswith("embedder."))]
-    given = [f"weights={published}", "foreground=alpha"]
+    given = [f"weights={published}", "segmentation=alpha"]
     config = compose("generate", ["recipe=syncdreamer", "image=none", *small, *change, *given])
     with pytest.raises(MvdiffError, match=NO_COUNTERPART) as caught:
         builders.build_pipeline(config)
@@ -79,4 +79,4 @@ def test_rule_weights_fill_any_recipe() -> None:
 
 def open_with_rule(config: Any) -> torch.nn.Module:
     with pytest.warns(UserWarning, match="MADE BY A RULE"):
-        return load_pretrained(lambda: builders.build_model(config), "rule", "tiny")
+        return load_pretrained(lambda: builders.build_model(config), "synthetic", "tiny")

@@ -247,5 +247,5 @@ def test_a_converted_zero123_is_no_generator(tmp_path, state):
 
 def test_the_pipeline_takes_a_published_file(tmp_path, state):
     path = lightning(tmp_path / "published.ckpt", state)
-    model = builders.build_pipeline(small_config(f"weights={path}", "foreground=alpha"))
+    model = builders.build_pipeline(small_config(f"weights={path}", "segmentation=alpha"))
     assert not any(p.is_meta or p.requires_grad for p in model.denoiser.parameters())

@@ -56,7 +56,7 @@ def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
     without = [f"{slot}=none" for slot in slots]
     with pytest.warns(UserWarning, match=r"not the published parts .* expect worse pictures"):
         model = builders.build_pipeline(
-            small_config(*without, f"weights={published}", "foreground=alpha")
+            small_config(*without, f"weights={published}", "segmentation=alpha")
         ).denoiser
     own = model.state_dict()
     parts = tuple({"attention": "unet.slots.", "volume": "volume."}[slot] for slot in slots)
@@ -70,7 +70,7 @@ def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
 def test_a_radiance_field_is_swapped_in_fresh_and_the_same_each_time(
     published: Path, wanted: dict[str, Tensor]
 ) -> None:
-    config = small_config("radiance=voxels", f"weights={published}", "foreground=alpha")
+    config = small_config("radiance=voxels", f"weights={published}", "segmentation=alpha")
     with pytest.warns(UserWarning, match=r"radiance and radiance_stem are not the published parts"):
         own = builders.build_pipeline(config).denoiser.state_dict()
     parts = ("radiance.", "radiance_stem.")
@@ -89,11 +89,11 @@ def test_files_with_our_names_may_differ_in_a_part_whatever_their_kind(
     path = tmp_path / f"own{suffix}"
     weights = {k: v.clone() for k, v in wanted.items()}
     save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
-    config = small_config("attention=none", f"weights={path}", "foreground=alpha")
+    config = small_config("attention=none", f"weights={path}", "segmentation=alpha")
     with pytest.warns(UserWarning, match="unused, because their part was swapped"):
         own = builders.build_pipeline(config).denoiser.state_dict()
     assert all(torch.equal(t, wanted[n]) for n, t in own.items())
-    config = small_config("unet.width=24", f"weights={path}", "foreground=alpha")
+    config = small_config("unet.width=24", f"weights={path}", "segmentation=alpha")
     with pytest.raises(MvdiffError, match=r"belong to another model: '.*' has shape"):
         builders.build_pipeline(config)
 
@@ -129,7 +129,7 @@ def test_clip_from_its_own_file_replaces_the_tower(
     if whole == "converted":
         path = tmp_path / "converted.safetensors"
         save_file({k: v.clone() for k, v in wanted.items()}, path)
-    config = small_config(f"weights={path}", f"clip={clip}", "foreground=alpha")
+    config = small_config(f"weights={path}", f"clip={clip}", "segmentation=alpha")
     own = builders.build_pipeline(config).denoiser.state_dict()
     for name, tensor in wanted.items():
         factor = 2.0 if name.startswith("embedder.") else 1.0
@@ -163,7 +163,7 @@ def test_clips_of_another_size_are_refused(tmp_path: Path, state: dict[str, Tens
         clip_weights(model, whole)
     torch.save(wide, tmp_path / "wide.pt")
     with pytest.raises(MvdiffError, match=r"wide\.pt': this is a CLIP of another size"):
-        load_pretrained(small_model, "rule", "syncdreamer", clip=str(tmp_path / "wide.pt"))
+        load_pretrained(small_model, "synthetic", "syncdreamer", clip=str(tmp_path / "wide.pt"))
 
 
 def test_clip_alone_is_no_checkpoint(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -249,6 +249,6 @@ def test_whole_number_weights_are_refused_in_a_converted_file(
 
 def test_views_at_a_time_must_be_positive(tmp_path: Path, capsys) -> None:
     picture().save(tmp_path / "a.png")
-    args = ["generate", "recipe=syncdreamer", "weights=rule", f"image={tmp_path / 'a.png'}"]
+    args = ["generate", "recipe=syncdreamer", "weights=synthetic", f"image={tmp_path / 'a.png'}"]
     assert main([*args, f"out={tmp_path / 'out'}", "batch_views=0"]) == 2
     assert "batch_views must be a whole number in [1" in capsys.readouterr().err

@@ -19,7 +19,7 @@ CHANNELS, VIEWS, SIDE = 8, 4, 8
 RIG = ring(VIEWS, size=32).resize(SIDE)
 
 
-def make(variant: str, latents: str = "pixel-shuffle") -> RadianceField:
+def make(variant: str, latents: str = "pixel_shuffle") -> RadianceField:
     config = toy_config(*f"radiance={variant}".split(), f"latents={latents}")
     kind = instantiate(LATENTS, config.latents)
     torch.manual_seed(0)
@@ -35,7 +35,7 @@ def draw(
     field: RadianceField,
     world: torch.Tensor,
     index: torch.Tensor | None = None,
-    latents: str = "pixel-shuffle",
+    latents: str = "pixel_shuffle",
     first: int = 0,
 ) -> torch.Tensor:
     """The views at `index`, each object's with a photo of its own at an elevation of its own."""

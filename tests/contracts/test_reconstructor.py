@@ -17,12 +17,12 @@ from mvdiff.errors import MvdiffError
 from mvdiff.recon import RECONSTRUCTORS, Mesh
 
 VARIANTS = [name for name in groups()["reconstructor"] if name != "none"]
-_SMALL = ["reconstructor.resolution=24", "reconstructor.faces=800"]
-_FIT = ["steps=60", "rays=256", "samples=8", "coarse=16", "levels=2", "color_levels=[12]"]
+_SMALL = ["reconstructor.resolution=24", "reconstructor.max_faces=800"]
+_FIT = ["steps=60", "rays=256", "samples=8", "coarse=16", "grid_levels=2", "color_levels=[12]"]
 QUICK = {
     "hull": _SMALL,
     "neus": [*_SMALL, *(f"reconstructor.{setting}" for setting in _FIT)],
-    "photohull": [*_SMALL, "reconstructor.planes=12", "reconstructor.pictures=48"],
+    "photohull": [*_SMALL, "reconstructor.planes=12", "reconstructor.max_image_side=48"],
 }
 
 

@@ -43,7 +43,7 @@ def test_cameras_of_the_recipes_size_that_look_at_the_object(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_first_camera_stands_where_the_yaml_says_the_front_is(variant):
     assert abs(float(to_spherical(make(variant))[0][0])) < 1e-6
-    front = "[70.0,0.0]" if variant == "free" else "70.0"
+    front = "[70.0,0.0]" if variant == "custom" else "70.0"
     azimuth = to_spherical(make(variant, f"rig.azimuth={front}"))[0]
     assert math.degrees(float(azimuth[0])) == pytest.approx(70, abs=1e-3)
 

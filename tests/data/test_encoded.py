@@ -170,7 +170,7 @@ def test_pictures_cannot_change_after_they_were_encoded(
         assert not augment.rotation_only
         with pytest.raises(MvdiffError, match="cannot be changed any more"):
             DatasetBatches(made(data, tmp_path), augment=augment).batch_at(0, batch_size=2)
-    with pytest.raises(MvdiffError, match=r"train\.photos asks for more"):
+    with pytest.raises(MvdiffError, match=r"train.num_input_images asks for more"):
         DatasetBatches(made(data, tmp_path), augment=ROLL, photos=[3]).batch_at(0, batch_size=2)
 
 

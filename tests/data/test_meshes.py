@@ -9,7 +9,7 @@ import trimesh
 from PIL import Image
 
 from mvdiff.cameras import look_at
-from mvdiff.data.meshes import DIAGONAL, find_meshes, load_mesh, normalise
+from mvdiff.data.meshes import DIAGONAL, find_meshes, load_mesh, normalize_to_rig
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
 
@@ -17,7 +17,9 @@ from mvdiff.rendering import Raycaster
 def seen_color(mesh: trimesh.Trimesh, azimuth: float = 0, elevation: float = 0) -> list[int]:
     """The bare colour at the middle of a picture."""
     cameras = look_at([azimuth], [elevation], size=9)
-    return Raycaster(normalise(mesh)).render(cameras, shading=None).color[0, :, 4, 4].tolist()
+    return (
+        Raycaster(normalize_to_rig(mesh)).render(cameras, shading=None).color[0, :, 4, 4].tolist()
+    )
 
 
 def painted_box(extents=(1, 1, 1), rgb=(250, 30, 60)) -> trimesh.Trimesh:
@@ -100,7 +102,9 @@ def test_detailed_textures_are_kept(tmp_path):
     pixels[:32], pixels[32:] = [20, 200, 90], [250, 10, 10]
     export_textured(tmp_path / "a.glb", pixels, [[0, 0], [1, 0], [1, 1], [0, 1]])
     mesh = load_mesh(tmp_path / "a.glb", up="z")
-    picture = Raycaster(normalise(mesh)).render(look_at([0], [0], size=33), shading=None).color[0]
+    picture = (
+        Raycaster(normalize_to_rig(mesh)).render(look_at([0], [0], size=33), shading=None).color[0]
+    )
     assert picture[:, 10, 16].tolist() == [20, 200, 90]
     assert picture[:, 22, 16].tolist() == [250, 10, 10]
 
@@ -116,7 +120,9 @@ def test_detailed_textures_and_plain_parts_share_one_mesh(tmp_path):
     mesh = load_mesh(tmp_path / "b.glb", up="z")
     assert len(mesh.faces) == 14
     assert np.abs(np.array(seen_color(mesh, azimuth=180)) - [10, 20, 230]).max() <= 2
-    front = Raycaster(normalise(mesh)).render(look_at([0], [0], size=33), shading=None).color[0]
+    front = (
+        Raycaster(normalize_to_rig(mesh)).render(look_at([0], [0], size=33), shading=None).color[0]
+    )
     assert np.abs(front[:, 13, 16].numpy().astype(int) - [20, 200, 90]).max() <= 2
     assert np.abs(front[:, 19, 16].numpy().astype(int) - [250, 10, 10]).max() <= 2
 
@@ -141,7 +147,7 @@ def test_unknown_options_are_refused(tmp_path):
     with pytest.raises(MvdiffError, match="'auto', 'y' or 'z'"):
         load_mesh(tmp_path / "a.glb", up="x")
     with pytest.raises(MvdiffError, match="'diagonal' or 'extent'"):
-        normalise(painted_box(), scale="volume")
+        normalize_to_rig(painted_box(), normalization="volume")
 
 
 def test_find_meshes(tmp_path):
@@ -160,14 +166,14 @@ def test_find_meshes(tmp_path):
 def test_extent_is_as_published():
     mesh = painted_box((2, 4, 1))
     mesh.apply_translation([7, 8, 9])
-    scaled = normalise(mesh, scale="extent")
+    scaled = normalize_to_rig(mesh, normalization="extent")
     np.testing.assert_allclose(scaled.bounds, [[-0.25, -0.5, -0.125], [0.25, 0.5, 0.125]])
     assert mesh.extents.max() == 4
 
 
 @pytest.mark.parametrize("extents", [(1, 1, 1), (1, 1, 0.01), (5, 1, 1), (9, 0.1, 0.1), (3, 2, 1)])
 def test_by_the_diagonal_every_view_is_whole(extents):
-    mesh = normalise(painted_box(extents))
+    mesh = normalize_to_rig(painted_box(extents))
     assert np.linalg.norm(mesh.extents) <= DIAGONAL + 1e-9
     assert mesh.extents.max() <= 1 + 1e-9
     angles = np.random.default_rng(0).uniform([0, -90], [360, 90], (40, 2)).T.tolist()
@@ -180,9 +186,11 @@ def test_by_the_diagonal_every_view_is_whole(extents):
 def test_stray_vertices_do_not_move_the_object():
     mesh = painted_box()
     stray = trimesh.Trimesh(np.vstack([mesh.vertices, [[100, 0, 0]]]), mesh.faces, process=False)
-    np.testing.assert_allclose(normalise(stray).vertices[:8], normalise(mesh).vertices, atol=1e-12)
+    np.testing.assert_allclose(
+        normalize_to_rig(stray).vertices[:8], normalize_to_rig(mesh).vertices, atol=1e-12
+    )
 
 
 def test_a_mesh_without_extent_is_refused():
     with pytest.raises(MvdiffError, match="without extent"):
-        normalise(trimesh.Trimesh())
+        normalize_to_rig(trimesh.Trimesh())

@@ -8,18 +8,25 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from helpers.rendering import render_objects
 from PIL import Image
 
 from mvdiff.cameras import ring, to_spherical
-from mvdiff.data.meshes import load_mesh, normalise, stretched
+from mvdiff.data.meshes import load_mesh, normalize_to_rig, stretched
 from mvdiff.data.render import run as render_module
-from mvdiff.data.render.plan import mesh_jobs, read_patterns
-from mvdiff.data.render.run import render_objects
+from mvdiff.data.render.plan import plan_jobs, read_patterns
+from mvdiff.data.render.settings import ObjectSelection
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
 
-SMALL = {"rig": ring(4, size=16), "inputs": 4, "workers": 1, "progress": False, "supersample": 1}
+SMALL = {
+    "rig": ring(4, size=16),
+    "num_inputs": 4,
+    "workers": 1,
+    "progress": False,
+    "supersample": 1,
+}
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def names(index: dict, split: str) -> list[str]:
 
 def test_layout_index_and_skipped_meshes(tmp_path, meshes):
     out = tmp_path / "out"
-    index = render_objects(out, meshes=meshes, shapes=2, held_out=["cup*  # a kind"], **SMALL)
+    index = render_objects(out, meshes=meshes, num_shapes=2, held_out=["cup*  # a kind"], **SMALL)
     assert index == json.loads((out / "index.json").read_text())
     assert index["version"] == 1
     assert index["size"] == 16
@@ -64,7 +71,7 @@ def test_pictures_are_those_of_the_cameras(tmp_path, meshes):
     target = Views.load(out / "post" / "target")
     torch.testing.assert_close(target.cameras.w2c, SMALL["rig"].w2c, atol=1e-6, rtol=0)
     torch.testing.assert_close(target.cameras.K, SMALL["rig"].K, atol=1e-4, rtol=0)
-    raycaster = Raycaster(normalise(load_mesh(meshes / "post.glb")))
+    raycaster = Raycaster(normalize_to_rig(load_mesh(meshes / "post.glb")))
     true = raycaster.render(target.cameras)
     assert torch.equal(target.alpha, true.alpha)
     stored = np.array(Image.open(out / "post" / "target" / "002-depth.png"))
@@ -97,7 +104,7 @@ def test_inputs_share_the_targets_azimuths_and_vary_in_elevation(tmp_path, meshe
 
 
 def test_any_number_of_processes_gives_the_same_bits(tmp_path, meshes):
-    one = {**SMALL, "meshes": meshes, "shapes": 1}
+    one = {**SMALL, "meshes": meshes, "num_shapes": 1}
     a = render_objects(tmp_path / "a", **one)
     b = render_objects(tmp_path / "b", **{**one, "workers": 2})
     assert a == b
@@ -133,7 +140,7 @@ def test_a_second_call_adds_to_the_folder(tmp_path, meshes, monkeypatch):
     out = tmp_path / "out"
     render_objects(out, meshes=meshes, **SMALL)
     rendered = count_rendered(monkeypatch)
-    index = render_objects(out, shapes=2, shapes_seed=7, **SMALL)
+    index = render_objects(out, num_shapes=2, first_shape_seed=7, **SMALL)
     assert len(rendered) == 2
     assert len(index["objects"]) == 5
     assert [s["name"] for s in index["skipped"]] == ["broken"]
@@ -144,7 +151,7 @@ def test_copies_are_stretched_trained_on_and_added_to_what_is_there(tmp_path, me
     held_out = ["cup-b"]
     render_objects(out, meshes=meshes, held_out=held_out, **SMALL)
     rendered = count_rendered(monkeypatch)
-    index = render_objects(out, meshes=meshes, held_out=held_out, copies=2, **SMALL)
+    index = render_objects(out, meshes=meshes, held_out=held_out, num_stretched_copies=2, **SMALL)
     assert sorted(rendered) == sorted(
         ["broken", *(f"{name}~{i}" for name in ("broken", "cup-a", "post") for i in (1, 2))]
     )
@@ -158,7 +165,7 @@ def test_copies_are_stretched_trained_on_and_added_to_what_is_there(tmp_path, me
 
 def test_copies_of_what_is_held_out_later_are_not_trained_on(tmp_path, meshes):
     out = tmp_path / "out"
-    render_objects(out, meshes=meshes, held_out=[], copies=1, **SMALL)
+    render_objects(out, meshes=meshes, held_out=[], num_stretched_copies=1, **SMALL)
     index = render_objects(out, meshes=meshes, held_out=["cup-a"], **SMALL)
     assert names(index, "val") == ["cup-a"]
     assert names(index, "train") == ["cup-b", "cup-b~1", "post", "post~1"]
@@ -167,7 +174,7 @@ def test_copies_of_what_is_held_out_later_are_not_trained_on(tmp_path, meshes):
 def test_a_mesh_named_as_a_copy_is_refused(tmp_path, meshes):
     (meshes / "post~1.obj").write_text("v 0 0 0\n")
     with pytest.raises(MvdiffError, match="a copy of 'post' would be named 'post~1'"):
-        render_objects(tmp_path / "out", meshes=meshes, copies=1, **SMALL)
+        render_objects(tmp_path / "out", meshes=meshes, num_stretched_copies=1, **SMALL)
 
 
 def test_stretching_keeps_normals_upright():
@@ -217,7 +224,7 @@ def test_an_interrupted_run_keeps_whole_objects_only(tmp_path, meshes, monkeypat
 
 
 def test_without_a_list_the_split_goes_by_name(tmp_path):
-    index = render_objects(tmp_path / "out", shapes=8, val_fraction=0.5, **SMALL)
+    index = render_objects(tmp_path / "out", num_shapes=8, val_fraction=0.5, **SMALL)
     assert names(index, "val")
     assert names(index, "train")
 
@@ -232,7 +239,11 @@ def test_names_never_clash(tmp_path):
     for name in ("a/b.glb", "a-b.glb", "c.glb"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    assert [j.name for j in mesh_jobs(tmp_path, None, 0.0)] == ["a-b-glb", "a-b-glb-2", "c"]
+    assert [j.name for j in plan_jobs(ObjectSelection(meshes=tmp_path))] == [
+        "a-b-glb",
+        "a-b-glb-2",
+        "c",
+    ]
 
 
 def test_patterns_come_from_a_file_with_comments(tmp_path):
@@ -247,11 +258,11 @@ def test_patterns_come_from_a_file_with_comments(tmp_path):
     ("bad", "says"),
     [
         ({}, "nothing to render"),
-        ({"shapes": 1, "input_elevation": (50, 20)}, "input_elevation"),
-        ({"shapes": 1, "inputs": 5}, "inputs"),
-        ({"shapes": 1, "scale": "volume"}, "scale"),
-        ({"shapes": 1, "supersample": 0}, "supersample"),
-        ({"shapes": 1, "copies": -1}, "copies"),
+        ({"num_shapes": 1, "input_elevation": (50, 20)}, "input_elevation"),
+        ({"num_shapes": 1, "num_inputs": 5}, "inputs"),
+        ({"num_shapes": 1, "normalization": "volume"}, "normalization"),
+        ({"num_shapes": 1, "supersample": 0}, "supersample"),
+        ({"num_shapes": 1, "num_stretched_copies": -1}, "copies"),
     ],
 )
 def test_bad_settings_are_refused(tmp_path, bad, says):
@@ -271,7 +282,12 @@ def test_the_held_out_list_names_shipped_meshes(shared_dir):
     from importlib.resources import files
 
     listed = json.loads((shared_dir / "meshes" / "index.json").read_text())
-    jobs = mesh_jobs(shared_dir / "meshes", str(files("mvdiff") / "assets" / "held_out.txt"), 0.0)
+    jobs = plan_jobs(
+        ObjectSelection(
+            meshes=shared_dir / "meshes",
+            held_out=str(files("mvdiff") / "assets" / "held_out.txt"),
+        )
+    )
     val = {job.name for job in jobs if job.split == "val"}
     assert 55 <= len(val) <= 65
     categories = {m["category"] for m in listed}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from helpers.rendering import render_objects
 from PIL import Image
 
 from mvdiff.cameras import ring
@@ -19,10 +20,15 @@ from mvdiff.data.dataset import RenderedDataset
 from mvdiff.data.fingerprint import data_fingerprint
 from mvdiff.data.render import run as render_module
 from mvdiff.data.render.manifest import ObjectRecord
-from mvdiff.data.render.run import render_objects
 from mvdiff.errors import MvdiffError
 
-SMALL = {"rig": ring(4, size=16), "inputs": 4, "workers": 1, "progress": False, "supersample": 1}
+SMALL = {
+    "rig": ring(4, size=16),
+    "num_inputs": 4,
+    "workers": 1,
+    "progress": False,
+    "supersample": 1,
+}
 RED, BLUE = [255, 0, 0, 255], [0, 0, 255, 255]
 
 
@@ -176,15 +182,15 @@ def test_files_that_are_passed_over_are_named(tmp_path, meshes):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("shapes", 10**12),
-        ("shapes", -1),
-        ("shapes", True),
+        ("num_shapes", 10**12),
+        ("num_shapes", -1),
+        ("num_shapes", True),
         ("seed", -1),
         ("seed", 10**30),
-        ("shapes_seed", -1),
-        ("copies", 10**9),
+        ("first_shape_seed", -1),
+        ("num_stretched_copies", 10**9),
         ("supersample", 10**6),
-        ("inputs", 10**9),
+        ("num_inputs", 10**9),
         ("workers", 0),
         ("val_fraction", float("nan")),
         ("input_elevation", (0, float("inf"))),
@@ -192,24 +198,26 @@ def test_files_that_are_passed_over_are_named(tmp_path, meshes):
 )
 def test_numbers_out_of_range_are_named(tmp_path, name, value):
     with pytest.raises(MvdiffError, match=name):
-        render_objects(tmp_path / "out", **{"shapes": 1, **SMALL, name: value})
+        render_objects(tmp_path / "out", **{"num_shapes": 1, **SMALL, name: value})
     assert not (tmp_path / "out").exists()
 
 
 def test_a_size_out_of_range_is_named(tmp_path):
-    with pytest.raises(MvdiffError, match="size"):
-        render_objects(tmp_path / "out", shapes=1, size=10**9)
     with pytest.raises(MvdiffError, match="too large"):
-        render_objects(tmp_path / "out", shapes=1, size=8192)
+        render_objects(tmp_path / "out", num_shapes=1, size=10**9)
+    with pytest.raises(MvdiffError, match="too large"):
+        render_objects(tmp_path / "out", num_shapes=1, size=8192)
 
 
 SCRIPT = """
 import sys
 from mvdiff.cameras import ring
 from mvdiff.data.render.run import render_objects
+from mvdiff.data.render.settings import ObjectSelection, RenderSettings
 if __name__ == "__main__":
     print("ready", flush=True)
-    render_objects(sys.argv[1], shapes=60, rig=ring(8, size=64), inputs=8, workers=2)
+    settings = RenderSettings(rig=ring(8, size=64), num_inputs=8)
+    render_objects(sys.argv[1], ObjectSelection(num_shapes=60), settings, workers=2)
 """
 
 
@@ -280,6 +288,6 @@ def test_the_fingerprint_is_that_of_a_copy_and_of_no_other_folder(tmp_path, mesh
 def test_the_command_names_numbers_out_of_range(tmp_path, capsys, setting):
     from mvdiff.cli.main import main
 
-    assert main(["render", "shapes=1", f"out={tmp_path / 'out'}", setting]) == 2
+    assert main(["render", "num_shapes=1", f"out={tmp_path / 'out'}", setting]) == 2
     assert setting.partition("=")[0] in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ RIG = ["rig=ring", "rig.count=4", "rig.elevation=0", "rig.projection=orthographi
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     out = tmp_path_factory.mktemp("rendered") / "data"
-    args = ["shapes=2", f"out={out}", "size=16", "inputs=4", "supersample=1", "workers=1"]
+    args = ["num_shapes=2", f"out={out}", "size=16", "num_inputs=4", "supersample=1", "workers=1"]
     assert main(["render", *args, *RIG, "val_fraction=0"]) == 0
     return out
 

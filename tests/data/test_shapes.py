@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvdiff.cameras import ring
-from mvdiff.data.meshes import normalise
+from mvdiff.data.meshes import normalize_to_rig
 from mvdiff.data.procedural import SHAPES, family_of, make_shape
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
@@ -34,7 +34,7 @@ def test_a_family(family):
     np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1, atol=1e-6)
     assert len(np.unique(first.visual.vertex_colors, axis=0)) >= 2
     # A thing, not a speck or a sheet: it fills some of the picture from all around.
-    picture = Raycaster(normalise(first)).render(ring(4, size=32), shading=None)
+    picture = Raycaster(normalize_to_rig(first)).render(ring(4, size=32), shading=None)
     covered = (picture.alpha > 0).float().mean(dim=(1, 2, 3))
     assert covered.min() > 0.04
     assert covered.max() < 0.7

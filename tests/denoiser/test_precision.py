@@ -23,17 +23,17 @@ def test_an_unknown_precision_names_the_choices():
         check_precision("fp8")
 
 
-@pytest.mark.parametrize("kind", ["ckpt", "safetensors", "rule"])
+@pytest.mark.parametrize("kind", ["ckpt", "safetensors", "synthetic"])
 def test_weights_are_loaded_into_their_type(tmp_path, kind):
     full = small_model()
-    weights = "rule"
+    weights = "synthetic"
     if kind == "ckpt":
         weights = str(tmp_path / "published.ckpt")
         torch.save({"state_dict": published_state(full)}, weights)
     elif kind == "safetensors":
         weights = str(tmp_path / "ours.safetensors")
         save_file({k: v.contiguous() for k, v in full.state_dict().items()}, weights)
-    with pytest.warns() if kind == "rule" else contextlib.nullcontext():
+    with pytest.warns() if kind == "synthetic" else contextlib.nullcontext():
         half = load_pretrained(lambda: lower(small_model(), "bf16"), weights, "syncdreamer")
         exact = load_pretrained(small_model, weights, "syncdreamer")
     for (name, ours), theirs in zip(half.named_parameters(), exact.parameters(), strict=True):
@@ -48,7 +48,7 @@ def test_half_precision_is_near_float32():
     for precision in ("fp32", "bf16", "fp16"):
         with pytest.warns(UserWarning, match="very slow" if precision == "fp16" else "trained"):
             model = builders.build_pipeline(
-                small_config("weights=rule", "foreground=alpha", f"precision={precision}")
+                small_config("weights=synthetic", "segmentation=alpha", f"precision={precision}")
             )
         model.generate(
             picture(),

@@ -63,10 +63,11 @@ def test_it_trains_and_generates_from_the_command_line(site, tmp_path):
     data, out, weights = tmp_path / "data", tmp_path / "run", tmp_path / "w.safetensors"
     commands = [
         ["list", "plugins=[view_mean]"],
-        ["render", "shapes=2", "size=32", "workers=1", f"out={data}"],
-        ["train", f"data={data}", f"out={out}", *sizes, *CHOSEN, "train.steps=2", "train.batch=2",
-         "validate_every=0", "tensorboard=false", "device=cpu", "train.precision=fp32"],
-        ["export", f"run={out}", f"out={weights}"],
+        ["render", "num_shapes=2", "size=32", "workers=1", f"out={data}"],
+        ["train", f"data={data}", f"out={out}", *sizes, *CHOSEN, "train.steps=2",
+         "train.batch_size=2", "validate_every=0", "tensorboard=false", "device=cpu",
+         "train.precision=fp32"],
+        ["export", f"run_dir={out}", f"out={weights}"],
         ["generate", f"image={tmp_path / 'disc.png'}", "elevation=20", f"weights={weights}",
          f"out={tmp_path / 'out'}", *sizes, *CHOSEN, "sampler.steps=2", "reconstructor=none",
          "turntable=false", "device=cpu"],

@@ -15,7 +15,7 @@ from mvdiff.cameras import Cameras
 CHANNELS = 8
 SLOT = SlotSpec(CHANNELS, 1, {}, 4)
 RADIUS = 0.6
-BOTH = ["epipolar", "epipolar-masked"]
+BOTH = ["epipolar", "epipolar_mask"]
 KINDS = ["perspective", "orthographic"]
 
 

@@ -14,7 +14,7 @@ check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 #: rooms of the command line: their configs are OmegaConf's stand-ins for the annotated dataclasses
-UNCHECKED = ("ablation", "cli", "conf", "config")
+UNCHECKED = ("ablation", "cli", "conf", "config", "generation")
 
 
 @functools.cache

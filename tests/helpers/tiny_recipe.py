@@ -73,7 +73,7 @@ def toy_config(*overrides: str, command: str = "generate") -> Any:
     toy += [o for override in overrides for o in TOY_PARTS.get(override, [])]
     mine = {o.partition("=")[0] for o in overrides}
     mine.update(*(TOY_WITHOUT.get(override, ()) for override in overrides))
-    if "rig=free" in overrides:  # counts its list
+    if "rig=custom" in overrides:  # counts its list
         mine.add("rig.count")
     return compose(command, [*needed, *(o for o in toy if o.split("=")[0] not in mine), *overrides])
 

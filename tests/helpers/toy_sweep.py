@@ -13,9 +13,9 @@ VIEWS, SIZE, TRAIN, VAL = 4, 16, 6, 3
 SMALL = [word for word in TOY if not word.startswith(("size=", "sampler.steps"))]
 #: a model of some thousand weights, four views of 16², two denoising steps
 WORDS = [
-    *SMALL, f"size={SIZE}", "sampler.steps=2", "objects=2", "samples=2", "train.batch=2",
+    *SMALL, f"size={SIZE}", "sampler.steps=2", "objects=2", "samples=2", "train.batch_size=2",
     "train.views=2", "train.warmup=1", "train.precision=fp32", "log_every=1", "device=cpu",
-    "timing=0",
+    "profile_seconds=0",
 ]  # fmt: skip
 
 

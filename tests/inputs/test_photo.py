@@ -17,12 +17,12 @@ from mvdiff.errors import MvdiffError
 from mvdiff.preprocessing import image_io as load
 from mvdiff.preprocessing.photo import (
     PreparedImage,
+    frame_by_fill,
+    frame_syncdreamer,
     load_photo,
     prepare,
-    prepare_fit,
-    prepare_published,
 )
-from mvdiff.preprocessing.segmentation import FOREGROUND
+from mvdiff.preprocessing.segmentation import SEGMENTERS
 
 
 def gradient(width: int = 12, height: int = 8) -> Image.Image:
@@ -174,8 +174,8 @@ def test_exif_rotation_is_undone(tmp_path, suffix, orientation, undo):
 def test_one_pixel():
     photo = load_photo(Image.new("RGB", (1, 1), (3, 4, 5)))
     assert pixels(photo)[0, 0].tolist() == [3, 4, 5, 255]
-    assert prepare_fit(photo, 8, fill=0.5).alpha.sum() == pytest.approx(16, rel=0.3)
-    assert prepare_published(photo, 4, size=8).rgb.shape == (3, 8, 8)
+    assert frame_by_fill(photo, 8, fill=0.5).alpha.sum() == pytest.approx(16, rel=0.3)
+    assert frame_syncdreamer(photo, 4, size=8).rgb.shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("size", [(5000, 20), (20, 5000), (2100, 2100)])
@@ -297,7 +297,7 @@ def extent(photo: PreparedImage) -> tuple[float, float, float, float]:
 )
 def test_fit_centres_and_scales(source, radius, shift, size, fill):
     image = disc(source, max(3.0, radius * source), centre=(source * (0.5 + shift), source / 2))
-    photo = prepare_fit(image, size, fill)
+    photo = frame_by_fill(image, size, fill)
     assert photo.rgb.shape == (3, size, size)
     assert photo.alpha.shape == (1, size, size)
     x, y, width, height = extent(photo)
@@ -312,14 +312,14 @@ def test_fit_centres_and_scales(source, radius, shift, size, fill):
 def test_fit_uses_the_longer_side_and_keeps_the_aspect():
     rgba = np.zeros((100, 100, 4), np.uint8)
     rgba[10:90, 30:50] = (0, 0, 255, 255)  # 20 wide, 80 high
-    alpha = prepare_fit(Image.fromarray(rgba), 64, 0.5).alpha[0]
+    alpha = frame_by_fill(Image.fromarray(rgba), 64, 0.5).alpha[0]
     assert alpha.sum(dim=0).max() == pytest.approx(32, abs=0.2)
     assert alpha.sum(dim=1).max() == pytest.approx(8, abs=0.2)
 
 
 def test_fit_works_up_to_the_edge_of_the_picture():
     full = Image.new("RGBA", (10, 6), (255, 0, 0, 255))
-    photo = prepare_fit(full, 32, fill=1.0)
+    photo = frame_by_fill(full, 32, fill=1.0)
     assert photo.alpha.sum() == pytest.approx(32 * 32 * 0.6, rel=0.05)
     assert (photo.rgb[1] - (1 - photo.alpha[0])).abs().max() < 1e-6
 
@@ -327,8 +327,8 @@ def test_fit_works_up_to_the_edge_of_the_picture():
 def test_fit_does_not_bleed_the_colour_of_transparent_pixels():
     image = np.asarray(disc(200, 60)).copy()
     image[image[..., 3] == 0, :3] = (0, 255, 0)  # hidden green
-    photo = prepare_fit(Image.fromarray(image), 32)
-    clean = prepare_fit(disc(200, 60), 32)
+    photo = frame_by_fill(Image.fromarray(image), 32)
+    clean = frame_by_fill(disc(200, 60), 32)
     assert (photo.rgba - clean.rgba).abs().max() < 2 / 255
     assert torch.equal(photo.rgba[:3], photo.rgb)
     assert torch.equal(photo.signed, photo.rgb * 2 - 1)
@@ -337,13 +337,13 @@ def test_fit_does_not_bleed_the_colour_of_transparent_pixels():
 def test_fit_ignores_haze_below_five_percent():
     image = np.asarray(disc(64, 10)).copy()
     image[0, 0] = (0, 0, 0, 10)
-    photo = prepare_fit(Image.fromarray(image), 64, 0.5)
+    photo = frame_by_fill(Image.fromarray(image), 64, 0.5)
     assert extent(photo)[2] == pytest.approx(32, abs=1)
 
 
 def test_composited_on_white():
     half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
-    photo = prepare_published(half, None, size=8)
+    photo = frame_syncdreamer(half, None, size=8)
     assert photo.rgb[0, 4, 4] == pytest.approx(127 / 255)
     assert pixels(photo.pil())[4, 4].tolist() == [127, 127, 127]
 
@@ -352,12 +352,12 @@ def test_the_published_preparation_by_hand():
     # 21 rows and 13 columns of alpha; the last of each is left out, and nothing is resized.
     rgba = np.zeros((50, 50, 4), np.uint8)
     rgba[5:26, 5:18] = (255, 0, 0, 255)
-    photo = prepare_published(Image.fromarray(rgba), 20, size=32)
+    photo = frame_syncdreamer(Image.fromarray(rgba), 20, size=32)
     rows, columns = np.nonzero(photo.alpha[0].numpy() > 0.5)
     assert (rows.min(), rows.max()) == (6, 25)
     assert (columns.min(), columns.max()) == (10, 21)
     # At half size 13 pixels become int(6.5).
-    half = prepare_published(Image.fromarray(rgba[:, 4:]), 10, size=32)
+    half = frame_syncdreamer(Image.fromarray(rgba[:, 4:]), 10, size=32)
     assert (half.alpha[0] > 0.5).sum() == 10 * 6
 
 
@@ -367,7 +367,7 @@ def test_published_preparation_to_1e_6(shared_dir: Path):
     for key in golden.files:
         name, crop = key.split("__crop")
         photo = load_photo(shared_dir / "data" / "photos" / f"{name}.png")
-        ours = prepare_published(photo, int(crop)).signed.permute(1, 2, 0).numpy()
+        ours = frame_syncdreamer(photo, int(crop)).signed.permute(1, 2, 0).numpy()
         assert np.abs(ours - golden[key]).max() <= 1e-6
 
 
@@ -375,20 +375,20 @@ def test_bad_framing_is_refused():
     image = disc()
     for fill in (0, -1, 1.01, float("nan")):
         with pytest.raises(MvdiffError, match=r"fill must lie in \(0, 1\]"):
-            prepare_fit(image, 64, fill)
+            frame_by_fill(image, 64, fill)
     for crop in (0, -2, 257):
         with pytest.raises(MvdiffError, match=r"crop_size must lie in \[1, 256\]"):
-            prepare_published(image, crop)
+            frame_syncdreamer(image, crop)
     with pytest.raises(MvdiffError, match="at least 1 pixel"):
-        prepare_fit(image, 0)
+        frame_by_fill(image, 0)
     clear = Image.new("RGBA", (9, 9))
-    for frame in (lambda: prepare_fit(clear, 64), lambda: prepare_published(clear, 200)):
+    for frame in (lambda: frame_by_fill(clear, 64), lambda: frame_syncdreamer(clear, 200)):
         with pytest.raises(MvdiffError, match="transparent everywhere"):
             frame()
 
 
 def test_prepare_reads_cuts_and_frames(tmp_path):
     disc(50, 12).save(tmp_path / "x.png")
-    photo = prepare(tmp_path / "x.png", foreground=FOREGROUND["alpha"](), size=32)
-    assert torch.equal(photo.rgba, prepare_fit(disc(50, 12), 32).rgba)
+    photo = prepare(tmp_path / "x.png", segmenter=SEGMENTERS["alpha"](), size=32)
+    assert torch.equal(photo.rgba, frame_by_fill(disc(50, 12), 32).rgba)
     assert extent(photo)[2] == pytest.approx(0.67 * 32, abs=1)

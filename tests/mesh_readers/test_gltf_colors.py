@@ -10,7 +10,7 @@ from helpers.gltf_files import GltfFile, box, square
 from PIL import Image
 
 from mvdiff.cameras import look_at
-from mvdiff.data.meshes import load_mesh, normalise
+from mvdiff.data.meshes import load_mesh, normalize_to_rig
 from mvdiff.rendering import Raycaster
 from mvdiff.utils.color_space import to_display
 
@@ -32,7 +32,7 @@ def quarters(size: int = 32) -> np.ndarray:
 def seen(path, azimuth: float = -90, elevation: float = 0, size: int = 9) -> np.ndarray:
     """Bare colors and alpha (height, width, 4); glTF's +z side faces the camera."""
     mesh = load_mesh(path)
-    picture = Raycaster(normalise(mesh)).render(
+    picture = Raycaster(normalize_to_rig(mesh)).render(
         look_at([azimuth], [elevation], size=size), shading=None
     )
     rgba = np.concatenate([picture.color[0].numpy(), picture.alpha[0].numpy()])

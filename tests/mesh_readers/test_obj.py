@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mvdiff.cameras import look_at
-from mvdiff.data.meshes import load_mesh, normalise
+from mvdiff.data.meshes import load_mesh, normalize_to_rig
 from mvdiff.errors import MvdiffError
 from mvdiff.evaluation import evaluate_mesh
 from mvdiff.mesh_readers import read_mesh_file
@@ -117,7 +117,7 @@ def test_damaged_files_are_refused(tmp_path, text, says):
 
 
 def seen(path: Path, azimuth: float, elevation: float = 0) -> list[int]:
-    mesh = normalise(load_mesh(path))
+    mesh = normalize_to_rig(load_mesh(path))
     camera = look_at([azimuth], [elevation], size=9)
     return Raycaster(mesh).render(camera, shading=None).color[0, :, 4, 4].tolist()
 
@@ -177,7 +177,7 @@ def test_opacity_maps_are_holes(tmp_path):
     Image.fromarray(mask).save(tmp_path / "m.png")
     write(tmp_path, two_materials("a", "b", "a.mtl"))
     write(tmp_path, "newmtl a\nmap_Kd c.png\nmap_d m.png\nnewmtl b\nKd 1 0 0\n", "a.mtl")
-    mesh = normalise(load_mesh(tmp_path / "a.obj"))
+    mesh = normalize_to_rig(load_mesh(tmp_path / "a.obj"))
     color = Raycaster(mesh).render(look_at([0], [0], size=65), shading=None).color[0]
     assert color[:, 32, 32].tolist() == [10, 120, 240]
     assert color[:, 32, 20].tolist() == [255, 0, 0]  # the far side, through the hole

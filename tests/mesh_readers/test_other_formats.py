@@ -16,7 +16,7 @@ from helpers.gltf_files import BOX, BOX_FACES, BOX_SIZE, GltfFile, box, square
 from PIL import Image
 
 from mvdiff.cameras import look_at
-from mvdiff.data.meshes import load_mesh, normalise
+from mvdiff.data.meshes import load_mesh, normalize_to_rig
 from mvdiff.errors import MvdiffError
 from mvdiff.mesh_readers import read_mesh_file
 from mvdiff.rendering import Raycaster
@@ -55,7 +55,7 @@ def test_ply_with_quads_doubles_and_float_colors(tmp_path):
     data += b"".join(struct.pack("<3d3f", *row, 0.8, 0.25, 0.1) for row in BOX.tolist())
     data += b"".join(struct.pack("<B4i", 4, *quad) for quad in quads)
     (tmp_path / "a.ply").write_bytes(data)
-    mesh = normalise(load_mesh(tmp_path / "a.ply"))
+    mesh = normalize_to_rig(load_mesh(tmp_path / "a.ply"))
     color = Raycaster(mesh).render(look_at([0], [0], size=9), shading=None).color[0, :, 4, 4]
     assert np.abs(color.numpy().astype(int) - [204, 64, 26]).max() <= 1
     assert len(mesh.faces) == 12
@@ -67,7 +67,7 @@ def test_diffuse_colors_of_a_ply(tmp_path):
         header = header.replace(f"uchar {channel}", f"uchar diffuse_{channel}")
     assert "diffuse_red" in header
     (tmp_path / "a.ply").write_text(header)
-    mesh = normalise(load_mesh(tmp_path / "a.ply"))
+    mesh = normalize_to_rig(load_mesh(tmp_path / "a.ply"))
     color = Raycaster(mesh).render(look_at([0], [0], size=9), shading=None).color[0, :, 4, 4]
     assert np.abs(color.numpy().astype(int) - [204, 64, 26]).max() <= 1
 

@@ -16,7 +16,7 @@ from mvdiff.metrics.geometry import (
     VOXEL,
     chamfer_floor,
     depth_points,
-    normalise,
+    normalize_to_unit_box,
     point_chamfer,
     visible_points,
 )
@@ -88,7 +88,7 @@ def test_volume_iou_of_shifted_boxes():
 
 def test_normalise_centres_scales_and_turns():
     box = shifted(trimesh.creation.box((4.0, 2.0, 1.0)), [10, 0, -3])
-    out = normalise(box, rotate_z=90)
+    out = normalize_to_unit_box(box, rotate_z=90)
     assert np.allclose(out.bounds, [[-0.25, -0.5, -0.125], [0.25, 0.5, 0.125]])
     # +x goes to +y.
     corner = box.vertices.argmax(axis=0)[0]
@@ -103,7 +103,7 @@ def test_unseen_and_oversized_meshes_are_refused():
     with pytest.raises(MvdiffError, match="leaves"):
         volume_iou(shifted(box, [1, 0, 0]), box)
     with pytest.raises(MvdiffError, match="no extent"):
-        normalise(trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False))
+        normalize_to_unit_box(trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False))
 
 
 def test_missing_mesh2sdf_names_the_extra(monkeypatch):
@@ -124,6 +124,6 @@ def test_normalised_scan_lies_where_the_shipped_depths_are(shared_dir):
     depth = raw.astype(np.float64) / 65535 * 1.8 + 0.6
     depth = torch.from_numpy(np.where((depth > 0.63) & (depth < 2.37), depth, 0)).float()
     shipped = depth_points(depth, ring(size=256))
-    mesh = normalise(Mesh.load(folder / "mesh.obj").to_trimesh(), rotate_z=-270)
+    mesh = normalize_to_unit_box(Mesh.load(folder / "mesh.obj").to_trimesh(), rotate_z=-270)
     ours = visible_points(mesh)
     assert (_directed(shipped, ours) + _directed(ours, shipped)) / 2 < 3e-4

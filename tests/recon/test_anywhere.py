@@ -16,7 +16,7 @@ from mvdiff.recon.view_consistency import view_agreement
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
 
-QUICK = {"resolution": 40, "trim": False, "smoothing": 0.0, "polish": 0}
+QUICK = {"resolution": 40, "trim_caps": False, "blur_sigma": 0.0, "smoothing_iterations": 0}
 
 
 def ellipsoid(*radii: float) -> trimesh.Trimesh:
@@ -58,7 +58,7 @@ def test_the_scene_need_not_lie_at_the_origin(by):
     assert min(score.iou for score in view_agreement(there, views).per_view) > 0.93
 
 
-@pytest.mark.parametrize("make", [Hull(**QUICK), Neus(steps=3, resolution=24, trim=False)])
+@pytest.mark.parametrize("make", [Hull(**QUICK), Neus(steps=3, resolution=24, trim_caps=False)])
 def test_where_an_orthographic_camera_stands_means_nothing(make):
     cameras, truth = ring(8, size=64, projection="orthographic"), ellipsoid(0.5, 0.3, 0.3)
     views = shoot(truth, cameras)

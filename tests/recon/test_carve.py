@@ -40,7 +40,7 @@ def test_agreement_leaves_out_the_dissenting_views():
     mask[:3] = 1
     points = torch.zeros(1, 3)
     inside = [
-        float(silhouette_distance(cameras, edge_distance(mask), points, tolerance=k)) > 0
+        float(silhouette_distance(cameras, edge_distance(mask), points, max_outlier_views=k)) > 0
         for k in range(5)
     ]
     assert inside == [False, False, True, True, True]
@@ -50,8 +50,8 @@ def test_skipping_settled_points_changes_nothing_near_the_surface():
     cameras = ring(8, size=48)
     edges = edge_distance(disc(48, 0.3).expand(8, -1, -1, -1))
     points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) - 0.5
-    exact = silhouette_distance(cameras, edges, points, tolerance=1)
-    quick = silhouette_distance(cameras, edges, points, tolerance=1, margin=0.01)
+    exact = silhouette_distance(cameras, edges, points, max_outlier_views=1)
+    quick = silhouette_distance(cameras, edges, points, max_outlier_views=1, margin=0.01)
     near = exact > -0.01
     assert 0 < near.sum() < len(points)
     assert torch.equal(exact[near], quick[near])

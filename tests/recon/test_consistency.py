@@ -19,7 +19,7 @@ from mvdiff.recon.view_consistency import Agreement, ViewScore
 from mvdiff.views.views import Views
 
 SIDE, FOCAL, DISTANCE = 64, 70.0, 2.0
-QUICK = ["texture=none", "reconstructor.resolution=48", "reconstructor.faces=4000"]
+QUICK = ["texture_size=none", "reconstructor.resolution=48", "reconstructor.max_faces=4000"]
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 

@@ -21,7 +21,7 @@ def clear(views: Views, index: int, region: slice) -> Views:
 
 @pytest.fixture(scope="module")
 def sphere(sphere_views):
-    return Hull(resolution=64, tolerance=0)(sphere_views)
+    return Hull(resolution=64, max_outlier_views=0)(sphere_views)
 
 
 def test_sphere_has_the_right_size(sphere):
@@ -48,7 +48,7 @@ def test_colours_stand_where_they_were_seen(sphere):
 def test_orthographic_box_comes_out_exactly(shoot):
     box = trimesh.creation.box((0.6, 0.4, 0.5))
     cameras = look_at([0, 90, 180, 0], [0, 0, 0, 90], size=64, projection="orthographic")
-    mesh = Hull(resolution=96, smoothing=0, polish=0)(shoot(box, cameras))
+    mesh = Hull(resolution=96, blur_sigma=0, smoothing_iterations=0)(shoot(box, cameras))
     size = np.ptp(mesh.vertices, axis=0)
     assert np.abs(size - [0.6, 0.4, 0.5]).max() < 0.012
     assert np.abs(mesh.to_trimesh().bounds.mean(axis=0)).max() < 0.006
@@ -57,8 +57,10 @@ def test_orthographic_box_comes_out_exactly(shoot):
 def test_flat_bottom_and_top_come_without_cones(shoot):
     box = trimesh.creation.box((0.5, 0.5, 0.6))
     views = shoot(box, ring(12, 30.0, size=64))
-    trimmed = Hull(resolution=64, tolerance=0)(views).to_trimesh().bounds[:, 2]
-    whole = Hull(resolution=64, tolerance=0, trim=False)(views).to_trimesh().bounds[:, 2]
+    trimmed = Hull(resolution=64, max_outlier_views=0)(views).to_trimesh().bounds[:, 2]
+    whole = (
+        Hull(resolution=64, max_outlier_views=0, trim_caps=False)(views).to_trimesh().bounds[:, 2]
+    )
     assert np.abs(trimmed - [-0.3, 0.3]).max() < 0.02
     assert whole[0] < -0.4
     assert whole[1] > 0.36
@@ -69,20 +71,20 @@ def test_thin_tip_survives_trimming(shoot):
     mast = trimesh.creation.cylinder(0.03, 0.3)
     mast.apply_translation([0.0, 0.0, 0.35])
     views = shoot(trimesh.util.concatenate([ball, mast]), ring(12, 30.0, size=64))
-    mesh = Hull(resolution=80, tolerance=0)(views)
+    mesh = Hull(resolution=80, max_outlier_views=0)(views)
     assert mesh.vertices[:, 2].max() == pytest.approx(0.5, abs=0.03)
 
 
 def test_nothing_is_trimmed_where_a_camera_looks_up(sphere_views):
-    cut = Hull(resolution=32, tolerance=0)(sphere_views)
-    whole = Hull(resolution=32, tolerance=0, trim=False)(sphere_views)
+    cut = Hull(resolution=32, max_outlier_views=0)(sphere_views)
+    whole = Hull(resolution=32, max_outlier_views=0, trim_caps=False)(sphere_views)
     assert np.array_equal(cut.vertices, whole.vertices)
 
 
 def test_unseen_points_take_the_colour_of_seen_neighbours(shoot):
     box = trimesh.creation.box((0.5, 0.5, 0.5))
     box.visual.face_colors = [40, 160, 80]
-    mesh = Hull(resolution=48, tolerance=0)(shoot(box, ring(8, 35.0, size=64)))
+    mesh = Hull(resolution=48, max_outlier_views=0)(shoot(box, ring(8, 35.0, size=64)))
     below = mesh.vertices[:, 2] < mesh.vertices[:, 2].min() + 0.01
     assert below.sum() > 20
     assert np.abs(mesh.colors[below].astype(int) - [40, 160, 80]).max() <= 8
@@ -91,13 +93,13 @@ def test_unseen_points_take_the_colour_of_seen_neighbours(shoot):
 def test_one_wrong_view_is_overruled(sphere_views):
     broken = clear(sphere_views, 3, slice(0, 32))[list(range(1, 24, 2))]
     whole = 4 / 3 * np.pi * 0.4**3
-    assert Hull(resolution=40, tolerance=0)(broken).to_trimesh().volume < 0.6 * whole
+    assert Hull(resolution=40, max_outlier_views=0)(broken).to_trimesh().volume < 0.6 * whole
     assert Hull(resolution=40)(broken).to_trimesh().volume == pytest.approx(whole, rel=0.12)
 
 
 def test_white_background_serves_without_alpha(sphere_views):
     white = Views.from_white(sphere_views.rgb, None, sphere_views.cameras)
-    mesh = Hull(resolution=48, tolerance=0)(white)
+    mesh = Hull(resolution=48, max_outlier_views=0)(white)
     assert abs(np.linalg.norm(mesh.vertices, axis=1).mean() - 0.4) < 0.015
     red = mesh.vertices[:, 0] > 0.1
     assert np.abs(mesh.colors[red].astype(int) - [220, 30, 30]).mean() < 8
@@ -108,8 +110,18 @@ def test_loose_specks_are_dropped(shoot, around):
     speck = trimesh.creation.icosphere(subdivisions=2, radius=0.045)
     speck.apply_translation([0.42, 0, 0.1])
     views = shoot(trimesh.util.concatenate([ball, speck]), around)
-    assert Hull(resolution=64, tolerance=0, pieces=0)(views).to_trimesh().body_count == 2
-    assert Hull(resolution=64, tolerance=0, pieces=0.02)(views).to_trimesh().body_count == 1
+    assert (
+        Hull(resolution=64, max_outlier_views=0, min_component_ratio=0)(views)
+        .to_trimesh()
+        .body_count
+        == 2
+    )
+    assert (
+        Hull(resolution=64, max_outlier_views=0, min_component_ratio=0.02)(views)
+        .to_trimesh()
+        .body_count
+        == 1
+    )
 
 
 def test_two_views_are_enough(shoot):
@@ -121,25 +133,25 @@ def test_two_views_are_enough(shoot):
 
 
 def test_faces_limit_the_size(sphere_views):
-    mesh = Hull(resolution=64, faces=2000, tolerance=0)(sphere_views)
+    mesh = Hull(resolution=64, max_faces=2000, max_outlier_views=0)(sphere_views)
     assert len(mesh.faces) <= 2000
     assert mesh.to_trimesh().is_watertight
 
 
 def test_progress_only_grows_and_ends_at_one(sphere_views):
     told = []
-    Hull(resolution=24, tolerance=0)(
+    Hull(resolution=24, max_outlier_views=0)(
         sphere_views, progress=lambda stage, done: told.append((stage, done))
     )
     shares = [done for _, done in told]
     assert shares == sorted(shares)
     assert told[-1] == ("done", 1.0)
-    assert {"silhouettes", "carving", "surface", "colours"} <= {stage for stage, _ in told}
+    assert {"silhouettes", "carving", "surface", "colors"} <= {stage for stage, _ in told}
 
 
 def test_views_are_left_as_they_were(sphere_views):
     before = sphere_views.images.clone(), sphere_views.alpha.clone()
-    Hull(resolution=24, tolerance=0)(sphere_views)
+    Hull(resolution=24, max_outlier_views=0)(sphere_views)
     assert torch.equal(before[0], sphere_views.images)
     assert torch.equal(before[1], sphere_views.alpha)
 
@@ -173,7 +185,7 @@ def test_contradicting_views_are_named():
     alpha[4, :, 0:5, 0:5] = 255
     views = Views(alpha.expand(-1, 3, -1, -1).clone(), alpha, ring(6, size=32))
     with pytest.raises(MvdiffError, match=r"views \[4\] show background"):
-        Hull(resolution=32, tolerance=0)(views)
+        Hull(resolution=32, max_outlier_views=0)(views)
     assert Hull(resolution=32)(views).to_trimesh().is_watertight
 
 
@@ -189,14 +201,14 @@ def test_cameras_that_look_away_are_refused(sphere_views):
     "setting",
     [
         {"resolution": 4},
-        {"faces": 0},
-        {"tolerance": -1},
-        {"smoothing": float("nan")},
+        {"max_faces": 0},
+        {"max_outlier_views": -1},
+        {"blur_sigma": float("nan")},
         {"bound": 0.0},
         {"bound": float("nan")},
-        {"pieces": 2.0},
-        {"power": -1.0},
-        {"polish": -1},
+        {"min_component_ratio": 2.0},
+        {"view_weight_power": -1.0},
+        {"smoothing_iterations": -1},
     ],
 )
 def test_bad_settings_are_named(setting):
@@ -206,7 +218,7 @@ def test_bad_settings_are_named(setting):
 
 def test_tolerance_must_leave_two_views(sphere_views):
     with pytest.raises(MvdiffError, match="leave at least 2 of the 24 views"):
-        Hull(tolerance=23)(sphere_views)
+        Hull(max_outlier_views=23)(sphere_views)
 
 
 def test_real_scan_meets_the_published_protocol(shared_dir):
@@ -220,6 +232,6 @@ def test_real_scan_meets_the_published_protocol(shared_dir):
     views = Views(rgba[:, :3], rgba[:, 3:], ring(size=256))
     mesh = Hull()(views).to_trimesh()
     pytest.importorskip("mesh2sdf")
-    figures = evaluate_mesh(mesh, folder / "mesh.obj", rotate_z=-270, normalise_truth=True)
+    figures = evaluate_mesh(mesh, folder / "mesh.obj", rotate_z=-270, normalize_reference=True)
     assert figures["chamfer"] <= 0.006
     assert figures["iou"] >= 0.85

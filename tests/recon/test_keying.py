@@ -163,7 +163,7 @@ def test_opaque_views_among_transparent_ones_are_keyed(scenes):
     assert torch.equal(cut.images[rest], truth.images[rest])
     assert torch.equal(cut.alpha[rest], truth.alpha[rest])
     assert cut_out(cut) is cut
-    quick = Hull(resolution=32, trim=False)
+    quick = Hull(resolution=32, trim_caps=False)
     volumes = [quick(views).to_trimesh().volume for views in (given, truth)]
     assert volumes[0] == pytest.approx(volumes[1], rel=0.02)
 

@@ -14,7 +14,7 @@ import trimesh
 from PIL import Image
 
 from mvdiff.cameras import look_at
-from mvdiff.data.meshes import load_mesh, normalise
+from mvdiff.data.meshes import load_mesh, normalize_to_rig
 from mvdiff.errors import MvdiffError
 from mvdiff.mesh import io as mesh_files
 from mvdiff.mesh.mesh import Texture
@@ -137,7 +137,7 @@ def test_simplify_keeps_shape_and_colours():
     assert (small.colors[top] == [200, 0, 0]).all()
     assert (small.colors[bottom] == [0, 0, 200]).all()
     assert mesh.simplify(10**6) is mesh
-    with pytest.raises(MvdiffError, match="faces=3"):
+    with pytest.raises(MvdiffError, match="max_faces=3"):
         mesh.simplify(3)
 
 
@@ -170,7 +170,7 @@ def test_bad_meshes_are_refused(tmp_path, mesh):
 def test_simplified_meshes_stay_closed(sphere_views):
     from mvdiff.recon import Hull
 
-    mesh = Hull(resolution=64, tolerance=0)(sphere_views)
+    mesh = Hull(resolution=64, max_outlier_views=0)(sphere_views)
     for faces in (6000, 4000, 2500, 1500):
         small = mesh.simplify(faces)
         assert small.to_trimesh().is_watertight, faces
@@ -297,9 +297,9 @@ def test_simplifying_drops_the_texture(mesh):
 
 
 def test_colors_of_a_written_glb_are_rendered(mesh, tmp_path):
-    """What `texture=none` writes (16-bit linear colors beside a material) looks as it was."""
-    back = normalise(load_mesh(mesh.export(tmp_path / "m.glb")))
-    own = normalise(mesh.to_trimesh())
+    """What `texture_size=none` writes (16-bit linear colors beside a material) looks as it was."""
+    back = normalize_to_rig(load_mesh(mesh.export(tmp_path / "m.glb")))
+    own = normalize_to_rig(mesh.to_trimesh())
     camera = look_at([40], [20], size=48)
     a, b = (Raycaster(m).render(camera, shading=None) for m in (back, own))
     inside = (a.alpha == 255) & (b.alpha == 255)

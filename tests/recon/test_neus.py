@@ -11,9 +11,9 @@ from helpers.dented_box import dented_box, floor_height
 from mvdiff.cameras import look_at, ring
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import Neus
-from mvdiff.recon.hull_steps import Carving, carve_hull
+from mvdiff.recon.hull_steps import HullSettings, build_visual_hull
 from mvdiff.recon.neus.field import Field
-from mvdiff.recon.neus.initialize import Box, hull_distance
+from mvdiff.recon.neus.initialize import NormalizedBox, sdf_from_hull
 from mvdiff.recon.neus.rays import gather_rays
 from mvdiff.recon.neus.render import place_samples, weights
 from mvdiff.views.views import Views
@@ -24,16 +24,16 @@ QUICK = {
     "rays": 256,
     "samples": 8,
     "coarse": 16,
-    "levels": 2,
+    "grid_levels": 2,
     "color_levels": (16,),
-    "faces": 4000,
+    "max_faces": 4000,
     "device": "cpu",
-    "hollow": False,
+    "init_from_photohull": False,
 }
 
 
 def ball_field(radius: float) -> Field:
-    box = Box(torch.zeros(3), 1.0, torch.ones(3))
+    box = NormalizedBox(torch.zeros(3), 1.0, torch.ones(3))
     base = box.points(32).norm(dim=-1) - radius
     return Field(
         base,
@@ -70,7 +70,7 @@ def test_only_the_first_surface_is_seen():
 
 def test_box_units_and_back():
     points = np.array([[-1.0, 0, 2], [3.0, 1, 3]], np.float32)
-    box = Box.around(points, 0.0)
+    box = NormalizedBox.around(points, 0.0)
     assert box.unit == pytest.approx(2.0)
     assert box.half.tolist() == [1.0, 0.25, 0.25]
     world = torch.from_numpy(points)
@@ -82,8 +82,12 @@ def test_box_units_and_back():
 def test_rays_and_samples_meet_the_surface(shoot, projection):
     ball = trimesh.creation.icosphere(subdivisions=4, radius=0.3)
     views = shoot(ball, ring(6, 0.0, size=48, projection=projection))
-    hull = carve_hull(views, Carving(48, 0, 0.5, None, 0.0, False), lambda stage, done: None)
-    box, start = hull_distance(hull.grid, margin=0.06, cells=32)
+    hull = build_visual_hull(
+        views,
+        HullSettings(resolution=48, max_outlier_views=0, min_component_ratio=0.0, trim_caps=False),
+        lambda stage, done: None,
+    )
+    box, start = sdf_from_hull(hull.grid, margin=0.06, cells=32)
     rays = gather_rays(hull.views, box, start, band=0.03, size=384)
     solid = rays.opacity == 1
     assert solid.sum() == (views.alpha == 255).sum()  # no pixel of the object is lost
@@ -130,8 +134,10 @@ def test_a_sphere_gets_its_radius_and_a_closed_surface(few):
 def test_hollows_of_the_photo_hull_are_kept(shoot):
     cameras = look_at([30.0 * i for i in range(12)], [50.0, 65.0] * 6, size=64)
     views = shoot(dented_box(), cameras)
-    settings = QUICK | {"steps": 120, "rate": 1e-3, "resolution": 48}
-    filled, hollow = (floor_height(Neus(**settings | {"hollow": h})(views)) for h in (False, True))
+    settings = QUICK | {"steps": 120, "lr": 1e-3, "resolution": 48}
+    filled, hollow = (
+        floor_height(Neus(**settings | {"init_from_photohull": h})(views)) for h in (False, True)
+    )
     assert filled > 0.24
     assert hollow < filled - 0.04
 
@@ -149,7 +155,7 @@ class Stop(Exception):
 
 def test_resumed_fit_equals_an_unbroken_one(few, tmp_path):
     path = tmp_path / "fit.pt"
-    fitting = Neus(**QUICK, checkpoint=path, every=25)
+    fitting = Neus(**QUICK, checkpoint=path, checkpoint_every=25)
 
     def stop(stage: str, share: float) -> None:
         if stage.startswith("fitting 50/"):
@@ -168,7 +174,7 @@ def test_resumed_fit_equals_an_unbroken_one(few, tmp_path):
     assert np.array_equal(resumed.colors, whole.colors)
     assert not list(tmp_path.glob(".part-*"))
     # a finished fit is not fitted again, and still says how it ended
-    again = Neus(**QUICK, checkpoint=path, every=25)
+    again = Neus(**QUICK, checkpoint=path, checkpoint_every=25)
     again(few)
     assert again.fitted == fitting.fitted
     # states from before losses were kept serve on
@@ -180,11 +186,11 @@ def test_resumed_fit_equals_an_unbroken_one(few, tmp_path):
 
 def test_seconds_of_a_fit_count_from_its_first_run_on(few, tmp_path):
     path = tmp_path / "fit.pt"
-    Neus(**QUICK, checkpoint=path, every=25)(few)
+    Neus(**QUICK, checkpoint=path, checkpoint_every=25)(few)
     state = torch.load(path, weights_only=True)
     assert 0 < state["seconds"] < 600
     torch.save(state | {"step": 50, "seconds": 1000.0}, path)
-    resumed = Neus(**QUICK, checkpoint=path, every=25)
+    resumed = Neus(**QUICK, checkpoint=path, checkpoint_every=25)
     resumed(few)
     assert resumed.fitted["seconds"] > 1000
 
@@ -212,8 +218,8 @@ def test_progress_tells_steps_and_losses_that_fall(few):
     words = [stage.split() for stage, _ in told if stage.startswith("fitting")]
     assert [w[1] for w in words] == ["25/75", "50/75", "75/75"]
     losses = [dict(zip(w[2::2], map(float, w[3::2]), strict=True)) for w in words]
-    assert all(list(row) == ["colour", "mask", "eikonal"] for row in losses)
-    assert losses[-1]["colour"] < losses[0]["colour"]
+    assert all(list(row) == ["color", "mask", "eikonal"] for row in losses)
+    assert losses[-1]["color"] < losses[0]["color"]
     assert losses[-1]["mask"] < 0.05
     assert neus.fitted["steps"] == 75
     assert neus.fitted["losses"] == pytest.approx(losses[-1], abs=6e-5)
@@ -238,13 +244,13 @@ def test_drift_of_colours_and_a_wrong_view_do_not_ruin_the_shape(few):
         {"resolution": 4},
         {"rays": 0},
         {"samples": 1},
-        {"rate": float("nan")},
-        {"huber": 0.0},
-        {"mask": -1.0},
-        {"pictures": 2},
+        {"lr": float("nan")},
+        {"huber_delta": 0.0},
+        {"mask_weight": -1.0},
+        {"max_image_side": 2},
         {"color_levels": ()},
-        {"every": 0},
-        {"faces": 1},
+        {"checkpoint_every": 0},
+        {"max_faces": 1},
         {"device": "abacus"},
         {"device": "meta"},
     ],

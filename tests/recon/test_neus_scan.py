@@ -23,7 +23,7 @@ def test_defaults_on_sixteen_views_of_a_real_scan(shared_dir: Path, tmp_path: Pa
     figures = evaluate_mesh(
         mesh.to_trimesh(textured=False),
         folder / "mesh.obj",
-        normalise_truth=True,
+        normalize_reference=True,
         rotate_z=-270,
         iou=False,
     )

@@ -10,10 +10,10 @@ from helpers.dented_box import dented_box, floor_height
 from mvdiff.cameras import look_at
 from mvdiff.errors import MvdiffError
 from mvdiff.recon import RECONSTRUCTORS, Hull, PhotoHull
-from mvdiff.recon.plane_sweep import sweep
+from mvdiff.recon.plane_sweep import sweep_planes
 from mvdiff.views.views import Views
 
-QUICK = {"resolution": 48, "pictures": 64, "planes": 32}
+QUICK = {"resolution": 48, "max_image_side": 64, "planes": 32}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def test_outer_sides_stay_where_they_are(dented):
 
 def test_plain_objects_keep_their_hull(sphere_views):
     views = sphere_views[list(range(0, 24, 2))]
-    hull = Hull(resolution=48, tolerance=0)(views).to_trimesh()
-    mesh = PhotoHull(**QUICK, tolerance=0)(views).to_trimesh()
+    hull = Hull(resolution=48, max_outlier_views=0)(views).to_trimesh()
+    mesh = PhotoHull(**QUICK, max_outlier_views=0)(views).to_trimesh()
     assert mesh.volume == pytest.approx(hull.volume, rel=0.02)
     radius = np.linalg.norm(mesh.vertices, axis=1)
     assert abs(radius.mean() - 0.4) < 0.01
@@ -74,17 +74,18 @@ def test_sweep_finds_a_plane_behind_the_front():
     alpha = torch.full((4, 1, 64, 64), 255, dtype=torch.uint8)
     views = Views(shade[:, None].expand(-1, 3, -1, -1).clone(), alpha, cameras)
     front = torch.full((4, 64, 64), 1.3)
-    found = sweep(views, front, reach=0.4, planes=32, neighbours=3, patch=5)
+    found = sweep_planes(views, front, search_depth=0.4, planes=32, num_neighbors=3, patch=5)
     middle = slice(16, 48)
-    sure = found.sure[0, middle, middle] > 0.3
+    sure = found.confidence[0, middle, middle] > 0.3
     assert sure.float().mean() > 0.7
     assert (found.depth[0, middle, middle][sure] - 1.5).abs().median() < 0.01
-    nothing = sweep(views, front * 0, reach=0.4, planes=32, neighbours=3, patch=5)
-    assert (nothing.sure == 0).all()
+    nothing = sweep_planes(views, front * 0, search_depth=0.4, planes=32, num_neighbors=3, patch=5)
+    assert (nothing.confidence == 0).all()
 
 
 @pytest.mark.parametrize(
-    "setting", [{"reach": 0.0}, {"planes": 1}, {"patch": 4}, {"votes": -1.0}, {"neighbours": 0}]
+    "setting",
+    [{"search_depth": 0.0}, {"planes": 1}, {"patch": 4}, {"votes": -1.0}, {"num_neighbors": 0}],
 )
 def test_bad_settings_are_named(setting):
     with pytest.raises(MvdiffError, match=f"photohull: {next(iter(setting))}"):

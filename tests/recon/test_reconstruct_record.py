@@ -15,7 +15,7 @@ from mvdiff.cli.main import main
 from mvdiff.cli.reconstruct import _closed
 from mvdiff.recon import Mesh
 
-QUICK = ["reconstructor.resolution=20", "reconstructor.faces=400", "turntable=false"]
+QUICK = ["reconstructor.resolution=20", "reconstructor.max_faces=400", "turntable=false"]
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def as_mesh(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
 
 
 def test_a_textured_mesh_is_closed_by_its_positions_and_that_is_told(ball, capsys):
-    run = record(ball, "texture=32", "watertight=true")
-    seams = "mesh.glb is closed by its positions"
+    run = record(ball, "texture_size=32", "watertight=true")
+    seams = "mesh.glb is watertight up to duplicated vertices"
     assert seams in capsys.readouterr().err
     assert run["watertight"] is True
     assert any(note.startswith(seams) for note in run["notes"])
@@ -48,7 +48,7 @@ def test_a_textured_mesh_is_closed_by_its_positions_and_that_is_told(ball, capsy
 
 
 def test_a_mesh_without_texture_is_closed_as_it_is(ball):
-    run = record(ball, "texture=none", "watertight=true")
+    run = record(ball, "texture_size=none", "watertight=true")
     assert (run["watertight"], run["notes"]) == (True, ["watertight: closed already"])
     assert run["fit"] is None
     assert trimesh.load(ball / "mesh.glb", force="mesh").is_watertight
@@ -64,10 +64,10 @@ def test_closed_is_judged_by_position():
 
 
 def test_a_fit_leaves_its_steps_seconds_and_losses(ball):
-    fit = ["steps=30", "rays=64", "samples=8", "coarse=16", "levels=2", "color_levels=[8]"]
-    settings = [f"reconstructor.{s}" for s in (*fit, "hollow=false", "device=cpu")]
-    run = record(ball, "reconstructor=neus", "texture=none", *settings)
+    fit = ["steps=30", "rays=64", "samples=8", "coarse=16", "grid_levels=2", "color_levels=[8]"]
+    settings = [f"reconstructor.{s}" for s in (*fit, "init_from_photohull=false", "device=cpu")]
+    run = record(ball, "reconstructor=neus", "texture_size=none", *settings)
     assert run["fit"]["steps"] == 30
     assert 0 < run["fit"]["seconds"] < sum(run["seconds"].values())
-    assert list(run["fit"]["losses"]) == ["colour", "mask", "eikonal"]
+    assert list(run["fit"]["losses"]) == ["color", "mask", "eikonal"]
     assert all(0 <= loss < 10 for loss in run["fit"]["losses"].values())

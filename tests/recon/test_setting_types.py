@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 WRONG = [
-    ("hull", {"tolerance": 1.5}),
-    ("hull", {"tolerance": "a"}),
-    ("hull", {"tolerance": True}),
-    ("neus", {"tolerance": 1.5}),
+    ("hull", {"max_outlier_views": 1.5}),
+    ("hull", {"max_outlier_views": "a"}),
+    ("hull", {"max_outlier_views": True}),
+    ("neus", {"max_outlier_views": 1.5}),
     ("neus", {"color_levels": ["a", "b"]}),
     ("neus", {"color_levels": [16.5]}),
     ("neus", {"color_levels": [True]}),

@@ -78,7 +78,7 @@ def test_a_damaged_newest_checkpoint_is_not_exported(
 ) -> None:
     save(tmp_path, 5)
     newest, out = save(tmp_path, 10), tmp_path / "weights.safetensors"
-    export = ["export", f"run={tmp_path}", f"out={out}", "precision=fp32"]
+    export = ["export", f"run_dir={tmp_path}", f"out={out}", "precision=fp32"]
     (newest / name).write_bytes((newest / name).read_bytes()[:20])
     assert main(export) == 0
     said = capsys.readouterr().out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.rendering import render_objects
 from safetensors.torch import load_file
 
 from mvdiff.cameras import ring
 from mvdiff.data.augment import Augment
 from mvdiff.data.dataset import RenderedDataset
-from mvdiff.data.render.run import render_objects
 from mvdiff.errors import MvdiffError
 from mvdiff.preprocessing.elevation import ElevationNet
 from mvdiff.training.train_elevation import EACH, Inputs, answers, calibrate, errors, main
@@ -19,7 +19,7 @@ from mvdiff.training.train_elevation import EACH, Inputs, answers, calibrate, er
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("elevation")
     render_objects(
-        out, shapes=4, rig=ring(8, size=24), inputs=8, supersample=1, workers=1,
+        out, num_shapes=4, rig=ring(8, size=24), num_inputs=8, supersample=1, workers=1,
         val_fraction=0.3, progress=False,
     )  # fmt: skip
     return out
@@ -53,7 +53,7 @@ def test_calibration_makes_the_spread_hold(folder):
 
 
 def test_the_command_trains_and_writes_weights(folder, tmp_path, capsys):
-    args = [f"data={folder}", f"out={tmp_path / 'run'}", "steps=2", f"batch={EACH}"]
+    args = [f"data={folder}", f"out={tmp_path / 'run'}", "steps=2", f"batch_size={EACH}"]
     main([*args, f"weights={tmp_path / 'w.safetensors'}"])
     assert "constant" in capsys.readouterr().out
     weights = load_file(tmp_path / "w.safetensors")

@@ -65,7 +65,7 @@ def test_logged_losses_are_means_over_their_window(tmp_path: Path) -> None:
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     whole, parts = toy(dropout=0.0), toy(dropout=0.0)
     run(tmp_path / "a", whole, copy_photo, steps=3)
-    run(tmp_path / "b", parts, copy_photo, steps=3, accumulate=4)
+    run(tmp_path / "b", parts, copy_photo, steps=3, gradient_accumulation=4)
     torch.testing.assert_close(whole.first.weight, parts.first.weight, rtol=0, atol=1e-5)
     norms = [[line["grad_norm"] for line in log(tmp_path / name)] for name in "ab"]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
@@ -265,7 +265,10 @@ def test_validation_uses_the_average_and_disturbs_nothing(tmp_path: Path) -> Non
         ({"schedule": "linear"}, "unknown schedule 'linear'; choose from cosine, constant"),
         ({"precision": "int8"}, "unknown precision 'int8'; choose from fp32, bf16, fp16"),
         ({"ema_decay": 1.0}, r"ema_decay must be a number in \[0, 1\)"),
-        ({"batch_size": 5, "accumulate": 2}, "batch_size=5 cannot be split.*multiple of 2"),
+        (
+            {"batch_size": 5, "gradient_accumulation": 2},
+            "batch_size=5 cannot be split.*multiple of 2",
+        ),
         ({"device": "tpu"}, "auto, cpu or cuda, got 'tpu'"),
     ],
 )

@@ -203,8 +203,8 @@ def test_further_photos_reach_the_model_with_their_cameras() -> None:
 
 
 def test_volumes_that_lift_no_photo_are_trained_with_one() -> None:
-    words = ("train.photos=[1,3]", "sizes.photo_features=0")
-    with pytest.raises(MvdiffError, match="lifts none"):
+    words = ("train.num_input_images=[1,3]", "sizes.photo_features=0")
+    with pytest.raises(MvdiffError, match="does not use them"):
         builders.input_image_counts(toy_config(*words, command="train"))
     assert builders.input_image_counts(training_config()) == [1]
 
@@ -223,13 +223,13 @@ def small_batch() -> Batch:
 
 
 def test_the_rendering_learns_from_its_own_loss_alone():
-    model, objective = rendering_model("train.rendering=0")
+    model, objective = rendering_model("train.rendering_weight=0")
     objective(model, small_batch(), step())["loss"].backward()
     grads = [p.grad for p in model.radiance.parameters()]
     assert all(g is None or not g.any() for g in grads)
     assert model.unet.out[-1].weight.grad.any()
 
-    model, objective = rendering_model("train.rendering=1")
+    model, objective = rendering_model("train.rendering_weight=1")
     found = objective(model, small_batch(), step())
     found["loss"].backward()
     # the first layers wait for the last one, which starts from zero

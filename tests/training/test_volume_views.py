@@ -168,7 +168,7 @@ def run(out: Path, objective: Any = None, accumulate: int = 1) -> tuple[nn.Modul
         tensorboard=False,
         progress=False,
         device="cpu",
-        accumulate=accumulate,
+        gradient_accumulation=accumulate,
     )
     return model, result
 

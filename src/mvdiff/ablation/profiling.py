@@ -137,7 +137,7 @@ def _step(engine: Trainer, data: Any) -> tuple[float, float]:
             engine.step, batch_size=settings.batch_size, seed=settings.seed,
             shard=engine.shard(i), shards=engine.shards, device=engine.device,
         )
-        for i in range(settings.accumulate)
+        for i in range(settings.gradient_accumulation)
     ]  # fmt: skip
     engine.update(iter(parts))
     after = _now(engine.device)

@@ -103,7 +103,7 @@ def _costs(run: Run, config: Any, reporter: RunReporter) -> dict[str, Any]:
         return ProfiledRun(setup.model, setup.objective, setup.batches, setup.groups)
 
     costs: StepCosts = step_costs(
-        make, hyperparameters(config), config.device, seconds=config.timing
+        make, hyperparameters(config), config.device, seconds=config.profile_seconds
     )
     content = asdict(costs) | {"budget_steps": steps_for(dict(run.budget), costs)}
     write_json(path, content)

@@ -23,8 +23,8 @@ from ..utils.files import read_json, write_json
 #: settings that change nothing about a run's result
 _IGNORED_KEYS = (
     "out", "seed", "seeds", "variants", "report", "objects", "samples", "val_data", "log_every",
-    "checkpoint_every", "tensorboard", "validate_every", "validate_objects", "cache", "resume",
-    "time_budget", "timing", "budget", "lpips",
+    "checkpoint_every", "tensorboard", "validate_every", "validate_objects", "latent_cache",
+    "resume", "max_minutes", "profile_seconds", "budget", "lpips",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from ..errors import ConfigError
 _RESERVED = {
     "seed": "write seeds=0,1",
     "train.steps": "write budget.steps=N",
-    "time_budget": "write budget.seconds=N",
+    "max_minutes": "write budget.seconds=N",
     "resume": "a sweep always goes on where it stopped",
 }
 #: one value for all runs, or they could not be compared

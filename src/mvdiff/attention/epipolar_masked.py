@@ -46,7 +46,7 @@ class Bands:
         return rearrange(near, "h w v p -> (h w) (v p)")
 
 
-@ATTENTION.register("epipolar-masked")
+@ATTENTION.register("epipolar_mask")
 class EpipolarMaskedAttention(ViewAttention):
     """A pixel's query against all pixels of its own view and those near its epipolar lines.
 
@@ -66,9 +66,9 @@ class EpipolarMaskedAttention(ViewAttention):
         super().__init__()
         if not width > 0:
             raise MvdiffError(
-                f"attention 'epipolar-masked' needs a band of width > 0 pixels, got width={width}"
+                f"attention 'epipolar_mask' needs a band of width > 0 pixels, got width={width}"
             )
-        head_width(slot.channels, heads, "epipolar-masked")
+        head_width(slot.channels, heads, "epipolar_mask")
         self.width, self.heads, self.kernel = width, heads, check_kernel(kernel)
         self.tokens = PixelTokens(slot.channels)
         self.to_q = nn.Linear(slot.channels, slot.channels, bias=False)

@@ -1,10 +1,10 @@
 """Builders: the only readers of configs. Parts get plain arguments and built parts."""
 
 from .inference import (
-    build_foreground,
     build_framing,
     build_pipeline,
     build_reconstructor,
+    build_segmenter,
     resolve_device,
 )
 from .model import (
@@ -30,7 +30,6 @@ __all__ = [
     "SCHEDULERS",
     "build_augment",
     "build_encoders",
-    "build_foreground",
     "build_framing",
     "build_loss",
     "build_model",
@@ -41,6 +40,7 @@ __all__ = [
     "build_rig",
     "build_sampler",
     "build_scheduler",
+    "build_segmenter",
     "build_training_scheduler",
     "build_unet",
     "input_image_counts",

@@ -23,18 +23,18 @@ def build_reconstructor(config: Any) -> Any:
     return instantiate(RECONSTRUCTORS, config.reconstructor)
 
 
-def build_foreground(config: Any) -> Any:
+def build_segmenter(config: Any) -> Any:
     """The function that finds the object in a photo."""
-    from ..preprocessing.segmentation import FOREGROUND
+    from ..preprocessing.segmentation import SEGMENTERS
 
-    return instantiate(FOREGROUND, config.foreground)
+    return instantiate(SEGMENTERS, config.segmentation)
 
 
 def build_framing(config: Any) -> Any:
     """The function that frames a segmented image."""
     from ..preprocessing.framing import framing
 
-    return framing(config.framing, fill=config.fill, crop_size=config.crop_size)
+    return framing(config.framing, fill=config.object_fill, crop_size=config.crop_size)
 
 
 def resolve_device(name: str) -> Any:
@@ -91,16 +91,16 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
     )
     if not denoiser.volume.any_views and not is_ring(denoiser.rig):
         warnings.warn(
-            f"volume '{config.volume.name}' learned an even ring of cameras, and rig "
-            f"'{config.rig.name}' is none: expect poor views, or use weights trained with "
+            f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
+            f"'{config.rig.name}' is not one: expect poor views, or use weights trained with "
             "volume=meanvar",
             stacklevel=2,
         )
-    if config.guidance.scale != 1 and not any(config.train.drop.values()):
+    if config.guidance.scale != 1 and not any(config.train.condition_dropout.values()):
         warnings.warn(
-            f"recipe '{config.recipe_name}' never learned to answer without its condition "
-            f"(train.drop is 0), and guidance.scale={config.guidance.scale} compares with such "
-            "answers: expect worse pictures than with guidance=none",
+            f"recipe '{config.recipe_name}' was trained without condition dropout "
+            "(train.condition_dropout is 0), so classifier-free guidance "
+            f"(guidance.scale={config.guidance.scale}) is not meaningful: use guidance=none",
             stacklevel=2,
         )
     denoiser = denoiser.to(target).eval().requires_grad_(False)
@@ -108,7 +108,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
     return MultiViewPipeline(
         denoiser=denoiser,
         sampler=build_sampler(config),
-        foreground=build_foreground(config),
+        segmenter=build_segmenter(config),
         framing=frame,
         precision=precision,
         config=config,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: sampler name → diffusers class; schedulers are variants by configuration
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
-    "ddim-published": "SyncDreamerDDIMScheduler",
+    "ddim_syncdreamer": "SyncDreamerDDIMScheduler",
     "ddpm": "DDPMScheduler",
     "dpmpp": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",

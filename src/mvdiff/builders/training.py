@@ -27,10 +27,10 @@ def build_loss(config: Any) -> MultiViewDiffusionLoss:
     return MultiViewDiffusionLoss(
         scheduler=build_training_scheduler(config),
         views=train.views,
-        time_power=train.time_power,
-        drop=to_container(train.drop),
+        time_power=train.timestep_bias,
+        drop=to_container(train.condition_dropout),
         posterior=train.posterior,
-        rendering=train.rendering,
+        rendering=train.rendering_weight,
         scheduled_sampling=train.scheduled_sampling,
         volume_views=_volume_views(config, train.views, count),
     )
@@ -121,13 +121,14 @@ def build_augment(config: Any) -> Augment:
 
 def input_image_counts(config: Any) -> list[int]:
     """Numbers of input pictures an object, one of which is drawn a step."""
-    counts = to_container(config.train.photos)
+    counts = to_container(config.train.num_input_images)
     if not isinstance(counts, list) or any(type(n) is not int for n in counts):
-        raise MvdiffError(f"train.photos must be a list of whole numbers, got {counts}")
+        raise MvdiffError(f"train.num_input_images must be a list of whole numbers, got {counts}")
     if max(counts, default=1) > 1 and not config.volume.get("photo_features"):
         raise MvdiffError(
-            f"train.photos has several input pictures an object, and volume '{config.volume.name}' "
-            "lifts none: set sizes.photo_features, or train.photos=[1]"
+            "train.num_input_images has several input images per object, but volume "
+            f"'{config.volume.name}' does not use them: set sizes.photo_features, or "
+            "train.num_input_images=[1]"
         )
     return counts
 
@@ -144,7 +145,7 @@ def build_encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Frozen
     if not build_augment(config).rotation_only:
         return "train.augment changes the pictures each time (all but roll must be off)"
     if max(input_image_counts(config)) > 1:
-        return "train.photos draws several pictures an object, and one is kept"
+        return "train.num_input_images draws several pictures an object, and one is kept"
     latents, embedder = model.latents.to(device).eval(), model.embedder.to(device).eval()
     parts = {f"latents.{n}": p for n, p in latents.named_parameters()}
     parts |= {f"embedder.{n}": p for n, p in embedder.named_parameters()}

@@ -78,7 +78,7 @@ def build_training(config: Any) -> TrainingSetup:
     batches = DatasetBatches(
         material,
         augment=build_augment(config),
-        mix=to_container(config.mix),
+        mix=to_container(config.source_weights),
         photos=input_image_counts(config),
     )
     base = {"weights": str(weights), "sha256": sha256_of(fixed)} if fixed else None
@@ -92,18 +92,18 @@ def hyperparameters(config: Any) -> Hyperparameters:
     settings = config.train
     return Hyperparameters(
         steps=settings.steps,
-        batch_size=settings.batch,
+        batch_size=settings.batch_size,
         lr=settings.lr,
         warmup=settings.warmup,
         schedule=settings.schedule,
         weight_decay=settings.weight_decay,
         betas=list(settings.betas),
         grad_clip=settings.grad_clip,
-        ema_decay=settings.ema,
+        ema_decay=settings.ema_decay,
         optimizer=settings.optimizer,
         precision=resolved_precision(config),
         seed=config.seed,
-        accumulate=config.accumulate,
+        gradient_accumulation=config.gradient_accumulation,
     )
 
 
@@ -130,7 +130,7 @@ def run_training(config: Any, setup: TrainingSetup, **options: Any) -> TrainResu
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
             validate_every=config.validate_every or None,
-            max_minutes=config.time_budget,
+            max_minutes=config.max_minutes,
             tensorboard=config.tensorboard,
             device=config.device,
             **options,
@@ -194,16 +194,22 @@ def _encoded(
     """The data, encoded once where its encoders are frozen; made here on first use."""
     from ..data.latent_cache import CachedLatentDataset
 
-    if config.cache == "none":
+    if config.latent_cache == "none":
         return data
     encoders = build_encoders(config, model, device)
     if isinstance(encoders, str):
-        if config.cache != "auto":
-            raise MvdiffError(f"cache={config.cache} has nothing to keep: {encoders}")
+        if config.latent_cache != "auto":
+            raise MvdiffError(f"latent_cache={config.latent_cache} has nothing to keep: {encoders}")
         return data
     root = to_container(config.data)
-    folder = config.cache if config.cache != "auto" else root if isinstance(root, str) else root[0]
-    encoded = CachedLatentDataset(data, encoders, folder, config.cache_precision)
+    folder = (
+        config.latent_cache
+        if config.latent_cache != "auto"
+        else root
+        if isinstance(root, str)
+        else root[0]
+    )
+    encoded = CachedLatentDataset(data, encoders, folder, config.latent_cache_dtype)
     if encoded.missing():
         if process == 0:
             print(f"encoding {len(data)} objects once, into '{encoded.folder}'", flush=True)

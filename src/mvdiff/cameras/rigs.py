@@ -214,8 +214,8 @@ def sphere(
     )
 
 
-@RIGS.register("free")
-def free(
+@RIGS.register("custom")
+def custom(
     azimuth: Sequence[float],
     elevation: float | Sequence[float] | None = None,
     distance: float | Sequence[float] | None = None,
@@ -233,7 +233,7 @@ def free(
     """
     azimuths = _numbers("azimuth", azimuth, None)
     if not azimuths:
-        raise MvdiffError("rig 'free' needs at least one azimuth, got an empty list")
+        raise MvdiffError("rig 'custom' needs at least one azimuth, got an empty list")
     count = len(azimuths)
     return look_at(
         azimuths,

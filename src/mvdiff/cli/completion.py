@@ -89,7 +89,7 @@ def complete(line: str) -> list[str]:
         >>> complete("mvdiff reconstruct water")
         ['watertight=']
         >>> complete("mvdiff generate sampler=dd")
-        ['sampler=ddim', 'sampler=ddim-published', 'sampler=ddpm']
+        ['sampler=ddim', 'sampler=ddim_syncdreamer', 'sampler=ddpm']
     """
     from .main import COMMANDS
 

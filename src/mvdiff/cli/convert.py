@@ -23,7 +23,7 @@ class ConvertConfig:
     )
     output: str = setting(MISSING, "the .safetensors file to write", path="output")
     precision: str = setting("fp32", "fp32, or fp16 for half the size", choices=("fp32", "fp16"))
-    polar: Any = setting(
+    fourth_value_is_polar_angle: Any = setting(
         "auto",
         "true: Zero123's fourth camera value is a polar angle (Stable-Zero123); auto: by file name",
     )
@@ -34,18 +34,18 @@ def run(config: ConvertConfig) -> int:
     from .. import builders
     from ..config.compose import compose
     from ..training.checkpointing import save_weights
-    from ..weights.convert import convert, names_polar
+    from ..weights.convert import convert, looks_like_stable_zero123
     from ..weights.load_model import init_on_meta
     from ..weights.safe_load import read_weights
 
     source, out = Path(config.source).expanduser(), Path(config.output).expanduser()
     if out.suffix != ".safetensors":
         raise ConfigError(f"weights are written as .safetensors, got output='{out}'")
-    polar = config.polar
+    polar = config.fourth_value_is_polar_angle
     if polar == "auto":
-        polar = names_polar(source)
+        polar = looks_like_stable_zero123(source)
     if not isinstance(polar, bool):
-        raise ConfigError(f"polar must be auto, true or false, got '{polar}'")
+        raise ConfigError(f"fourth_value_is_polar_angle must be auto, true or false, got '{polar}'")
     tensors, _ = read_weights(source)
     recipe = compose("generate", ["recipe=syncdreamer", "image=none"])
     try:
@@ -63,7 +63,7 @@ def run(config: ConvertConfig) -> int:
     }[kind]
     if kind == "zero123":
         fourth = "the polar angle, as Stable-Zero123's" if polar else "zero, as Zero123's"
-        use += f"; its 4th camera value was taken to be {fourth} (polar=…)"
+        use += f"; its 4th camera value was taken to be {fourth} (fourth_value_is_polar_angle=…)"
     print(f"{kind}: {len(weights)} tensors → {out} ({out.stat().st_size / 1e6:.1f} MB); {use}")
     return 0
 

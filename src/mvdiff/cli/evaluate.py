@@ -22,8 +22,8 @@ class EvaluateConfig:
     pred: str = setting(
         MISSING, "views (one object, or a folder per object), or a mesh file", path="views or mesh"
     )
-    truth: str = setting(MISSING, "the same for the ground truth", path="views or mesh")
-    normalise_truth: bool = setting(
+    reference: str = setting(MISSING, "the same for the ground truth", path="views or mesh")
+    normalize_reference: bool = setting(
         False, "center the true meshes and scale their largest side to 1, as SyncDreamer does"
     )
     rotate_z: Any = setting(
@@ -31,11 +31,11 @@ class EvaluateConfig:
     )
     resize: bool = setting(False, "resize predicted views to the size of the true ones")
     iou: bool = setting(True, "also the IoU of meshes within [-1, 1]³ (needs mesh2sdf)")
-    consistency: bool = setting(
+    consistency_metrics: bool = setting(
         False,
         "also the consistency of the views and the diversity of samples (about 1 s per sample)",
     )
-    controls: bool = setting(
+    corrupted_controls: bool = setting(
         False,
         "also 4 control rows: the true views as they are, shifted, rolled, tinted; a metric that "
         "does not separate them says nothing",
@@ -55,7 +55,7 @@ def run(config: EvaluateConfig) -> int:
 
     from ..config.instantiate import to_container
 
-    pred, truth = Path(str(config.pred)).expanduser(), Path(str(config.truth)).expanduser()
+    pred, truth = Path(str(config.pred)).expanduser(), Path(str(config.reference)).expanduser()
     for path in (pred, truth):
         if not path.exists():
             raise InputError(f"nothing at '{path}': check the path")
@@ -80,23 +80,23 @@ def run(config: EvaluateConfig) -> int:
             pred,
             truth,
             rotate_z=angle,
-            normalise_truth=bool(config.normalise_truth),
+            normalize_reference=bool(config.normalize_reference),
             resize=bool(config.resize),
             lpips=lpips,
             iou=bool(config.iou),
-            consistency=bool(config.consistency),
-            controls=bool(config.controls),
+            consistency=bool(config.consistency_metrics),
+            controls=bool(config.corrupted_controls),
             seed=int(config.seed),
             told=told,
         )
     figures["settings"] = {
         "pred": str(pred),
-        "truth": str(truth),
+        "reference": str(truth),
         "rotate_z": angle,
-        "normalise_truth": bool(config.normalise_truth),
+        "normalize_reference": bool(config.normalize_reference),
         "resize": bool(config.resize),
-        "consistency": bool(config.consistency),
-        "controls": bool(config.controls),
+        "consistency_metrics": bool(config.consistency_metrics),
+        "corrupted_controls": bool(config.corrupted_controls),
         "seed": int(config.seed),
     }
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -129,11 +129,11 @@ COMMAND = Command(
     name="evaluate",
     summary="PSNR, SSIM, hull IoU of views; Chamfer and IoU of meshes",
     description="Views or meshes against the ground truth, by SyncDreamer's protocols; add "
-    "consistency=true and controls=true for sanity checks.",
+    "consistency_metrics=true and corrupted_controls=true for sanity checks.",
     config=EvaluateConfig,
     run=run,
     examples=(
-        "mvdiff evaluate pred=outputs/cup/sample-0 truth=data/cup/target",
-        "mvdiff evaluate pred=mesh.glb truth=scan.obj",
+        "mvdiff evaluate pred=outputs/cup/sample-0 reference=data/cup/target",
+        "mvdiff evaluate pred=mesh.glb reference=scan.obj",
     ),
 )

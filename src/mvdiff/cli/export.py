@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: settings that describe this machine, therefore dropped
-_MACHINE_KEYS = ("data", "val_data", "out", "weights", "cache", "resume")
+_MACHINE_KEYS = ("data", "val_data", "out", "weights", "latent_cache", "resume")
 
 
 @dataclass
 class ExportConfig:
     """`mvdiff export`."""
 
-    run: str = setting(MISSING, "the folder given to mvdiff train as out", path="training run")
+    run_dir: str = setting(MISSING, "the folder given to mvdiff train as out", path="training run")
     out: str = setting(MISSING, "the file to write", path="output")
     weights: str | None = setting(
         None,
@@ -53,10 +53,10 @@ def run(config: ExportConfig) -> int:
     out = Path(config.out)
     if out.suffix != ".safetensors":
         raise ConfigError(f"weights are written as .safetensors, got out='{out}'")
-    newest_first = CheckpointManager(config.run).all()[::-1]
+    newest_first = CheckpointManager(config.run_dir).all()[::-1]
     read = first_loadable(newest_first, read_average, print)
     if read is None:
-        raise InputError(f"no checkpoint in '{config.run}': train there first, mvdiff train")
+        raise InputError(f"no checkpoint in '{config.run_dir}': train there first, mvdiff train")
     weights, state = read
     metadata = {
         "mvdiff": __version__,
@@ -68,7 +68,7 @@ def run(config: ExportConfig) -> int:
     if state.get("base"):
         weights |= _frozen(state, weights, config.weights or state["base"]["weights"])
     save_weights(weights, out, metadata, precision=config.precision)
-    print(f"step {state['step']} of '{config.run}' → {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    print(f"step {state['step']} of '{config.run_dir}' → {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
@@ -101,5 +101,5 @@ COMMAND = Command(
     description="The averaged weights of a training run → one .safetensors file for weights=FILE.",
     config=ExportConfig,
     run=run,
-    examples=("mvdiff export run=runs/first out=first.safetensors",),
+    examples=("mvdiff export run_dir=runs/first out=first.safetensors",),
 )

@@ -12,43 +12,44 @@ from pathlib import Path
 from typing import Any
 
 from ..config.compose import compose
-from ..errors import MvdiffError
-from ..generation.planning import Shot, Wanted, plan
-from ..generation.sharding import Share
+from ..config.schema import GenerateConfig
+from ..errors import ConfigError, MvdiffError
+from ..generation.planning import InputImage, ObjectPlan, plan_objects
+from ..generation.run import run_plans
 from ..preprocessing.image_io import user_path
 from ..utils.files import read_json, write_json
-from .generate import exit_code, make
+from .generate import exit_code
 
 
 @dataclass(frozen=True)
-class Jobs:
-    """What the command line asks for: the config, the words behind it, and those for Hydra."""
+class ShardedRun:
+    """The config, the overrides that gave it, and those for Hydra."""
 
-    config: Any
-    words: Sequence[str]
+    config: GenerateConfig
+    overrides: Sequence[str]
     hydra: Sequence[str]
 
 
-def run(jobs: Jobs) -> int:
+def run_sharded(sharded: ShardedRun) -> int:
     """All jobs, by the launcher; the exit code is that of one process with all pictures."""
     from ..config.launcher import run_multirun
 
-    count = _count(jobs)
-    wanted = plan(jobs.config)  # wrong settings are told here, once
-    count = min(count, len(wanted))
-    out = user_path(str(jobs.config.out)).resolve()
+    count = _count(sharded)
+    plans = plan_objects(sharded.config)  # wrong settings are told here, once
+    count = min(count, len(plans))
+    out = user_path(str(sharded.config.out)).resolve()
     # a folder of its own: another command may be working on the same `out`
     folder = Path(tempfile.mkdtemp(prefix=".jobs-", dir=out))
-    shares = {folder / f"{i}-of-{count}.json": len(wanted[i::count]) for i in range(count)}
+    shares = {folder / f"{i}-of-{count}.json": len(plans[i::count]) for i in range(count)}
     remove = False
     try:
         for number, (path, pictures) in enumerate(shares.items()):
-            words = [*jobs.words, f"shard={number}/{count}", "jobs=null"]
+            words = [*sharded.overrides, f"shard={number}/{count}", "jobs=null"]
             # pictures may come and go until a job starts: it does not look for them again
-            job = {"words": words, "pictures": pictures, "wanted": _as_json(wanted)}
+            job = {"overrides": words, "pictures": pictures, "plans": _as_json(plans)}
             write_json(path, job)
-        run_multirun([*shares], carry_out, folder, jobs.hydra)
-        code = _collect(shares)
+        run_multirun([*shares], run_shard, folder, sharded.hydra)
+        code = _sum_counts(shares)
         remove = code == 0  # else a launcher's logs may tell why
     except MvdiffError:  # Hydra's words, or a full disk; nothing was started
         remove = True
@@ -59,24 +60,24 @@ def run(jobs: Jobs) -> int:
     return code
 
 
-def _count(jobs: Jobs) -> int:
-    count, hydra = jobs.config.jobs, " ".join(jobs.hydra)
+def _count(sharded: ShardedRun) -> int:
+    count, hydra = sharded.config.jobs, " ".join(sharded.hydra)
     if count is None:
-        others = [word for word in jobs.hydra if "launcher" not in word.partition("=")[0]]
+        others = [word for word in sharded.hydra if "launcher" not in word.partition("=")[0]]
         if others:
-            raise MvdiffError(
+            raise ConfigError(
                 f"mvdiff generate has no use for {others[0]}: results go to out=FOLDER, and of "
                 "Hydra's own settings hydra/launcher=NAME and hydra.launcher.… work, with jobs=N"
             )
-        raise MvdiffError(f"{hydra} needs the number of jobs: add jobs=4, say")
+        raise ConfigError(f"{hydra} needs the number of jobs: add jobs=4, say")
     if type(count) is not int or count < 1:
-        raise MvdiffError(f"jobs must be a whole number from 1, got {count!r}")
-    if jobs.config.shard is not None:
-        raise MvdiffError("each job gets a share of its own: give jobs or shard, not both")
+        raise ConfigError(f"jobs must be a whole number from 1, got {count!r}")
+    if sharded.config.shard is not None:
+        raise ConfigError("each job gets a share of its own: give jobs or shard, not both")
     return count
 
 
-def carry_out(job: Any) -> None:
+def run_shard(job: Any) -> None:
     """The task that launchers call; job.run is the file that says what to do.
 
     A failure is told in one sentence and kept in that file: the other jobs go on.
@@ -87,11 +88,11 @@ def carry_out(job: Any) -> None:
         print(f"mvdiff: job {path.stem}: '{path}' is missing or damaged", file=sys.stderr)
         return
     try:
-        config, wanted = compose("generate", asked["words"]), _from_json(asked["wanted"])
-        config.image = [str(shot.path) for each in wanted for shot in each.shots]
-        share = Share.read(config.shard)
-        tally = make(config, wanted[share.index :: share.count], alone=False)
-        counts = [len(tally.errors), tally.meshless, tally.pictures]
+        config, plans = compose("generate", asked["overrides"]), _from_json(asked["plans"])
+        config.image = [str(image.path) for each in plans for image in each.images]
+        shard = Shard.parse(config.shard)
+        summary = run_plans(config, plans[shard.index :: shard.count], report_errors=True)
+        counts = [len(summary.errors), summary.meshless, summary.pictures]
     except Exception as error:
         kind = "" if isinstance(error, MvdiffError) else f"{type(error).__name__}: "
         print(f"mvdiff: job {path.stem}: {kind}{error}", file=sys.stderr)
@@ -100,27 +101,27 @@ def carry_out(job: Any) -> None:
         write_json(path, {**asked, "counts": counts})
 
 
-def _as_json(wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+def _as_json(plans: Sequence[ObjectPlan]) -> list[dict[str, Any]]:
     return [
         {
-            "shots": [[str(shot.path), shot.elevation, shot.azimuth] for shot in each.shots],
+            "images": [[str(image.path), image.elevation, image.azimuth] for image in each.images],
             "folder": str(each.folder),
         }
-        for each in wanted
+        for each in plans
     ]
 
 
-def _from_json(wanted: Sequence[dict[str, Any]]) -> list[Wanted]:
+def _from_json(plans: Sequence[dict[str, Any]]) -> list[ObjectPlan]:
     return [
-        Wanted(
-            tuple(Shot(Path(path), *where) for path, *where in each["shots"]),
+        ObjectPlan(
+            tuple(InputImage(Path(path), *where) for path, *where in each["images"]),
             Path(each["folder"]),
         )
-        for each in wanted
+        for each in plans
     ]
 
 
-def _collect(shares: Mapping[Path, int]) -> int:
+def _sum_counts(shares: Mapping[Path, int]) -> int:
     """The jobs' pictures together; a job that left nothing failed with all of its own.
 
     shares: a job's file → how many pictures are its own.

@@ -17,13 +17,13 @@ def slots(plugins: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     from ..config.groups import groups, variant_summary
     from ..denoiser.embedders import EMBEDDERS
     from ..latents.autoencoders import LATENTS
-    from ..preprocessing.segmentation import FOREGROUND
+    from ..preprocessing.segmentation import SEGMENTERS
     from ..radiance import RADIANCE
     from ..recon import RECONSTRUCTORS
     from ..volumes import VOLUMES
 
-    registries = (ATTENTION, VOLUMES, RADIANCE, LATENTS, EMBEDDERS, FOREGROUND, RECONSTRUCTORS)
-    variants = {r.slot: {name: _first_line(r[name]) for name in r} for r in registries}
+    registries = (ATTENTION, VOLUMES, RADIANCE, LATENTS, EMBEDDERS, SEGMENTERS, RECONSTRUCTORS)
+    variants = {r.component: {name: _first_line(r[name]) for name in r} for r in registries}
     variants["reconstructor"]["none"] = "No mesh."
     variants["radiance"]["none"] = "Nothing is rendered: the UNet draws every view by itself."
     known = groups(plugins)

@@ -53,9 +53,7 @@ def run(config: ReconstructConfig) -> int:
     from ..builders.views import read_configured_views, user_path
     from ..config.instantiate import to_container
     from ..generation.writer import save_picture, versions
-    from ..mesh.postprocess import postprocess
-    from ..recon.plausibility import judge, reconstruct_explained
-    from ..recon.view_consistency import view_agreement
+    from ..recon.mesh_step import make_mesh
     from ..utils.files import check_writable, write_json
     from ..utils.progress import ProgressDisplay
     from ..visualization import mesh_renders, preview, turntable
@@ -73,35 +71,31 @@ def run(config: ReconstructConfig) -> int:
         loaded = read_configured_views(source, config)
         views, notes = loaded.views, list(loaded.notes)
         check_writable(out)
-        told = clock.within(stages.within("mesh"))
-        mesh = reconstruct_explained(reconstructor, views, loaded.form, told)
-        mesh, more = postprocess(
-            mesh,
+        result = make_mesh(
+            reconstructor,
             views,
-            faces=config.faces,
+            form=loaded.form,
+            faces=config.max_faces,
             watertight=config.watertight,
             texture=side,
-            progress=told,
+            min_agreement=config.min_agreement,
+            progress=clock.within(stages.within("mesh")),
         )
-        notes += more
+        mesh = result.mesh
+        notes += result.notes
         closed = _closed(mesh)
         if config.watertight and closed and side is not None and "glb" in formats:
             notes.append(
-                "mesh.glb is closed by its positions; its vertices are split at the texture's "
-                "seams, so that a reader must merge them to find it closed (texture=none has none)"
+                "mesh.glb is watertight up to duplicated vertices at texture seams (merge vertices "
+                "to verify; texture_size=none has no seams)"
             )
-        _begin(clock, stages, "agreement")
-        agreement = view_agreement(mesh, views)
-        notes += judge(agreement, views, loaded.form, config.min_agreement)
-        if agreement.worst:
-            notes.append(agreement.summary())
         _begin(clock, stages, "files")
         # a folder with a record holds the meshes that it describes
         (out / "mesh-run.json").unlink(missing_ok=True)
         targets = [mesh.export(out / f"mesh.{name}") for name in formats]
         if config.turntable:
             _begin(clock, stages, "turntable")
-            turntable(mesh, out / f"turntable.{config.video}")
+            turntable(mesh, out / f"turntable.{config.turntable_format}")
         _begin(clock, stages, "preview")
         save_picture(preview(views, None, mesh_renders(mesh)), out / "mesh-preview.png")
         clock.start("done")
@@ -115,7 +109,7 @@ def run(config: ReconstructConfig) -> int:
             "watertight": closed,
             "fit": getattr(reconstructor, "fitted", None),
             "notes": notes,
-            "agreement": agreement.as_dict(),
+            "agreement": result.agreement.as_dict(),
             "seconds": clock.seconds,
             "versions": versions(),
             "config": to_container(config),
@@ -151,11 +145,11 @@ def _check(config: ReconstructConfig) -> tuple[list[str], int | None]:
     from ..mesh.io import TEXTURED
     from ..mesh.postprocess import texture_side
 
-    formats = list(config.format)
+    formats = list(config.mesh_formats)
     if not formats:
         raise ConfigError("format is empty: choose from glb, obj, ply, stl")
     holds = any(f".{name}" in TEXTURED for name in formats)
-    return formats, texture_side(config.texture, holds=holds)
+    return formats, texture_side(config.texture_size, holds=holds)
 
 
 COMMAND = Command(

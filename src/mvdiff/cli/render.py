@@ -1,12 +1,11 @@
-"""`mvdiff render`: meshes and procedural shapes → pictures to train on."""
+"""`mvdiff render`: meshes and procedural shapes → images to train on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..config.settings import MISSING, setting
-from ..errors import ConfigError
 from ..utils.limits import SEED, SHARE, Range, whole_numbers
 from .command import Command
 
@@ -15,30 +14,30 @@ from .command import Command
 class RenderConfig:
     """`mvdiff render`."""
 
-    defaults: list[Any] = field(default_factory=lambda: [{"rig": "ring16"}, "_self_"])
+    defaults: list[Any] = field(default_factory=lambda: [{"rig": "ring"}, "_self_"])
     rig: Any = MISSING
 
     meshes: str | None = setting(
         None, "folder of GLB, glTF, OBJ, PLY, STL or OFF files", path="mesh folder"
     )
-    copies: int = setting(
+    num_stretched_copies: int = setting(
         0,
         "further copies of each training mesh, each axis stretched by 0.7 to 1.4",
         limit=whole_numbers(0, 1000),
     )
-    shapes: int = setting(0, "number of procedural shapes", limit=whole_numbers(0, 10**7))
-    shapes_seed: int = setting(0, "seed of the first shape", limit=SEED)
+    num_shapes: int = setting(0, "number of procedural shapes", limit=whole_numbers(0, 10**7))
+    first_shape_seed: int = setting(0, "seed of the first shape", limit=SEED)
     out: str = setting(
         MISSING, "results go to <out>/<object>/{target,input}/ and index.json", path="output"
     )
     size: int = setting(64, "side of the images, pixels", limit=whole_numbers(8, 4096))
-    scale: str = setting(
+    normalization: str = setting(
         "diagonal",
         "diagonal (the object is whole in every view) or extent (largest side 1, as SyncDreamer's)",
         choices=("diagonal", "extent"),
     )
     up: str = setting("auto", "up axis of the meshes: auto, y, z", choices=("auto", "y", "z"))
-    inputs: int = setting(
+    num_inputs: int = setting(
         16, "input images per object, at random elevations", limit=whole_numbers(0, 4096)
     )
     input_elevation: list[float] = setting(
@@ -66,18 +65,14 @@ def run(config: RenderConfig) -> int:
     from .. import builders
     from ..config.instantiate import to_container
     from ..data.render.run import render_objects
-    from ..data.render.settings import check_rig_numbers
+    from ..data.render.settings import ObjectSelection, RenderSettings, check_rig_numbers
 
     check_rig_numbers(config)
-    if not config.meshes and not config.shapes:
-        raise ConfigError("nothing to render: give meshes=FOLDER, shapes=NUMBER or both")
-    settings = to_container(config)
-    settings["rig"] = builders.build_rig(config)
-    elevation = settings["input_elevation"]
-    if not isinstance(elevation, list) or len(elevation) != 2:
-        raise ConfigError(f"input_elevation must be two degrees, [lowest,highest]; got {elevation}")
-    settings["input_elevation"] = tuple(elevation)
-    index = render_objects(settings.pop("out"), **settings)
+    values = to_container(config)
+    objects = ObjectSelection(**{f.name: values[f.name] for f in fields(ObjectSelection)})
+    values["rig"] = builders.build_rig(config)
+    settings = RenderSettings(**{f.name: values[f.name] for f in fields(RenderSettings)})
+    index = render_objects(config.out, objects, settings, workers=config.workers)
     for skipped in index["skipped"]:
         print(f"skipped {skipped['name']}: {skipped['reason']}")
     print(f"{len(index['objects'])} objects in {config.out}")
@@ -90,5 +85,5 @@ COMMAND = Command(
     description="Meshes and procedural shapes → images to train on.",
     config=RenderConfig,
     run=run,
-    examples=("mvdiff render meshes=models/ out=data", "mvdiff render shapes=3000 out=data"),
+    examples=("mvdiff render meshes=models/ out=data", "mvdiff render num_shapes=3000 out=data"),
 )

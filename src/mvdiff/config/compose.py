@@ -54,9 +54,14 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
         _fill_fallbacks(command, config)
         OmegaConf.resolve(config)
         _check_additions(command, given, known)
+        _check_booleans(command, given)
     except MvdiffError:
         raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # foreground=-1: the last
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        ValueError,
+    ) as error:  # segmentation=-1: the last
         raise ConfigError(_explain_error(command, given, error, known)) from error
     # check the result
     missing = [str(key) for key in config if OmegaConf.is_missing(config, str(key))]
@@ -141,6 +146,15 @@ def _check_additions(command: str, overrides: Sequence[str], known: dict[str, li
         choices = sibling_keys(command, key, [quote_override(command, v) for v in variants])
         if name not in choices and not name.startswith("hydra"):
             raise ConfigError(_unknown_setting(command, key, choices))
+
+
+def _check_booleans(command: str, overrides: Sequence[str]) -> None:
+    """Raise ConfigError for a number where true or false is expected: OmegaConf accepts it."""
+    booleans = {e.name for e in settings_of(SCHEMAS[command]) if e.hint is bool}
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key in booleans and type(value := parse_value(override)) in (int, float):
+            raise ConfigError(f"{key} must be true or false, got {value}")
 
 
 def _unknown_setting(command: str, key: str, choices: Sequence[str]) -> str:

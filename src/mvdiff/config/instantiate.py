@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError, MvdiffError
 from ..registry import Registry
-from .settings import format_value
+from .settings import describe_type, format_value
 
 
 def instantiate(registry: Registry, config: Mapping[str, Any], **parts: Any) -> Any:
@@ -21,14 +21,14 @@ def instantiate(registry: Registry, config: Mapping[str, Any], **parts: Any) -> 
     """
     variant = lookup(registry, config["name"])
     settings = {key: to_container(value) for key, value in config.items() if key != "name"}
-    check_arguments(f"{registry.slot} '{config['name']}'", variant, settings, given=parts)
+    check_arguments(f"{registry.component} '{config['name']}'", variant, settings, given=parts)
     try:
         return variant(**parts, **settings)
     except MvdiffError:
         raise
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise ConfigError(
-            f"{registry.slot} '{config['name']}' cannot be built with these settings: {error}"
+            f"{registry.component} '{config['name']}' cannot be built with these settings: {error}"
         ) from error
 
 
@@ -51,8 +51,8 @@ def check_arguments(
     hints = _type_hints(variant)
     for key, value in settings.items():
         if key in hints and not _matches(value, hints[key]):
-            shown = str(parameters[key].annotation).removeprefix("typing.")
-            raise ConfigError(f"{what}: {key} must be of type {shown}, got {format_value(value)}")
+            expected = describe_type(hints[key])
+            raise ConfigError(f"{what}: {key} must be {expected}, got {format_value(value)}")
 
 
 def _type_hints(variant: Any) -> dict[str, Any]:

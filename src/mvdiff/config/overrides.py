@@ -11,7 +11,7 @@ from .schema import SCHEMAS
 from .settings import Setting, settings_of
 
 #: settings that take a list, so that a lone value or a,b is one
-_LISTS = ("plugins", "format", "seeds")
+_LISTS = ("plugins", "mesh_formats", "seeds")
 
 
 def path_settings(command: str) -> dict[str, Setting]:

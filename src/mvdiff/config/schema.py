@@ -41,14 +41,14 @@ class RecipeConfig:
     size: int = recipe_setting("side of the images, pixels", limit=whole_numbers(8, 4096))
     ddim_steps: int = recipe_setting("steps of sampler=ddim", 50, limit=whole_numbers(1, 10**5))
     framing: str = recipe_setting(
-        "fit: object_fill; published: crop_size", "fit", choices=("fit", "published")
+        "fit: object_fill; syncdreamer: crop_size", "fit", choices=("fit", "syncdreamer")
     )
     crop_size: int | None = recipe_setting(
         "longer side of the object, pixels; -1: whole picture",
         None,
         limit=whole_numbers(-1, 4096),
     )
-    fill: float = recipe_setting(
+    object_fill: float = recipe_setting(
         "longer side of the object / side of the prepared image",
         limit=Range(0, 1, above_low=True),
     )
@@ -94,7 +94,7 @@ class OptimizationConfig:
         choices=("sample", "mean"),
     )
     steps: int = recipe_setting("optimizer steps", limit=STEPS)
-    batch: int = recipe_setting(
+    batch_size: int = recipe_setting(
         "objects per step, over all processes", limit=whole_numbers(1, 65536)
     )
     views: int = recipe_setting("target views per object and step", limit=whole_numbers(1, 4096))
@@ -103,11 +103,11 @@ class OptimizationConfig:
         None,
         limit=whole_numbers(1, 4096),
     )
-    photos: list[int] = recipe_setting(
+    num_input_images: list[int] = recipe_setting(
         "numbers of input images per object, one of them drawn per step",
         limit=whole_numbers(1, 64),
     )
-    time_power: float = recipe_setting(
+    timestep_bias: float = recipe_setting(
         "above 1: more steps at high noise; 1: all noise levels alike",
         limit=Range(0, 100, above_low=True),
     )
@@ -115,10 +115,10 @@ class OptimizationConfig:
         "share of steps that start from the model's own prediction, as in sampling",
         limit=SHARE,
     )
-    rendering: float = recipe_setting(
+    rendering_weight: float = recipe_setting(
         "weight of the rendering loss (radiance=voxels)", limit=NOT_NEGATIVE
     )
-    drop: dict[str, float] = recipe_setting(
+    condition_dropout: dict[str, float] = recipe_setting(
         "probabilities of dropping the condition, for guidance", limit=SHARE
     )
     optimizer: str = recipe_setting("adamw or muon", choices=("adamw", "muon"))
@@ -132,7 +132,7 @@ class OptimizationConfig:
     grad_clip: float | None = recipe_setting(
         "largest gradient norm; null: no limit", None, limit=POSITIVE
     )
-    ema: float = recipe_setting("decay of the weight average; 0: none", limit=SHARE_BELOW_1)
+    ema_decay: float = recipe_setting("decay of the weight average; 0: none", limit=SHARE_BELOW_1)
     precision: str = recipe_setting(
         "autocast (weights and moments stay fp32)",
         choices=("auto", "fp32", "bf16", "fp16"),
@@ -146,12 +146,12 @@ class GenerateConfig(RecipeConfig):
     defaults: list[Any] = field(
         default_factory=lambda: [
             {"recipe": "tiny"},
-            {"foreground": "auto"},
+            {"segmentation": "auto"},
             {"reconstructor": "hull"},
             "_self_",
         ]
     )
-    foreground: Any = MISSING
+    segmentation: Any = MISSING
     reconstructor: Any = MISSING
     train: OptimizationConfig = field(default_factory=OptimizationConfig)
 
@@ -174,7 +174,7 @@ class GenerateConfig(RecipeConfig):
     seed: int = setting(0, "random seed of the first sample; sample k uses seed + k", limit=SEED)
     out: str = setting("outputs", "results go to <out>/<image>/sample-<k>/", path="output")
     resume: bool = setting(True, "skip samples that already exist with the same settings")
-    batch: int | None = setting(
+    batch_size: int | None = setting(
         None,
         "images and samples denoised together; null: 1, on CUDA 4",
         limit=whole_numbers(1, 4096),
@@ -190,13 +190,13 @@ class GenerateConfig(RecipeConfig):
         "views per call of the UNet (less memory, same result)",
         limit=whole_numbers(1, 4096),
     )
-    texture: Any = setting(
+    texture_size: Any = setting(
         None,
         "texture resolution in texels, or none for vertex colors; null: 1024",
         limit=whole_numbers(16, 16384),
     )
     turntable: bool = setting(True, "also write a turntable video")
-    video: str = setting(
+    turntable_format: str = setting(
         "gif", "turntable format: gif, or mp4 (needs the extra video)", choices=("gif", "mp4")
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, …")
@@ -239,15 +239,15 @@ class ReconstructConfig:
     out: str | None = setting(
         None, "folder of the results; null: the folder of the views", path="output"
     )
-    format: list[str] = setting(
+    mesh_formats: list[str] = setting(
         ["glb"], "glb, obj, ply, stl, or several: glb,obj", choices=("glb", "obj", "ply", "stl")
     )
-    texture: Any = setting(
+    texture_size: Any = setting(
         None,
         "texture resolution in texels, or none for vertex colors; null: 1024 for glb and obj",
         limit=whole_numbers(16, 16384),
     )
-    faces: int | None = setting(
+    max_faces: int | None = setting(
         None,
         "largest number of triangles; null: 20000 with a texture",
         limit=whole_numbers(4, 10**8),
@@ -264,7 +264,7 @@ class ReconstructConfig:
         limit=SHARE,
     )
     turntable: bool = setting(True, "also write a turntable video")
-    video: str = setting(
+    turntable_format: str = setting(
         "gif", "turntable format: gif, or mp4 (needs the extra video)", choices=("gif", "mp4")
     )
     plugins: list[str] = setting([], "packages that register further variants")
@@ -300,15 +300,15 @@ class TrainConfig(RecipeConfig):
     resume: str = setting(
         "auto", "auto (from the newest checkpoint in out), never, or a checkpoint's path"
     )
-    time_budget: float | None = setting(
+    max_minutes: float | None = setting(
         None, "minutes after which training stops with a checkpoint", limit=POSITIVE
     )
-    cache: str = setting(
+    latent_cache: str = setting(
         "auto",
         "cache of frozen VAE and CLIP outputs: auto (inside data), a folder, or none",
         path="output",
     )
-    cache_precision: str = setting(
+    latent_cache_dtype: str = setting(
         "fp32",
         "fp32 (1.1 MB per object at 256²), or fp16 for half the disk",
         choices=("fp32", "fp16"),
@@ -316,7 +316,9 @@ class TrainConfig(RecipeConfig):
     activation_checkpointing: bool = setting(
         False, "recompute activations in the backward pass: less memory, slower"
     )
-    accumulate: int = setting(1, "gradient accumulation steps", limit=whole_numbers(1, 10**6))
+    gradient_accumulation: int = setting(
+        1, "gradient accumulation steps", limit=whole_numbers(1, 10**6)
+    )
     log_every: int = setting(20, "steps", limit=STEPS)
     checkpoint_every: int = setting(500, "steps", limit=STEPS)
     validate_every: int = setting(500, "steps; 0: never", limit=whole_numbers(0, 10**9))
@@ -326,7 +328,7 @@ class TrainConfig(RecipeConfig):
     tensorboard: bool | None = setting(
         None, "true, false; null: when the package is installed (extra train)"
     )
-    mix: dict[str, float] | None = setting(
+    source_weights: dict[str, float] | None = setting(
         None,
         "weights of the sources, e.g. {mesh: 0.7, shape: 0.3}; null: all objects alike",
         limit=NOT_NEGATIVE,
@@ -383,7 +385,7 @@ class AblateConfig(TrainConfig):
         None, "LPIPS-VGG weights: a file, or [vgg16.pth, vgg.pth]", path="LPIPS weights"
     )
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    timing: float = setting(
+    profile_seconds: float = setting(
         10.0, "seconds of timing before a run, not part of its budget", limit=NOT_NEGATIVE
     )
     tensorboard: bool | None = setting(False, "true or false")

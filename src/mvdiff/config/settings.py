@@ -6,11 +6,13 @@ prints it, and `check_settings` checks values against it.
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
@@ -20,7 +22,7 @@ from ..utils.limits import FINITE, Range
 MISSING: Any = "???"
 
 #: values of path settings that are words, not paths
-PATH_WORDS = ("none", "embedded", "rule", "auto")
+PATH_WORDS = ("none", "embedded", "synthetic", "auto")
 
 
 @dataclass(frozen=True)
@@ -152,18 +154,20 @@ def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def describe_type(hint: Any) -> str:
-    """A type in words: "a whole number", "a list", "true or false"."""
+    """A type in words: "a whole number", "a list", "true or false", "'a' or 'b'"."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         plain = [describe_type(arg) for arg in args if arg is not type(None)]
         return " or ".join([*plain, *["null"] * (type(None) in args)])
+    if origin is typing.Literal:
+        return " or ".join(format_value(choice) for choice in args)
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
     if hint in names:
         return names[hint]
-    if origin is list:
+    if origin in (list, tuple, collections.abc.Sequence):
         plural = {int: " of whole numbers", float: " of numbers", str: " of words"}
         return "a list" + plural.get(args[0], "")
-    return "a mapping"
+    return "a path" if hint is Path else "a mapping"
 
 
 def format_value(value: Any) -> str:

@@ -147,12 +147,13 @@ class CachedLatentDataset:
             if not draw.rotation_only:
                 raise MvdiffError(
                     "pictures that were encoded beforehand cannot be changed any more: train with "
-                    "cache=none, or switch all of train.augment but roll off"
+                    "latent_cache=none, or switch all of train.augment but roll off"
                 )
             if draw.extra_views:
                 raise MvdiffError(
-                    "one picture an object was encoded beforehand, and train.photos asks for "
-                    "more: train with cache=none, or train.photos=[1]"
+                    "one image per object was encoded beforehand, but "
+                    "train.num_input_images asks for more: train with latent_cache=none, or "
+                    "train.num_input_images=[1]"
                 )
             order = permute_views(self.view_count, draw.roll, False)
             file, row, first = self._open(index // CHUNK), index % CHUNK, order[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from ..errors import MvdiffError
+from ..errors import ConfigError, MvdiffError
 from ..mesh_readers import SUFFIXES, LoadedMesh, Material, MeshPart, read_mesh_file
 from ..rendering.surface import SurfaceVisuals, has_holes, point_colors
 from ..utils.color_space import multiply
@@ -32,7 +32,7 @@ _OTHER_FORMATS = frozenset((
 ))
 # fmt: on
 
-#: Diagonal of the bounding box under `normalise(scale="diagonal")`. The object then lies in
+#: Diagonal of the bounding box under `normalize_to_rig`. The object then lies in
 #: a ball of radius 0.6. A camera at distance 1.5 with half the field of view
 #: atan(16/35) = 24.6° sees balls up to 1.5 sin(24.6°) = 0.624 whole, so every view of it,
 #: from any direction, is whole with a margin of 4 %.
@@ -114,23 +114,23 @@ def load_mesh(path: str | Path, up: str = "auto") -> trimesh.Trimesh:
     return mesh
 
 
-def normalise(mesh: trimesh.Trimesh, scale: str = "diagonal") -> trimesh.Trimesh:
-    """A copy centred on its bounding box's centre and scaled.
+def normalize_to_rig(mesh: trimesh.Trimesh, normalization: str = "diagonal") -> trimesh.Trimesh:
+    """A copy centered on its bounding box's center and scaled.
 
-    scale: "extent" makes the largest side 1, as published; near corners of cubes then leave
-        the picture. "diagonal" makes the bounding box's diagonal `DIAGONAL` (long thin
+    normalization: "extent" makes the largest side 1, as SyncDreamer; near corners of cubes then
+        leave the image. "diagonal" makes the bounding box's diagonal `DIAGONAL` (long thin
         things: the largest side 1, so that all lies in the unit cube of the volumes);
         every view at distance 1.5 is then whole.
     """
-    if scale not in ("diagonal", "extent"):
-        raise MvdiffError(f"scale must be 'diagonal' or 'extent', got '{scale}'")
+    if normalization not in ("diagonal", "extent"):
+        raise ConfigError(f"normalization must be 'diagonal' or 'extent', got '{normalization}'")
     # The bounds of what is drawn: files carry stray vertices.
     used = np.asarray(mesh.vertices)[np.unique(mesh.faces)] if len(mesh.faces) else np.zeros((0, 3))
     size = used.max(axis=0) - used.min(axis=0) if len(used) else np.zeros(3)
     if not size.max() > 0:
         raise MvdiffError("cannot scale a mesh without extent: expected at least one triangle")
     factor = 1 / size.max()
-    if scale == "diagonal":
+    if normalization == "diagonal":
         factor = min(factor, DIAGONAL / float(np.linalg.norm(size)))
     mesh = mesh.copy()
     mesh.apply_translation(-(used.max(axis=0) + used.min(axis=0)) / 2)

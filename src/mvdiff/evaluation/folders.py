@@ -24,7 +24,7 @@ def evaluate_folder(
     truth: str | Path,
     *,
     rotate_z: float | Mapping[str, float] = 0.0,
-    normalise_truth: bool = False,
+    normalize_reference: bool = False,
     resize: bool = False,
     lpips: Lpips | None = None,
     iou: bool = True,
@@ -67,7 +67,7 @@ def evaluate_folder(
         )
     if isinstance(rotate_z, Mapping):
         _check_angles(rotate_z, pairs)
-    wanted = _Wanted(normalise_truth, resize, lpips, iou, consistency, controls, seed)
+    wanted = _Wanted(normalize_reference, resize, lpips, iou, consistency, controls, seed)
     found = _Figures()
     for i, (name, (folder, true)) in enumerate(pairs.items()):
         if told is not None:
@@ -85,7 +85,7 @@ def evaluate_folder(
 class _Wanted:
     """What is measured, and how; see `evaluate_folder`."""
 
-    normalise_truth: bool
+    normalize_reference: bool
     resize: bool
     lpips: Lpips | None
     iou: bool
@@ -195,7 +195,7 @@ def _figures(
             true.mesh,
             depth=None if true.depth is None else read_depths(true.depth),
             rotate_z=angle,
-            normalise_truth=wanted.normalise_truth,
+            normalize_reference=wanted.normalize_reference,
             iou=wanted.iou,
             left_out=left_out,
         )

@@ -25,7 +25,7 @@ from ..metrics.checks import check_views
 from ..metrics.geometry import (
     chamfer_floor,
     merge,
-    normalise,
+    normalize_to_unit_box,
     point_chamfer,
     published_depths,
     unproject_depths,
@@ -80,7 +80,7 @@ def evaluate_mesh(
     truth: trimesh.Trimesh | str | Path,
     *,
     rotate_z: float = 0.0,
-    normalise_truth: bool = False,
+    normalize_reference: bool = False,
     depth: Float[Tensor, "16 256 256"] | None = None,
     iou: bool = True,
     left_out: Callable[[str], None] | None = None,
@@ -102,8 +102,8 @@ def evaluate_mesh(
     Raises MvdiffError on empty meshes, on NaN, and when the published cameras see nothing.
     """
     pred, truth = _mesh(pred, "predicted"), _mesh(truth, "true")
-    if normalise_truth:
-        truth = normalise(truth, rotate_z)
+    if normalize_reference:
+        truth = normalize_to_unit_box(truth, rotate_z)
     elif rotate_z:
         turn = trimesh.transformations.rotation_matrix(math.radians(rotate_z), [0, 0, 1])
         truth = truth.copy().apply_transform(turn)
@@ -111,7 +111,7 @@ def evaluate_mesh(
     if not 1 / _UNITS < sides[0] / max(sides[1], 1e-12) < _UNITS:
         warnings.warn(
             f"the predicted mesh is {sides[0]:.3g} large, the true one {sides[1]:.3g}: if their "
-            "units differ, normalise_truth=true scales the truth to 1, as published",
+            "units differ, normalize_reference=true scales the truth to 1, as published",
             stacklevel=2,
         )
     trouble = _iou_trouble(pred, truth) if iou else None
@@ -137,7 +137,7 @@ def _iou_trouble(pred: trimesh.Trimesh, truth: trimesh.Trimesh) -> str | None:
     """Why the IoU cannot be measured, as far as that can be seen without measuring."""
     for mesh, which, cure in (
         (pred, "predicted", "scale it to size 1 around the origin"),
-        (truth, "true", "normalise_truth=true scales it"),
+        (truth, "true", "normalize_reference=true scales it"),
     ):
         reach = float(np.abs(mesh.bounds).max())
         if reach > 1:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config.instantiate import to_container
+from ..config.schema import GenerateConfig
 from ..denoiser.guidance import Condition
 from ..errors import MvdiffError
 from ..evaluation.ranking import distances, score_sample, sort_key
@@ -24,21 +25,21 @@ from ..utils.progress import ProgressDisplay
 from ..utils.warnings import NoteBook, capture_warnings
 from ..views import Views
 from .locking import hold_folder
-from .planning import FINISHED, Wanted, samples_of
+from .planning import FINISHED, ObjectPlan, samples_of
 from .sample_store import SampleStore, Survey, output_sizes, read_record
 from .writer import Timer, versions, write_sample
 
-#: How the object of a picture was found, by the method of `foreground=`.
+#: How the object of a picture was found, by the method of `segmentation=`.
 FOUND_BY = {
     "alpha": "the object is what the picture's transparency shows",
     "none": "the whole picture is taken as the object",
-    "key": "the object was found by its plain background",
+    "color_key": "the object was found by its plain background",
     "grabcut": "the object was found by OpenCV's GrabCut",
 }
 
 
 @dataclass(frozen=True)
-class Known:
+class EncodedInput:
     """What the denoiser gets to know of an object, and what the record says of it."""
 
     photos: tuple[PreparedImage, ...]
@@ -47,7 +48,7 @@ class Known:
 
 
 @dataclass
-class Work:
+class JobState:
     """A picture between its stages.
 
     done: finished samples by seed. missing: seeds to be made. known: None without such seeds.
@@ -57,11 +58,11 @@ class Work:
     held: the result folder's lock, until `release`.
     """
 
-    wanted: Wanted
+    plan: ObjectPlan
     samples: SampleStore
     done: dict[int, Path]
     missing: list[int]
-    known: Known | None = None
+    known: EncodedInput | None = None
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     repaired: dict[Path, str] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class Work:
 
         What another process has finished meanwhile is not made again.
         """
-        self.held.enter_context(hold_folder(self.wanted.folder))
+        self.held.enter_context(hold_folder(self.plan.folder))
         if self.missing:
             self.done |= {k: p for k, p in self.samples.finished().items() if k in self.missing}
             self.missing = [seed for seed in self.missing if seed not in self.done]
@@ -84,73 +85,75 @@ class Work:
 
     @property
     def finished(self) -> bool:
-        return len(self.done) == len(self.samples.wanted)
+        return len(self.done) == len(self.samples.seeds)
 
 
-def read(config: Any, model: MultiViewPipeline, wanted: Wanted, setup: float) -> Work:
+def read(
+    config: GenerateConfig, model: MultiViewPipeline, plan: ObjectPlan, setup: float
+) -> JobState:
     """Find out what is missing and, if anything is, read, cut out and encode the picture.
 
-    The object's folder is held until `Work.release`.
+    The object's folder is held until `JobState.release`.
     """
     clock = Timer({"setup": setup})
-    samples = samples_of(config, wanted)
+    samples = samples_of(config, plan)
     survey = samples.survey() if config.resume else Survey({}, {})
-    missing = [seed for seed in samples.wanted if seed not in survey.finished]
-    work = Work(wanted, samples, survey.finished, missing, repaired=survey.damaged)
+    missing = [seed for seed in samples.seeds if seed not in survey.finished]
+    work = JobState(plan, samples, survey.finished, missing, repaired=survey.damaged)
     photos: tuple[PreparedImage, ...] = ()
     if work.missing:  # before the folder is made: a broken picture leaves none
         with capture_warnings() as work.notes:
-            photos = tuple(model.prepare(shot.path) for shot in wanted.shots)
-            both = zip(wanted.shots, photos, strict=True)
-            elevations = tuple(read_elevation(shot.elevation, photo) for shot, photo in both)
-            azimuths = [shot.azimuth for shot in wanted.shots]
+            photos = tuple(model.prepare(image.path) for image in plan.images)
+            both = zip(plan.images, photos, strict=True)
+            elevations = tuple(read_elevation(image.elevation, photo) for image, photo in both)
+            azimuths = [image.azimuth for image in plan.images]
             condition = model.encode(photos, [e.degrees for e in elevations], azimuths)
-        work.known = Known(photos, elevations, condition)
+        work.known = EncodedInput(photos, elevations, condition)
         clock.lap("photo")
     work.seconds = clock.seconds
     if config.resume:
         work.hold()
     else:
-        work.held.enter_context(hold_folder(wanted.folder))
+        work.held.enter_context(hold_folder(plan.folder))
     return work
 
 
-def remark(work: Work, book: NoteBook) -> None:
+def remark(work: JobState, book: NoteBook) -> None:
     """Note what is to be said about a picture that was just read."""
-    name = str(work.wanted.path)
+    name = str(work.plan.path)
     for line in work.notes:
         book.add(name, line)
     for folder, trouble in work.repaired.items():
         book.add(name, f"{folder.name} is made again, since its {trouble}")
     if not work.missing:
         book.add(name, FINISHED)
-    for shot, found in zip(
-        work.wanted.shots, work.known.elevations if work.known else (), strict=False
+    for image, found in zip(
+        work.plan.images, work.known.elevations if work.known else (), strict=False
     ):
         if found.estimated:
             book.add(
-                str(shot.path),
+                str(image.path),
                 "the camera's elevation was estimated from the picture; elevation=DEGREES is "
                 "better",
                 f"{found.degrees:.0f}° ± {found.spread:.0f}°",
             )
 
 
-def remark_foreground(work: Work, book: NoteBook) -> None:
+def remark_foreground(work: JobState, book: NoteBook) -> None:
     """Note how the object was found, where no other note says so."""
     photos = work.known.photos if work.known else ()
-    for shot, photo in zip(work.wanted.shots, photos, strict=False):
-        method = photo.foreground
-        if method and not any(f"foreground={method}" in line for line in work.notes):
+    for image, photo in zip(work.plan.images, photos, strict=False):
+        method = photo.segmentation
+        if method and not any(f"segmentation={method}" in line for line in work.notes):
             how = FOUND_BY.get(method, "the object was found")
-            book.add(str(shot.path), f"{how} (foreground={method})")
+            book.add(str(image.path), f"{how} (segmentation={method})")
 
 
 def write(
-    config: Any,
+    config: GenerateConfig,
     model: MultiViewPipeline,
     reconstructor: Any,
-    work: Work,
+    work: JobState,
     seed: int,
     latent: Tensor,
     seconds: float,
@@ -166,11 +169,11 @@ def write(
     stages.start("decoding", None)
     views = model.decode(latent)
     clock.lap("decoding")
-    target = work.samples.place(seed, work.done)
+    target = work.samples.slot_for(seed, work.done)
     pictures = [photo.pil() for photo in known.photos]
     trouble = write_sample(config, reconstructor, target, pictures, views, stages, clock)
     record = {
-        **_told(work.wanted, known),
+        **_input_record(work.plan, known),
         "seed": seed,
         "scores": None,
         "trouble": trouble,
@@ -186,49 +189,49 @@ def write(
     work.done[seed] = target
 
 
-def _told(wanted: Wanted, known: Known) -> dict[str, Any]:
+def _input_record(plan: ObjectPlan, known: EncodedInput) -> dict[str, Any]:
     """What the record says of the pictures: of the first one, and of all where there are more."""
     rows = [
         {
-            "picture": str(shot.path),
+            "picture": str(image.path),
             "elevation": elevation.degrees,
             "elevation_spread": elevation.spread if elevation.estimated else None,
-            "foreground": photo.foreground,
-            "azimuth": shot.azimuth,
+            "segmentation": photo.segmentation,
+            "azimuth": image.azimuth,
         }
-        for shot, photo, elevation in zip(wanted.shots, known.photos, known.elevations, strict=True)
+        for image, photo, elevation in zip(plan.images, known.photos, known.elevations, strict=True)
     ]
     first = {key: value for key, value in rows[0].items() if key != "azimuth"}
     return first | ({"pictures": rows} if len(rows) > 1 else {})
 
 
-def arrange(model: MultiViewPipeline, work: Work) -> list[tuple[Path, str | None]]:
+def arrange(model: MultiViewPipeline, work: JobState) -> list[tuple[Path, str | None]]:
     """Every sample of a finished picture, the best first (see `ranking.rank`).
 
     Returns each sample's folder, and why it has no mesh where it has none.
     """
     seeds = {path: seed for seed, path in work.done.items()}
-    samples = [work.done[seed] for seed in work.samples.wanted]
+    samples = [work.done[seed] for seed in work.samples.seeds]
     keys = dict.fromkeys(samples, math.inf)
     if len(samples) > 1:
         views = [Views.load(sample) for sample in samples]
         apart = distances(views) if len(samples) > 2 else [None] * len(samples)
         for sample, its, distance in zip(samples, views, apart, strict=True):
-            keys[sample] = sort_key(_scored(sample, its, distance, model, work))
+            keys[sample] = sort_key(_score(sample, its, distance, model, work))
     best_first = sorted(samples, key=lambda sample: (keys[sample], seeds[sample]))
     arranged = work.samples.arrange(best_first)
     return [(path, read_record(path).get("trouble")) for path in arranged]
 
 
-def _scored(
-    sample: Path, views: Views, distance: float | None, model: MultiViewPipeline, work: Work
+def _score(
+    sample: Path, views: Views, distance: float | None, model: MultiViewPipeline, work: JobState
 ) -> dict[str, float | None]:
     """A finished sample's scores, written into its `run.json` where they are not there yet."""
     record = read_record(sample)
     scores = record.get("scores")
     if not isinstance(scores, dict):
         with capture_warnings():
-            photo = work.known.photos[0] if work.known else model.prepare(work.wanted.path)
+            photo = work.known.photos[0] if work.known else model.prepare(work.plan.path)
         try:
             found = score_sample(views, photo, check_elevation(record.get("elevation")))
         except MvdiffError as error:  # too few views, say
@@ -238,7 +241,7 @@ def _scored(
         # JSON has no NaN
         scores = {k: v if math.isfinite(v) else None for k, v in found.items()}
     known = {**scores, "distance": distance}
-    changed = {"scores": known, "ranked_with": sorted(work.samples.wanted)}
+    changed = {"scores": known, "ranked_with": sorted(work.samples.seeds)}
     if changed != {key: record.get(key) for key in changed}:
         write_text(sample / "run.json", json.dumps({**record, **changed}, indent=1))
     return known

@@ -1,4 +1,4 @@
-"""What `mvdiff generate` is to make: pictures, their cameras, result folders. Imports no torch."""
+"""Plans of `mvdiff generate`: images, their cameras, result folders. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,35 +12,47 @@ from pathlib import Path
 from typing import Any
 
 from ..config.instantiate import to_container
-from ..errors import MvdiffError
+from ..config.schema import GenerateConfig
+from ..errors import ConfigError, InputError
 from ..preprocessing.azimuth import check_azimuths
 from ..preprocessing.elevation_settings import elevation_per_picture
 from ..preprocessing.image_io import check_picture, user_path
 from ..utils.files import check_writable
 from ..utils.images import register_heif
-from ..utils.video import VIDEOS, import_ffmpeg
+from ..utils.video import import_ffmpeg
 from .sample_store import SampleStore, fingerprint
 
-#: What is said of an object whose samples are all there.
-FINISHED = "finished before; resume=false makes it again"
-#: Suffixes of pictures that are read from a folder.
-PICTURES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".bmp")
-PICTURES += (".tif", ".tiff", ".gif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga")
+#: note on an object whose samples all exist
+FINISHED = "already finished; pass resume=false to regenerate"
+#: suffixes of images that are read from a folder
+IMAGE_SUFFIXES = (
+    ".png",
+    ".apng",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".webp",
+    ".avif",
+    ".bmp",
+)
+IMAGE_SUFFIXES += (".tif", ".tiff", ".gif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga")
 HEIF = (".heic", ".heif", ".hif")
-#: Files that systems leave in folders; nobody means them.
+#: files that operating systems leave in folders
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db")
-#: Files beside pictures that surely are none: nobody is told that they are passed over.
+#: files beside images that are skipped without a note
 _TEXTS = (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".log", ".py")
 _TEXTS += (".ini", ".xmp", ".aae")
-#: More samples of a picture are taken for a typing error.
+#: a larger number of samples is most likely a typing error
 MAX_SAMPLES = 10_000
-#: Names that Windows keeps for devices, whatever their suffix.
+#: names that Windows reserves for devices, with any suffix
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture, its camera's elevation (degrees or "auto") and azimuth (degrees)."""
+class InputImage:
+    """An image, its camera's elevation (degrees or "auto") and azimuth (degrees)."""
 
     path: Path
     elevation: float | str
@@ -48,24 +60,25 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Pictures of an object, usually one, and where its results go."""
+class ObjectPlan:
+    """Images of an object, usually one, and the folder of its results."""
 
-    shots: tuple[Shot, ...]
+    images: tuple[InputImage, ...]
     folder: Path
 
     @property
     def path(self) -> Path:
-        """The first picture: the front, and what the object is called by."""
-        return self.shots[0].path
+        """The first image: the front, which names the object."""
+        return self.images[0].path
 
 
-def plan(config: Any) -> list[Wanted]:
-    """What is to be made of all pictures, and where; MvdiffError on settings that cannot work."""
-    check_numbers(config)
-    if config.out is None:
-        raise MvdiffError("out=null names no folder for the results: use out=FOLDER")
-    pictures = find_pictures(config.image)
+def plan_objects(config: GenerateConfig) -> list[ObjectPlan]:
+    """The objects to generate, with their cameras and result folders.
+
+    Raises ConfigError on settings that cannot work, and InputError where there is no image.
+    """
+    check_options(config)
+    pictures = find_images(config.image)
     elevations = elevation_per_picture(to_container(config.elevation), pictures)
     if config.azimuth is not None:
         azimuths = check_azimuths(to_container(config.azimuth), len(pictures))
@@ -75,72 +88,57 @@ def plan(config: Any) -> list[Wanted]:
     out = user_path(str(config.out))
     check_writable(out)
     if config.azimuth is None:  # each picture is an object of its own
-        shots = [(Shot(*each),) for each in zip(pictures, elevations, strict=True)]
+        images = [(InputImage(*each),) for each in zip(pictures, elevations, strict=True)]
     else:
-        shots = [tuple(Shot(*each) for each in zip(pictures, elevations, azimuths, strict=True))]
-    folders = result_folders(out, [s[0].path for s in shots])
-    return [Wanted(*each) for each in zip(shots, folders, strict=True)]
+        images = [
+            tuple(InputImage(*each) for each in zip(pictures, elevations, azimuths, strict=True))
+        ]
+    folders = result_folders(out, [s[0].path for s in images])
+    return [ObjectPlan(*each) for each in zip(images, folders, strict=True)]
 
 
-def samples_of(config: Any, wanted: Wanted) -> SampleStore:
-    """The samples that the settings ask for; MvdiffError when a picture cannot be read."""
+def samples_of(config: GenerateConfig, plan: ObjectPlan) -> SampleStore:
+    """The requested samples of an object; InputError when an image cannot be read."""
     seeds = [config.seed + k for k in range(config.samples)]
-    shots = [(s.path, s.elevation, s.azimuth) for s in wanted.shots]
-    return SampleStore(wanted.folder, seeds, fingerprint(shots, to_container(config)))
+    images = [(s.path, s.elevation, s.azimuth) for s in plan.images]
+    return SampleStore(plan.folder, seeds, fingerprint(images, to_container(config)))
 
 
-def check_numbers(config: Any) -> None:
-    """Raise MvdiffError now rather than after the model is loaded."""
-    if type(config.samples) is not int or not 1 <= config.samples <= MAX_SAMPLES:
-        if type(config.samples) is int and config.samples < 1:
-            raise MvdiffError(f"samples must be at least 1, got {config.samples}")
-        raise MvdiffError(
-            f"samples must be a whole number in [1, {MAX_SAMPLES}], got {config.samples}"
-        )
-    if type(config.seed) is not int or not 0 <= config.seed < 2**62:
-        raise MvdiffError(f"seed must be a whole number in [0, 2^62), got {config.seed}")
-    for key in ("resume", "turntable"):
-        if type(config[key]) is not bool:
-            raise MvdiffError(f"{key} must be true or false, got {config[key]}")
-    check_texture(config.texture)
-    if config.video not in VIDEOS:
-        raise MvdiffError(f"unknown video '{config.video}'; choose from {', '.join(VIDEOS)}")
-    if config.video == "mp4" and config.turntable and config.reconstructor.name != "none":
-        import_ffmpeg()  # missing: told before the work
-    for key in ("batch", "batch_views"):
-        some = config[key]
-        if some is not None and (type(some) is not int or some < 1):
-            raise MvdiffError(f"{key} must be a whole number from 1, got {some!r}")
-    fill = config.get("fill")
-    if fill is not None and not (type(fill) in (int, float) and 0 < fill <= 1):
-        raise MvdiffError(
-            f"fill must lie in (0, 1], got {fill}: it is a share of the picture's side, 0.67 suits "
-            "the small model"
-        )
+def check_options(config: GenerateConfig) -> None:
+    """Raise ConfigError now rather than after the model is loaded."""
+    if config.samples > MAX_SAMPLES:
+        raise ConfigError(f"samples must be at most {MAX_SAMPLES}, got {config.samples}")
+    check_texture(config.texture_size)
+    if (
+        config.turntable_format == "mp4"
+        and config.turntable
+        and config.reconstructor.name != "none"
+    ):
+        import_ffmpeg()  # a missing package is reported before the work
 
 
 def check_texture(setting: Any) -> None:
-    """Raise MvdiffError unless `recon.finish.texture_side` will take it."""
+    """Raise ConfigError unless `mesh.postprocess.texture_side` will accept it."""
     whole = type(setting) is int and (setting == 0 or 16 <= setting <= 8192)
     if setting is not None and setting != "none" and not whole:
-        raise MvdiffError(
+        raise ConfigError(
             "texture must be a side in texels, a whole number in [16, 8192], or none; got "
             f"{setting}"
         )
 
 
-def find_pictures(image: Any) -> list[Path]:
-    """The pictures of a path, a list of paths or a folder; MvdiffError when there are none.
+def find_images(image: Any) -> list[Path]:
+    """The pictures of a path, a list of paths or a folder; InputError when there are none.
 
     A warning names the files of a folder that are passed over; hidden files and those that
     systems leave behind are not mentioned.
     """
     paths = [image] if isinstance(image, str | os.PathLike) else to_container(image)
     if not paths or not isinstance(paths, list) or "" in paths:
-        raise MvdiffError("image names no picture: give a path, a list of paths or a folder")
+        raise InputError("image names no picture: give a path, a list of paths or a folder")
     for path in paths:
         if not isinstance(path, str | os.PathLike):
-            raise MvdiffError(
+            raise InputError(
                 f"image must be a path, a list of paths or a folder, got {path!r}: put a name that "
                 "looks like a number or a word such as true into quotes, 'image=[\"1e5\"]'"
             )
@@ -151,19 +149,19 @@ def find_pictures(image: Any) -> list[Path]:
         elif path.is_file():
             found.append(path)
         elif os.path.lexists(path):
-            raise MvdiffError(f"'{path}' is no picture: it is a pipe, a device or a broken link")
+            raise InputError(f"'{path}' is no picture: it is a pipe, a device or a broken link")
         else:
-            raise MvdiffError(f"no picture at '{path}': check the path")
+            raise InputError(f"no picture at '{path}': check the path")
     return found
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    """The pictures right in a folder, by name; MvdiffError where there are none."""
-    suffixes = PICTURES
+    """The pictures right in a folder, by name; InputError where there are none."""
+    suffixes = IMAGE_SUFFIXES
     entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     entries = [p for p in entries if p.name.lower() not in _SYSTEM_FILES]
     if any(p.suffix.lower() in HEIF for p in entries) and register_heif():
-        suffixes = (*PICTURES, *HEIF)
+        suffixes = (*IMAGE_SUFFIXES, *HEIF)
     found = [p for p in entries if p.suffix.lower() in suffixes and p.is_file()]
     taken = set(found)
     others = [p for p in entries if p not in taken and p.suffix.lower() not in _TEXTS]
@@ -172,7 +170,7 @@ def _pictures_in(folder: Path) -> list[Path]:
         hint = "; HEIC needs: pip install 'mvdiff[heif]'"
     if not found:
         there = f", got {_names(others)}{hint}" if others else ""
-        raise MvdiffError(f"no pictures in the folder '{folder}': expected {_kinds()}{there}")
+        raise InputError(f"no pictures in the folder '{folder}': expected {_kinds()}{there}")
     if others:
         files = "file was" if len(others) == 1 else "files were"
         warnings.warn(

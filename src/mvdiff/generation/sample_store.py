@@ -16,31 +16,35 @@ from ..errors import MvdiffError
 from ..utils.files import read_json
 
 #: Settings that do not change a sample's files, or are kept beside them.
-_OTHER = ("image", "out", "samples", "seed", "elevation", "azimuth", "device", "resume")
-_OTHER += ("batch", "batch_views", "shard", "compile")
+_IGNORED_KEYS = ("image", "out", "samples", "seed", "elevation", "azimuth", "device", "resume")
+_IGNORED_KEYS += ("batch_size", "batch_views", "shard", "compile")
 
 #: Larger files are not read: pictures within the limit of pixels need less.
 MAX_FILE_BYTES = 2 * 2**30
 
 #: Settings that name files of weights, and the weights that ship with the package.
 _FILES = ("weights", "checkpoint", "clip")
-_SHIPPED = ("tiny.safetensors", "elevation.safetensors")
+_BUNDLED_WEIGHTS = ("tiny.safetensors", "elevation.safetensors")
 
 
-def fingerprint(shots: Sequence[tuple[Path, float | str, float]], config: Mapping[str, Any]) -> str:
-    """Another one when a sample of other pictures, settings, weights or version could differ.
+def fingerprint(
+    images: Sequence[tuple[Path, float | str, float]], config: Mapping[str, Any]
+) -> str:
+    """A hash that changes when images, settings, weights or version change the samples.
 
-    shots: every picture with its elevation and azimuth.
+    images: every picture with its elevation and azimuth.
     Raises MvdiffError when the picture cannot be read.
     """
     from .. import __version__
 
-    pictures = [(_digest(path), *where) for path, *where in shots]
-    settings = {key: value for key, value in config.items() if key not in _OTHER}
+    pictures = [(_digest(path), *where) for path, *where in images]
+    settings = {key: value for key, value in config.items() if key not in _IGNORED_KEYS}
     files = [Path(str(config[k])).expanduser() for k in _FILES if config.get(k)]
     assets = resources.files("mvdiff.assets")
     with contextlib.ExitStack() as stack:
-        files += [stack.enter_context(resources.as_file(assets / name)) for name in _SHIPPED]
+        files += [
+            stack.enter_context(resources.as_file(assets / name)) for name in _BUNDLED_WEIGHTS
+        ]
         states = [file.stat() for file in files if file.is_file()]
     stamps = [f"{state.st_mtime_ns}-{state.st_size}" for state in states]
     text = json.dumps([settings, pictures, stamps, __version__], sort_keys=True)
@@ -48,7 +52,7 @@ def fingerprint(shots: Sequence[tuple[Path, float | str, float]], config: Mappin
 
 
 def _digest(picture: Path) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         if picture.stat().st_size > MAX_FILE_BYTES:
             raise MvdiffError(
@@ -57,15 +61,15 @@ def _digest(picture: Path) -> str:
             )
         with picture.open("rb") as file:
             while chunk := file.read(2**20):
-                found.update(chunk)
+                digest.update(chunk)
     except OSError as error:
         raise MvdiffError(f"cannot read '{picture}' ({error.strerror}): check the file") from error
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What is there of the samples that are wanted.
+    """Which of the requested samples exist.
 
     finished: seed → its folder. damaged: folder → what is wrong with its files.
     """
@@ -78,11 +82,11 @@ class Survey:
 class SampleStore:
     """Samples in `folder`/sample-0, sample-1, …; `run.json` is written last and says which.
 
-    wanted: seeds. key: the `fingerprint` their `run.json` must hold.
+    seeds: of the requested samples. key: the `fingerprint` their `run.json` must hold.
     """
 
     folder: Path
-    wanted: Sequence[int]
+    seeds: Sequence[int]
     key: str
 
     def survey(self) -> Survey:
@@ -94,7 +98,7 @@ class SampleStore:
             seed = record.get("seed")
             if record.get("fingerprint") != self.key or type(seed) is not int:
                 continue
-            if seed not in self.wanted or seed in finished:
+            if seed not in self.seeds or seed in finished:
                 continue
             trouble = damage(path, record)
             if trouble is None:
@@ -109,21 +113,21 @@ class SampleStore:
 
     def in_order(self, done: Mapping[int, Path]) -> bool:
         """Whether all samples are done, compared with each other and named by their rank."""
-        if len(done) < len(self.wanted):
+        if len(done) < len(self.seeds):
             return False
-        names = {self.folder / f"sample-{k}" for k in range(len(self.wanted))}
+        names = {self.folder / f"sample-{k}" for k in range(len(self.seeds))}
         if set(done.values()) != names or any(self.folder.glob(".sample-*")):
             return False
-        seeds = sorted(self.wanted)
-        return len(seeds) == 1 or all(
-            read_record(path).get("ranked_with") == seeds for path in done.values()
+        ranked = sorted(self.seeds)
+        return len(ranked) == 1 or all(
+            read_record(path).get("ranked_with") == ranked for path in done.values()
         )
 
-    def place(self, seed: int, done: Mapping[int, Path]) -> Path:
-        """Where a missing sample goes: a number below the count that none of `done` has."""
+    def slot_for(self, seed: int, done: Mapping[int, Path]) -> Path:
+        """The folder for a missing sample: a number below the count that none of `done` has."""
         taken = {path.name for path in done.values()}
-        names = [f"sample-{k}" for k in range(len(self.wanted))]
-        first = names[list(self.wanted).index(seed)]
+        names = [f"sample-{k}" for k in range(len(self.seeds))]
+        first = names[list(self.seeds).index(seed)]
         free = [name for name in [first, *names] if name not in taken]
         return self.folder / free[0]
 
@@ -146,7 +150,7 @@ class SampleStore:
             for seed, path in zip(seeds, best_first, strict=True)
         ]
         for path in others:
-            to = vacant.pop(0) if vacant else _unused(self.folder, len(names))
+            to = vacant.pop(0) if vacant else _next_free(self.folder, len(names))
             path.rename(to)
         arranged = [path.rename(name) for path, name in zip(hidden, names, strict=True)]
         self._unhide_others()
@@ -156,7 +160,7 @@ class SampleStore:
         """Hidden samples that a killed run of other settings left."""
         for path in sorted(self.folder.glob(".sample-*")):
             if read_record(path):
-                path.rename(_unused(self.folder, len(self.wanted)))
+                path.rename(_next_free(self.folder, len(self.seeds)))
             else:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -201,7 +205,7 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _unused(folder: Path, number: int) -> Path:
+def _next_free(folder: Path, number: int) -> Path:
     """The first sample folder from `number` on that is not there."""
     while (folder / f"sample-{number}").exists():
         number += 1

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 
 #: Processes that are done wait this long for the others: as good as forever.
-_PATIENCE = timedelta(days=365)
+_BARRIER_TIMEOUT = timedelta(days=365)
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """Every `count`-th item from `index` on.
 
     processes: that a launcher (accelerate, torchrun) started beside each other, this one among
@@ -27,23 +27,23 @@ class Share:
     processes: int = 1
 
     @staticmethod
-    def read(shard: Any) -> Share:
-        """From the setting `shard` ("0/4": the first of four, or None), split between processes.
+    def parse(shard: Any) -> Shard:
+        """From the setting `shard` ("0/4": the first of four; or None), split between processes.
 
-        Raises MvdiffError when it is not of that form.
+        Raises ConfigError when it is not of that form.
         """
         index, count = 0, 1
         if shard is not None:
-            found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
-            index, count = map(int, found.groups()) if found else (0, 0)
+            match = re.fullmatch(r"(\d+)/(\d+)", str(shard))
+            index, count = map(int, match.groups()) if match else (0, 0)
             if index >= count:
-                raise MvdiffError(
+                raise ConfigError(
                     f"shard must be i/n with i from 0 to n - 1 (0/4, 1/4, 2/4, 3/4), got '{shard}'"
                 )
-        rank, processes = _launched()
-        return Share(index * processes + rank, count * processes, processes)
+        rank, processes = _rank_and_world_size()
+        return Shard(index * processes + rank, count * processes, processes)
 
-    def added(self, numbers: list[int]) -> list[int]:
+    def all_reduce_sum(self, numbers: list[int]) -> list[int]:
         """The sums over the launched processes, once all of them have come this far.
 
         A launcher ends all its processes when one of them fails, so none may leave with an
@@ -54,7 +54,7 @@ class Share:
         import torch
         from torch import distributed
 
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.init_process_group("gloo", timeout=_BARRIER_TIMEOUT)
         try:
             total = torch.tensor(numbers)
             distributed.all_reduce(total)
@@ -63,7 +63,7 @@ class Share:
         return total.tolist()
 
 
-def _launched() -> tuple[int, int]:
+def _rank_and_world_size() -> tuple[int, int]:
     """This process's number and how many a launcher started (the variables that torch reads)."""
     try:
         rank, count = (int(os.environ.get(k, d)) for k, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
@@ -72,10 +72,10 @@ def _launched() -> tuple[int, int]:
     return (rank, count) if 0 <= rank < count else (0, 1)
 
 
-def choose_gpu() -> None:
+def set_local_device() -> None:
     """Under a launcher, this process's own GPU becomes the one that "cuda" means."""
     import torch
 
-    if _launched()[1] > 1 and torch.cuda.is_available():
+    if _rank_and_world_size()[1] > 1 and torch.cuda.is_available():
         local = int(os.environ.get("LOCAL_RANK", "0"))
         torch.cuda.set_device(local % torch.cuda.device_count())

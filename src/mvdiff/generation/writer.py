@@ -13,7 +13,9 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
+from ..config.schema import GenerateConfig
 from ..errors import MvdiffError
+from ..utils.callbacks import ProgressCallback
 from ..utils.files import atomic
 from ..utils.progress import ProgressDisplay
 from ..views import Views
@@ -34,7 +36,7 @@ class Timer:
 
 
 def write_sample(
-    config: Any,
+    config: GenerateConfig,
     reconstructor: Any,
     target: Path,
     pictures: Sequence[Image.Image],
@@ -46,7 +48,8 @@ def write_sample(
 
     pictures: the prepared input pictures, usually one.
     """
-    from ..mesh.postprocess import postprocess, texture_side
+    from ..mesh.postprocess import texture_side
+    from ..recon.mesh_step import make_mesh
     from ..utils.video import VIDEOS
     from ..visualization import mesh_renders, preview, turntable
 
@@ -64,14 +67,9 @@ def write_sample(
     if reconstructor is not None:
         stages.start("mesh", 1.0)
         try:
-            mesh = reconstructor(views, progress=stages.within("mesh"))
-            clock.lap("mesh")
-            mesh, _ = postprocess(
-                mesh,
-                views,
-                texture=texture_side(config.texture),
-                progress=stages.within("texture"),
-            )
+            progress = _lap_before("simplifying", "mesh", clock, stages.within("mesh"))
+            texture = texture_side(config.texture_size)
+            mesh = make_mesh(reconstructor, views, texture=texture, progress=progress).mesh
         except MvdiffError as error:  # the views were expensive: keep them
             trouble = f"there is no mesh: {error}"
             clock.lap("mesh")
@@ -81,11 +79,22 @@ def write_sample(
             stages.start("pictures of the mesh", None)
             renders = mesh_renders(mesh)
             if config.turntable:
-                turntable(mesh, target / f"turntable.{config.video}")
+                turntable(mesh, target / f"turntable.{config.turntable_format}")
     stages.start("preview", None)
     save_picture(preview(views, pictures, renders), target / "preview.png")
     clock.lap("pictures")
     return trouble
+
+
+def _lap_before(stage: str, lap: str, clock: Timer, progress: ProgressCallback) -> ProgressCallback:
+    """A progress callback that also ends a lap when a stage begins."""
+
+    def report(name: str, share: float) -> None:
+        if name == stage and lap not in clock.seconds:
+            clock.lap(lap)
+        progress(name, share)
+
+    return report
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

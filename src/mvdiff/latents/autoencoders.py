@@ -27,7 +27,7 @@ class LatentCodec(nn.Module, ABC):
     Example:
         >>> import torch
         >>> from mvdiff.latents.autoencoders import LATENTS
-        >>> latents = LATENTS["pixel-shuffle"](patch=4)
+        >>> latents = LATENTS["pixel_shuffle"](patch=4)
         >>> latent = latents.encode(torch.rand(2, 4, 64, 64))
         >>> latent.shape
         torch.Size([2, 64, 16, 16])
@@ -60,7 +60,7 @@ class LatentCodec(nn.Module, ABC):
         """Colours on white and, where the latents carry it, alpha; in [0, 1] but not clamped."""
 
 
-@LATENTS.register("pixel-shuffle")
+@LATENTS.register("pixel_shuffle")
 class PixelUnshuffleCodec(LatentCodec):
     """Patches of pixels moved into the channels: no weights, exactly invertible.
 

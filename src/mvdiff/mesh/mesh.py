@@ -162,7 +162,7 @@ class Mesh:
         from scipy.spatial import cKDTree
 
         if faces < 4:
-            raise MvdiffError(f"a closed mesh has at least 4 faces, got faces={faces}")
+            raise MvdiffError(f"a closed mesh has at least 4 faces, got max_faces={faces}")
         if len(self.faces) <= faces:
             return self
         points, triangles = fast_simplification.simplify(

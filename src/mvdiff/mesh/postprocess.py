@@ -64,7 +64,7 @@ def postprocess(
 
 
 def texture_side(setting: object, *, holds: bool = True) -> int | None:
-    """The side a `texture=` setting means, None for vertex colours.
+    """The side a `texture_size=` setting means, None for vertex colours.
 
     setting: a whole number, "none" (or 0), or None for the default: 1024 where the file format
         holds a texture (`holds`), else none.

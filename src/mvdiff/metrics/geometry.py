@@ -70,7 +70,7 @@ def occupancy_iou(pred: Bool[np.ndarray, "64 64 64"], truth: Bool[np.ndarray, "6
     return int((pred & truth).sum()) / either
 
 
-def normalise(mesh: trimesh.Trimesh, rotate_z: float = 0.0) -> trimesh.Trimesh:
+def normalize_to_unit_box(mesh: trimesh.Trimesh, rotate_z: float = 0.0) -> trimesh.Trimesh:
     """A copy with its box centred on the origin, largest side 1, then turned about z.
 
     rotate_z: degrees, counter-clockwise seen from +z.

@@ -8,7 +8,7 @@ from functools import partial
 from PIL import Image
 
 from ..errors import MvdiffError
-from .photo import PreparedImage, prepare_fit, prepare_published
+from .photo import PreparedImage, frame_by_fill, frame_syncdreamer
 
 #: (RGBA photo, side in pixels) → framed photo
 Framing = Callable[[Image.Image, int], PreparedImage]
@@ -17,15 +17,15 @@ Framing = Callable[[Image.Image, int], PreparedImage]
 def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
     """The framing called `name`; MvdiffError for another name.
 
-    name: "fit" scales the object to the share `fill` of the side, see `prepare_fit`;
-        "published" to `crop_size` pixels, as SyncDreamer does, see `prepare_published`.
+    name: "fit" scales the object to the share `fill` of the side, see `frame_by_fill`;
+        "syncdreamer" to `crop_size` pixels, as SyncDreamer does, see `frame_syncdreamer`.
     """
     if name == "fit":
-        return partial(prepare_fit, fill=fill)
-    if name == "published":
+        return partial(frame_by_fill, fill=fill)
+    if name == "syncdreamer":
         return partial(_published, crop_size=crop_size)
     raise MvdiffError(f"unknown framing '{name}'; choose from fit, published")
 
 
 def _published(photo: Image.Image, size: int, crop_size: int | None) -> PreparedImage:
-    return prepare_published(photo, crop_size, size)
+    return frame_syncdreamer(photo, crop_size, size)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..errors import MvdiffError
 from .image_io import load_photo
-from .segmentation import Foreground
+from .segmentation import Segmenter
 
-__all__ = ["PreparedImage", "load_photo", "prepare", "prepare_fit", "prepare_published"]
+__all__ = ["PreparedImage", "frame_by_fill", "frame_syncdreamer", "load_photo", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class PreparedImage:
 
     rgb: colours in [0, 1], composited on white.
     alpha: opacity in [0, 1].
-    foreground: how the object was found ("alpha", "key", …); None where that is not known.
+    segmentation: how the object was found ("alpha", "color_key", …); None where that is not known.
     """
 
     rgb: Float[Tensor, "3 height width"]
     alpha: Float[Tensor, "1 height width"]
-    foreground: str | None = None
+    segmentation: str | None = None
 
     @property
     def rgba(self) -> Float[Tensor, "4 height width"]:
@@ -56,7 +56,7 @@ class PreparedImage:
         return Image.fromarray(np.ascontiguousarray(pixels.numpy()))
 
 
-def prepare_fit(photo: Image.Image, size: int, fill: float = 0.67) -> PreparedImage:
+def frame_by_fill(photo: Image.Image, size: int, fill: float = 0.67) -> PreparedImage:
     """Centre the object and scale it to the extent objects have in the training pictures.
 
     photo: RGBA; its alpha says what the object is.
@@ -87,7 +87,7 @@ def prepare_fit(photo: Image.Image, size: int, fill: float = 0.67) -> PreparedIm
     return PreparedImage.from_pil(canvas.resize((size, size), method, box=box))
 
 
-def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256) -> PreparedImage:
+def frame_syncdreamer(photo: Image.Image, crop_size: int | None, size: int = 256) -> PreparedImage:
     """SyncDreamer's preparation, to the bit; `.signed` is what its networks read.
 
     crop_size: the object's longer side in pixels (the paper's photos use 150 to 200); None
@@ -110,7 +110,7 @@ def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256
     if max(right - left, bottom - top) > 1.1 * max(solid[2] - solid[0], solid[3] - solid[1]):
         warnings.warn(
             "pixels that are nearly clear (alpha below 13 of 255) count as the object in "
-            "framing=published, which makes it smaller: clean the alpha channel, or use "
+            "framing=syncdreamer, which makes it smaller: clean the alpha channel, or use "
             "framing=fit",
             stacklevel=1,
         )
@@ -124,12 +124,12 @@ def prepare_published(photo: Image.Image, crop_size: int | None, size: int = 256
 def prepare(
     source: str | Path | Image.Image | np.ndarray | Tensor,
     *,
-    foreground: Foreground,
+    segmenter: Segmenter,
     size: int,
     fill: float = 0.67,
 ) -> PreparedImage:
-    """Read, cut out and frame in one go: `load_photo`, `foreground`, `prepare_fit`."""
-    return prepare_fit(foreground(load_photo(source)), size, fill)
+    """Read, cut out and frame in one go: `load_photo`, `segmenter`, `frame_by_fill`."""
+    return frame_by_fill(segmenter(load_photo(source)), size, fill)
 
 
 def _object_box(photo: Image.Image, threshold: int = 13) -> tuple[int, int, int, int]:

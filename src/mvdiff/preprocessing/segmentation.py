@@ -1,4 +1,4 @@
-"""Foreground slot: which pixels of a picture are the object. RGBA in, RGBA with a mask out."""
+"""Segmenter slot: which pixels of a picture are the object. RGBA in, RGBA with a mask out."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from ..errors import MvdiffError
 from ..registry import Registry
 from .transparency import HALF, Opaque, border, bounding_box, clean_alpha, opaque_part, remove_dust
 
-FOREGROUND = Registry("foreground")
+SEGMENTERS = Registry("segmentation")
 #: What a cut-out picture's `info` calls the method by which the object was found.
-METHOD = "foreground"
+METHOD = "segmentation"
 
 
-class Foreground(ABC):
+class Segmenter(ABC):
     """A way to find the object. Call it with a picture; it returns straight-colour RGBA.
 
-    The result's `info["foreground"]` names the method. A warning says where the object fills the
+    The result's `info["segmentation"]` names the method. A warning says where the object fills the
     picture, touches its edges, has several parts or is tiny.
     Raises MvdiffError for pictures that are transparent everywhere and for results in which
     nothing is left.
 
     Example:
         >>> from PIL import Image, ImageDraw
-        >>> from mvdiff.preprocessing.segmentation import FOREGROUND
+        >>> from mvdiff.preprocessing.segmentation import SEGMENTERS
         >>> photo = Image.new("RGB", (160, 120), "white")
         >>> ImageDraw.Draw(photo).ellipse((40, 20, 119, 99), fill="red")
-        >>> cut_out = FOREGROUND["key"]()(photo)
-        >>> cut_out.mode, cut_out.size, cut_out.info["foreground"]
-        ('RGBA', (160, 120), 'key')
+        >>> cut_out = SEGMENTERS["color_key"]()(photo)
+        >>> cut_out.mode, cut_out.size, cut_out.info["segmentation"]
+        ('RGBA', (160, 120), 'color_key')
         >>> cut_out.getchannel("A").point(lambda alpha: 255 * (alpha > 127)).getbbox()
         (40, 20, 120, 100)
     """
@@ -61,29 +61,29 @@ class Foreground(ABC):
         """RGBA → RGBA of the same size whose alpha is the object's mask."""
 
 
-@FOREGROUND.register("none")
-class NoForeground(Foreground):
+@SEGMENTERS.register("none")
+class NoSegmenter(Segmenter):
     """The whole picture is the object; transparent parts are put on white."""
 
     def cut(self, photo: Image.Image) -> Image.Image:
         return _on_white(photo).convert("RGBA")
 
 
-@FOREGROUND.register("alpha")
-class AlphaForeground(Foreground):
+@SEGMENTERS.register("alpha")
+class AlphaSegmenter(Segmenter):
     """The picture's own transparency; refuses pictures without any."""
 
     def cut(self, photo: Image.Image) -> Image.Image:
         if not has_alpha(photo):
             raise MvdiffError(
-                "the picture has no transparency, which foreground=alpha needs: "
-                "use foreground=auto, key or grabcut"
+                "the picture has no transparency, which segmentation=alpha needs: "
+                "use segmentation=auto, key or grabcut"
             )
         return photo
 
 
-@FOREGROUND.register("key")
-class KeyForeground(Foreground):
+@SEGMENTERS.register("color_key")
+class ColorKeySegmenter(Segmenter):
     """Keys out a plain background, by the colour of the picture's border, with soft edges."""
 
     def __init__(self, tolerance: float = 0.05, share: float = 0.9) -> None:
@@ -99,8 +99,8 @@ class KeyForeground(Foreground):
         background = self.background(pixels)
         if background is None:
             raise MvdiffError(
-                "the picture's border is not of one colour, which foreground=key needs: "
-                "use foreground=grabcut, or cut the object out"
+                "the picture's border is not of one colour, which segmentation=color_key needs: "
+                "use segmentation=grabcut, or cut the object out"
             )
         return remove_dust(_key(pixels, background, self.tolerance))
 
@@ -115,8 +115,8 @@ class KeyForeground(Foreground):
         return colour if near.mean() >= self.share else None
 
 
-@FOREGROUND.register("grabcut")
-class GrabCutForeground(Foreground):
+@SEGMENTERS.register("grabcut")
+class GrabCutSegmenter(Segmenter):
     """OpenCV's GrabCut: separates the middle of the picture from what its border looks like."""
 
     def __init__(self, margin: float = 0.03, iterations: int = 5, side: int = 512) -> None:
@@ -133,7 +133,7 @@ class GrabCutForeground(Foreground):
         if min(photo.size) < 8:
             raise MvdiffError(
                 f"a picture of {photo.width}×{photo.height} is too small to find an object in, "
-                "expected at least 8×8: use a larger one, or foreground=none"
+                "expected at least 8×8: use a larger one, or segmentation=none"
             )
         flat = _on_white(photo)
         scale = min(1.0, self.side / max(photo.size))
@@ -153,14 +153,14 @@ class GrabCutForeground(Foreground):
         return flat
 
 
-@FOREGROUND.register("auto")
-class AutoForeground(Foreground):
+@SEGMENTERS.register("auto")
+class AutoSegmenter(Segmenter):
     """The picture's alpha if it outlines an object, else a keyed plain background, else GrabCut."""
 
     def cut(self, photo: Image.Image) -> Image.Image:
         opaque = opaque_part(photo)
         if opaque is None:
-            return _by(AlphaForeground(), clean_alpha(photo))
+            return _by(AlphaSegmenter(), clean_alpha(photo))
         if not has_alpha(photo):
             why = "the picture has no transparency"
         else:
@@ -171,7 +171,7 @@ class AutoForeground(Foreground):
 
     def _cut_opaque(self, photo: Image.Image, opaque: Opaque, why: str) -> Image.Image:
         """Find the object within the opaque part; `why` its transparency is no help."""
-        key, box = KeyForeground(), opaque.box
+        key, box = ColorKeySegmenter(), opaque.box
         solid, inner = _filled(photo.crop(box), opaque.mask[box[1] : box[3], box[0] : box[2]])
         pixels = np.asarray(solid).astype(np.float32) / 255
         background = key.plain_colour(pixels[inner] if inner.any() else border(pixels))
@@ -181,17 +181,18 @@ class AutoForeground(Foreground):
             found = (np.asarray(cut.getchannel("A")) >= HALF).mean()
             if not has_alpha(photo) or found >= (0.002 if opaque.tells_nothing else 0.05):
                 warnings.warn(
-                    f"{why}: its plain background was keyed out (foreground=key)", stacklevel=1
+                    f"{why}: its plain background was keyed out (segmentation=color_key)",
+                    stacklevel=1,
                 )
                 return _by(key, _placed(cut, photo.size, box))
         if background is not None or not opaque.tells_nothing:
-            return _by(AlphaForeground(), clean_alpha(photo))
+            return _by(AlphaSegmenter(), clean_alpha(photo))
         warnings.warn(
-            f"{why}: the object was found by OpenCV's GrabCut (foreground=grabcut); check the "
+            f"{why}: the object was found by OpenCV's GrabCut (segmentation=grabcut); check the "
             "result, or cut the object out yourself",
             stacklevel=1,
         )
-        grabcut = GrabCutForeground()
+        grabcut = GrabCutSegmenter()
         return _by(grabcut, _placed(grabcut.cut(solid.convert("RGBA")), photo.size, box))
 
 
@@ -208,7 +209,7 @@ def check_object(cut: Image.Image) -> None:
     if mask.mean() >= 0.97:
         warnings.warn(
             "the object fills the whole picture: if that is its background, cut the object out, "
-            "or use foreground=key or grabcut",
+            "or use segmentation=color_key or grabcut",
             stacklevel=1,
         )
         return
@@ -233,7 +234,7 @@ def check_object(cut: Image.Image) -> None:
     if mask.sum() >= 0.995 * width * height and min(width, height) >= 32:
         warnings.warn(
             "the object's outline is a rectangle: if that is a picture with its background, crop "
-            "it, or use foreground=key or grabcut",
+            "it, or use segmentation=color_key or grabcut",
             stacklevel=1,
         )
     areas = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:, cv2.CC_STAT_AREA]
@@ -259,13 +260,13 @@ def _colours(photo: Image.Image) -> np.ndarray:
     return np.asarray(_on_white(photo)).astype(np.float32) / 255
 
 
-def _name(foreground: Foreground) -> str:
+def _name(foreground: Segmenter) -> str:
     """What a method is called in the registry; its class's name where it is not registered."""
     kind = type(foreground)
-    return next((name for name in FOREGROUND if FOREGROUND[name] is kind), kind.__name__)
+    return next((name for name in SEGMENTERS if SEGMENTERS[name] is kind), kind.__name__)
 
 
-def _by(method: Foreground, cut: Image.Image) -> Image.Image:
+def _by(method: Segmenter, cut: Image.Image) -> Image.Image:
     cut.info[METHOD] = _name(method)
     return cut
 

@@ -138,7 +138,7 @@ def _remove_shadow(pixels: UInt8[np.ndarray, "height width 4"]) -> bool:
     alpha[shadow] = 0
     warnings.warn(
         "a dark, half-transparent area beside the object was taken for its shadow and removed; "
-        "foreground=alpha keeps it",
+        "segmentation=alpha keeps it",
         stacklevel=1,
     )
     return True
@@ -165,9 +165,9 @@ def _remove_dust(pixels: UInt8[np.ndarray, "height width 4"]) -> bool:
         return False
     alpha[specks] = 0
     warnings.warn(
-        "tiny parts far from the object were removed; foreground=alpha keeps them"
+        "tiny parts far from the object were removed; segmentation=alpha keeps them"
         if len(dust) > 1
-        else "a tiny part far from the object was removed; foreground=alpha keeps it",
+        else "a tiny part far from the object was removed; segmentation=alpha keeps it",
         stacklevel=1,
     )
     return True

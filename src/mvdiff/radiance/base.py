@@ -25,7 +25,7 @@ class RadianceField(nn.Module, ABC):
         >>> from mvdiff.cameras import ring
         >>> from mvdiff.latents.autoencoders import LATENTS
         >>> from mvdiff.radiance import RADIANCE
-        >>> latents, cameras = LATENTS["pixel-shuffle"](patch=4), ring(4, size=8)
+        >>> latents, cameras = LATENTS["pixel_shuffle"](patch=4), ring(4, size=8)
         >>> field = RADIANCE["voxels"](
         ...     channels=16, latents=latents, bound=0.5, radius=0.5, planes=8
         ... )

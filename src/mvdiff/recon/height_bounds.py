@@ -15,7 +15,7 @@ import trimesh
 
 from ..cameras.camera import Cameras
 from ..rendering import Raycaster
-from ..silhouettes.visual_hull import VoxelGrid
+from ..silhouettes.visual_hull import SignedField
 
 _SIZE = 128
 #: Share of the unneeded height that is kept on top: round tops rise above where they are last
@@ -23,7 +23,7 @@ _SIZE = 128
 _KEPT = 0.1
 
 
-def supported_height_range(grid: VoxelGrid, cameras: Cameras) -> tuple[float, float]:
+def supported_height_range(grid: SignedField, cameras: Cameras) -> tuple[float, float]:
     """Lowest and highest height (world z) without which some silhouette would shrink.
 
     Views that disagree need different heights: a quarter of them may be overruled. Unless all
@@ -54,7 +54,7 @@ def _lowest_entry(mesh: trimesh.Trimesh, cameras: Cameras) -> float:
     return float(lowest.quantile(0.25)) - 0.5 * _footprint(cameras)
 
 
-def _highest_exit(grid: VoxelGrid, cameras: Cameras) -> float:
+def _highest_exit(grid: SignedField, cameras: Cameras) -> float:
     """Height of the highest point at which a pixel's ray leaves the hull.
 
     Found by projecting all inner grid points, so pixels must be larger than grid steps. All

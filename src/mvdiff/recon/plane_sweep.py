@@ -19,45 +19,45 @@ _SHALLOW = 3
 
 
 @dataclass(frozen=True)
-class Depths:
-    """What a plane sweep found, for every pixel of reduced views.
+class DepthMaps:
+    """Result of a plane sweep, for every pixel of the reduced views.
 
     depth: camera z of the surface, world units; 0 where the pixel is background.
-    sure: in [0, 1], how far better the views agree there than on the hull.
+    confidence: in [0, 1], how far better the views agree there than on the hull.
     cameras: those of the reduced views.
     """
 
     depth: Float[Tensor, "view height width"]
-    sure: Float[Tensor, "view height width"]
+    confidence: Float[Tensor, "view height width"]
     cameras: Cameras
 
 
-def sweep(
+def sweep_planes(
     views: Views,
     front: Float[Tensor, "view height width"],
     *,
-    reach: float,
+    search_depth: float,
     planes: int,
-    neighbours: int,
+    num_neighbors: int,
     patch: int,
-) -> Depths:
-    """The depths behind the hull's at which neighbouring views agree best.
+) -> DepthMaps:
+    """The depths behind the hull's at which neighboring views agree best.
 
     views: with alpha. front: camera z at which each pixel's ray enters the hull, 0 beside it.
-    reach: how far behind it is searched, world units, in `planes` equal steps.
-    neighbours: views that each view is compared with, those nearest in direction.
+    search_depth: how far behind it is searched, world units, in `planes` equal steps.
+    num_neighbors: views that each view is compared with, those nearest in direction.
     patch: side of the square of pixels compared, odd.
-    Compared by normalised cross-correlation, which a drift of colours between views does not
-    touch; per depth the better half of the neighbours counts, since the others may be hidden.
+    Compared by normalized cross-correlation, which a drift of colors between views does not
+    touch; per depth the better half of the neighbors counts, since the others may be hidden.
     """
     cameras = views.cameras
     mask = views.mask
     gray = (views.rgb * mask).mean(dim=1, keepdim=True)
     forward = cameras.R[:, 2]
-    alike = (forward @ forward.T).fill_diagonal_(-2)
-    nearest = alike.topk(min(neighbours, len(views) - 1), dim=1).indices
-    steps = torch.arange(planes + 1) * (reach / planes)
-    depth, sure = torch.zeros_like(front), torch.zeros_like(front)
+    similarity = (forward @ forward.T).fill_diagonal_(-2)
+    nearest = similarity.topk(min(num_neighbors, len(views) - 1), dim=1).indices
+    steps = torch.arange(planes + 1) * (search_depth / planes)
+    depth, confidence = torch.zeros_like(front), torch.zeros_like(front)
     for i in range(len(views)):
         hit = (front[i] > 0) & (mask[i, 0] > 0.5)
         if not hit.any():
@@ -66,18 +66,15 @@ def sweep(
         behind = front[i] + steps[:, None, None]
         points = cameras[i].unproject(uv[None], behind[None])[0]
         scores = torch.stack(
-            [
-                _likeness(gray[i], gray[j], mask[j], cameras[int(j)], points, patch)
-                for j in nearest[i]
-            ]
+            [_ncc(gray[i], gray[j], mask[j], cameras[int(j)], points, patch) for j in nearest[i]]
         )
         keep = max(1, (len(scores) + 1) // 2)
         score = scores.topk(keep, dim=0).values.mean(dim=0)
-        depth[i], sure[i] = _choose(score, behind, hit)
-    return Depths(depth, sure, cameras)
+        depth[i], confidence[i] = _argmax_with_parabola(score, behind, hit)
+    return DepthMaps(depth, confidence, cameras)
 
 
-def _likeness(
+def _ncc(
     mine: Tensor, theirs: Tensor, mask: Tensor, camera: Cameras, points: Tensor, patch: int
 ) -> Float[Tensor, "plane height width"]:
     """Correlation of each pixel's patch with the other view's, were the surface at `points`.
@@ -87,8 +84,8 @@ def _likeness(
     uv, _ = camera.project(points)
     grid = uv[0] / uv.new_tensor([camera.width, camera.height]) * 2 - 1
     both = torch.cat([theirs, mask])[None].expand(len(grid), -1, -1, -1)
-    found = grid_sample(both, grid, align_corners=False)
-    other, inside = found[:, :1], found[:, 1]
+    sampled = grid_sample(both, grid, align_corners=False)
+    other, inside = sampled[:, :1], sampled[:, 1]
 
     def mean(x: Tensor) -> Tensor:
         return avg_pool2d(x, patch, stride=1, padding=patch // 2, count_include_pad=False)
@@ -100,7 +97,7 @@ def _likeness(
     return torch.where(inside > 0.5, (cross / (spread.sqrt() + 1e-4))[:, 0], -1.0)
 
 
-def _choose(
+def _argmax_with_parabola(
     score: Float[Tensor, "plane height width"],
     behind: Float[Tensor, "plane height width"],
     hit: Tensor,
@@ -115,9 +112,9 @@ def _choose(
     width = behind[1] - behind[0]
     depth = behind.gather(0, plane[None])[0] + shift * width
     # A sweep that ends at its last plane has found no peak.
-    sure = ((best - score[0]).clamp(0, 0.5) * 2) * (best > _GOOD) * (plane < len(score) - 1)
+    confidence = ((best - score[0]).clamp(0, 0.5) * 2) * (best > _GOOD) * (plane < len(score) - 1)
     # Differences as small as the noise of the depths speak for the hull, not against it.
     shallow = plane < _SHALLOW
     depth = torch.where(shallow, behind[0], depth)
-    sure = torch.where(shallow, 0.5 * (best > _GOOD), sure)
-    return torch.where(hit, depth, 0.0), torch.where(hit, sure, 0.0)
+    confidence = torch.where(shallow, 0.5 * (best > _GOOD), confidence)
+    return torch.where(hit, depth, 0.0), torch.where(hit, confidence, 0.0)

@@ -194,7 +194,7 @@ def _hull_agreement(views: Views | None) -> float:
 
     def score(tolerance: int) -> float:
         try:
-            grid = carve(views.cameras, edges, resolution=_RESOLUTION, tolerance=tolerance)
+            grid = carve(views.cameras, edges, resolution=_RESOLUTION, max_outlier_views=tolerance)
             return float(overlap(render_silhouettes(grid, views.cameras), mask[:, 0]).mean())
         except (MvdiffError, RuntimeError):  # cameras that see nothing in common
             return 0.0

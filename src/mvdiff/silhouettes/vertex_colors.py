@@ -22,7 +22,7 @@ def vertex_colors(
     edges: Float[Tensor, "view 1 fine_height fine_width"],
     *,
     power: float = 6.0,
-    trust: Float[Tensor, "view"] | None = None,
+    view_weights: Float[Tensor, "view"] | None = None,
 ) -> UInt8[np.ndarray, "vertex 3"]:
     """Colours of a mesh's vertices from views of it.
 
@@ -36,8 +36,8 @@ def vertex_colors(
     points = torch.from_numpy(np.asarray(mesh.vertices)).float()
     normals = torch.from_numpy(np.array(mesh.vertex_normals)).float()
     weight = _visible(mesh, cameras, points) * _facing(cameras, points, normals) ** power
-    if trust is not None:
-        weight = weight * trust.to(weight)[:, None]
+    if view_weights is not None:
+        weight = weight * view_weights.to(weight)[:, None]
     uv, _ = cameras.project(points)
     grid = uv / uv.new_tensor([cameras.width, cameras.height]) * 2 - 1
     mask = views.mask

@@ -27,7 +27,7 @@ _GROWTH, _TRIES = 1.5, 4
 
 
 @dataclass(frozen=True)
-class VoxelGrid:
+class SignedField:
     """A field sampled at the points `low + step * (x, y, z)` of a box.
 
     field: positive inside, in picture widths; axes z, y, x.
@@ -69,12 +69,12 @@ def silhouette_distance(
     edges: Float[Tensor, "view 1 height width"],
     points: Float[Tensor, "point 3"],
     *,
-    tolerance: int = 0,
+    max_outlier_views: int = 0,
     margin: float = CUTOFF,
 ) -> Float[Tensor, "point"]:
     """How far inside the silhouettes each point lies, in picture widths.
 
-    That is the smallest distance over the views, or, with `tolerance` k, the smallest after
+    That is the smallest distance over the views, or, with `max_outlier_views` k, the smallest after
     the k most dissenting views are left out.
     edges: from `silhouettes.edge_distance`.
     margin: values below `-margin` need not be exact (they are upper bounds), which spares
@@ -82,7 +82,7 @@ def silhouette_distance(
     Beside a picture counts what its border shows, so that an object cut off by the border
     goes on behind it. Points behind a camera are outside.
     """
-    worst = points.new_full((tolerance + 1, len(points)), CUTOFF)
+    worst = points.new_full((max_outlier_views + 1, len(points)), CUTOFF)
     alive = torch.arange(len(points))
     size = points.new_tensor([cameras.width, cameras.height])
     for i in range(len(cameras)):
@@ -93,14 +93,14 @@ def silhouette_distance(
         ).reshape(-1)
         value = torch.where(depth[0] > 0, value, -CUTOFF)
         # Insert the new value into the sorted list of the smallest ones.
-        for rank in range(tolerance + 1):
+        for rank in range(max_outlier_views + 1):
             held = worst[rank, alive]
             worst[rank, alive] = torch.minimum(held, value)
             value = torch.maximum(held, value)
-        alive = alive[worst[tolerance, alive] > -margin]
+        alive = alive[worst[max_outlier_views, alive] > -margin]
         if not len(alive):
             break
-    return worst[tolerance]
+    return worst[max_outlier_views]
 
 
 def carve(
@@ -109,9 +109,9 @@ def carve(
     *,
     resolution: int,
     bound: float | None = None,
-    tolerance: int = 0,
+    max_outlier_views: int = 0,
     tick: Callable[[float], None] | None = None,
-) -> VoxelGrid:
+) -> SignedField:
     """The visual hull as a field, on a grid that fits it tightly.
 
     edges: from `silhouettes.edge_distance`.
@@ -122,31 +122,31 @@ def carve(
     The field's outermost layer is negative, so that a surface taken from it is closed.
     """
     cameras = cameras.to("cpu", torch.float32)
-    low, high, scale = _box(cameras, edges, bound, tolerance)
+    low, high, scale = _box(cameras, edges, bound, max_outlier_views)
     step = float((high - low).amax()) / (resolution - 1)
     shape = [int(n) for n in ((high - low) / step).ceil() + 1]
     margin = min(CUTOFF * 0.99, 3 * step * scale)
-    field = _fill(cameras, edges, low, step, tuple(shape), tolerance, margin, tick)
+    field = _fill(cameras, edges, low, step, tuple(shape), max_outlier_views, margin, tick)
     for axis in range(3):
         for end in (0, -1):
             field.select(axis, end).clamp_(max=-1e-4)
-    return VoxelGrid(field, low, step)
+    return SignedField(field, low, step)
 
 
 def _box(
-    cameras: Cameras, edges: Tensor, bound: float | None, tolerance: int
+    cameras: Cameras, edges: Tensor, bound: float | None, max_outlier_views: int
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], float]:
     """The box that holds the hull, found on coarse grids, and `_widths_per_unit` around it."""
     centre, half = scene_cube(cameras, bound)
     for _ in range(_TRIES):
         low, high = centre - half, centre + half
         scale = _widths_per_unit(cameras, centre, half)
-        inner = _shrink(cameras, edges, low, high, tolerance, scale)
+        inner = _shrink(cameras, edges, low, high, max_outlier_views, scale)
         whole = bool(((inner[0] > low) & (inner[1] < high)).all())
         if whole or not _may_grow(cameras, edges, bound, centre, half):
             break
         half *= _GROWTH
-    return *_shrink(cameras, edges, *inner, tolerance, scale), scale
+    return *_shrink(cameras, edges, *inner, max_outlier_views, scale), scale
 
 
 def _may_grow(
@@ -165,12 +165,12 @@ def _may_grow(
 
 
 def _shrink(
-    cameras: Cameras, edges: Tensor, low: Tensor, high: Tensor, tolerance: int, scale: float
+    cameras: Cameras, edges: Tensor, low: Tensor, high: Tensor, max_outlier_views: int, scale: float
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
     """The part of a box that can hold the hull, found on a coarse grid."""
     step = float((high - low).amax()) / 47
     shape = tuple(int(n) for n in ((high - low) / step).ceil() + 1)
-    field = _fill(cameras, edges, low, step, shape, tolerance)
+    field = _fill(cameras, edges, low, step, shape, max_outlier_views)
     # The hull is nowhere farther from a grid point than this many picture widths.
     reach = min(CUTOFF * 0.99, 0.87 * step * scale)
     near = (field > -reach).nonzero().flip(-1)
@@ -199,7 +199,7 @@ def dissenting_views(
     return outside[:, best].nonzero().flatten().tolist()
 
 
-def render_silhouettes(grid: VoxelGrid, cameras: Cameras) -> Float[Tensor, "view height width"]:
+def render_silhouettes(grid: SignedField, cameras: Cameras) -> Float[Tensor, "view height width"]:
     """The hull's own silhouettes: the share of each pixel it covers, in quarters."""
     vertices, faces = grid.surface()
     if not len(faces):
@@ -232,7 +232,7 @@ def _fill(
     low: Tensor,
     step: float,
     shape: tuple[int, int, int],
-    tolerance: int,
+    max_outlier_views: int,
     margin: float = CUTOFF,
     tick: Callable[[float], None] | None = None,
 ) -> Float[Tensor, "depth height width"]:
@@ -241,7 +241,9 @@ def _fill(
     for start in range(0, shape[2], thick):
         slab = slice(start, start + thick)
         points = _points(low, step, shape, slab)
-        values = silhouette_distance(cameras, edges, points, tolerance=tolerance, margin=margin)
+        values = silhouette_distance(
+            cameras, edges, points, max_outlier_views=max_outlier_views, margin=margin
+        )
         field[slab] = values.reshape(-1, shape[1], shape[0])
         if tick is not None:
             tick(min(1.0, (start + thick) / shape[2]))

@@ -46,7 +46,7 @@ def make_accelerator(precision: str, device: str) -> Any:
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
         raise MvdiffError(
             f"the launcher asks for {kind}, and training splits the batch only (DDP): launch "
-            "without it; accumulate=2 and activation_checkpointing=true save memory"
+            "without it; gradient_accumulation=2 and activation_checkpointing=true save memory"
         )
     return accelerator
 

@@ -195,7 +195,7 @@ def _batches(engine: Trainer, data: BatchSource) -> Iterator[AnyBatch]:
     settings = engine.settings
 
     def load(part: int) -> AnyBatch:
-        step, micro = divmod(part, settings.accumulate)
+        step, micro = divmod(part, settings.gradient_accumulation)
         return data.batch_at(
             step,
             batch_size=settings.batch_size,
@@ -205,7 +205,10 @@ def _batches(engine: Trainer, data: BatchSource) -> Iterator[AnyBatch]:
             device=engine.device,
         )
 
-    parts = range(engine.step * settings.accumulate, settings.steps * settings.accumulate)
+    parts = range(
+        engine.step * settings.gradient_accumulation,
+        settings.steps * settings.gradient_accumulation,
+    )
     return prefetch(load, parts)
 
 

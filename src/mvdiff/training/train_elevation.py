@@ -160,22 +160,22 @@ def main(args: list[str]) -> None:
     from .trainer import Hyperparameters
 
     given = dict(a.partition("=")[::2] for a in args)
-    unknown = set(given) - {"data", "out", "steps", "weights", "batch"}
+    unknown = set(given) - {"data", "out", "steps", "weights", "batch_size"}
     if unknown or "data" not in given:
         raise MvdiffError(
             "usage: python -m mvdiff.training.train_elevation data=DIR [out=DIR] [steps=N] "
-            f"[batch=N] [weights=FILE]; got {' '.join(args) or 'nothing'}"
+            f"[batch_size=N] [weights=FILE]; got {' '.join(args) or 'nothing'}"
         )
     out = Path(given.get("out", "runs/elevation"))
     held_out, data = RenderedDataset(given["data"], "val"), RenderedDataset(given["data"], "train")
     try:
-        steps, batch = int(given.get("steps", 3000)), int(given.get("batch", 16 * EACH))
+        steps, batch = int(given.get("steps", 3000)), int(given.get("batch_size", 16 * EACH))
     except ValueError as error:
-        raise MvdiffError(f"steps and batch must be whole numbers: {error}") from error
+        raise MvdiffError(f"steps and batch_size must be whole numbers: {error}") from error
     if steps < 1 or batch < EACH or batch % EACH or data.view_count < EACH:
         raise MvdiffError(
             f"expected steps ≥ 1, a batch in multiples of {EACH} and objects of at least {EACH} "
-            f"pictures, got steps={steps}, batch={batch} and {data.view_count} pictures an object"
+            f"images, got steps={steps}, batch_size={batch} and {data.view_count} images per object"
         )
     torch.manual_seed(0)
     result = train(

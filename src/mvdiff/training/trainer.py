@@ -43,7 +43,7 @@ class Hyperparameters:
     final_lr: where the cosine ends, as a fraction of lr.
     optimizer: "adamw", or "muon" (see `muon.Muon`).
     ema_decay: in [0, 1). precision: "fp32", "bf16" or "fp16" (autocast; weights stay fp32).
-    accumulate: parts that a process works through one after the other, to save memory.
+    gradient_accumulation: parts that a process works through one after the other, to save memory.
     Raises ConfigError on values that are out of range.
     """
 
@@ -59,11 +59,16 @@ class Hyperparameters:
     ema_decay: float = 0.999
     precision: str = "fp32"
     seed: int = 0
-    accumulate: int = 1
+    gradient_accumulation: int = 1
     optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
+        for name, least in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("gradient_accumulation", 1),
+            ("seed", 0),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         kinds = {"schedule": SCHEDULES, "precision": DTYPES, "optimizer": OPTIMIZERS}
@@ -134,12 +139,12 @@ class Trainer:
         self.config, self.data_fingerprint = dict(provenance.config), provenance.data_fingerprint
         self.base = dict(provenance.base) if provenance.base else None
         self.accelerator = accelerator = make_accelerator(settings.precision, device)
-        self.shards = accelerator.num_processes * settings.accumulate
+        self.shards = accelerator.num_processes * settings.gradient_accumulation
         if settings.batch_size % self.shards:
             raise ConfigError(
                 f"batch_size={settings.batch_size} cannot be split over "
-                f"{accelerator.num_processes} process(es) of {settings.accumulate} accumulation "
-                f"step(s): choose a multiple of {self.shards}"
+                f"{accelerator.num_processes} process(es) of {settings.gradient_accumulation} "
+                f"accumulation step(s): choose a multiple of {self.shards}"
             )
         self.main: bool = accelerator.is_main_process
         self.device: torch.device = accelerator.device
@@ -209,7 +214,7 @@ class Trainer:
 
     def shard(self, micro: int) -> int:
         """Which share of the whole batch is this process's accumulation step `micro`."""
-        return self.accelerator.process_index * self.settings.accumulate + micro
+        return self.accelerator.process_index * self.settings.gradient_accumulation + micro
 
     def update(self, batches: Iterator[AnyBatch]) -> float | None:
         """One step; returns the loss where reading it is free, else None."""
@@ -217,16 +222,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * settings.rate(self.step)
         losses = []
-        for micro in range(settings.accumulate):
+        for micro in range(settings.gradient_accumulation):
             batch, share = next(batches), self.shard(micro)
             torch.manual_seed(derive_seed(settings.seed, 3, self.step, share))
             generator = torch.Generator().manual_seed(derive_seed(settings.seed, 4, self.step))
             # Processes exchange gradients once a step, with the last part.
-            last = micro == settings.accumulate - 1
+            last = micro == settings.gradient_accumulation - 1
             quiet = contextlib.nullcontext() if last else accelerator.no_sync(self._wrapped)
             with quiet:
                 figures = self._wrapped(batch, generator)
-                accelerator.backward(figures["loss"] / settings.accumulate)
+                accelerator.backward(figures["loss"] / settings.gradient_accumulation)
             self.meter.add(figures)
             losses.append(figures["loss"].detach())
         limit = math.inf if settings.grad_clip is None else settings.grad_clip

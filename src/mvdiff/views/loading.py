@@ -491,7 +491,7 @@ def _no_grid(path: Path, width: int, height: int, count: int) -> str:
     if width * 3 == height * 2:
         return (
             f"{text}: for Zero123++'s grid of 3 rows and 2 columns give rig=alternating, for other "
-            "grids rig=free with rig.azimuth=[…] and rig.elevation=[…], row by row"
+            "grids rig=custom with rig.azimuth=[…] and rig.elevation=[…], row by row"
         )
     return (
         f"{text}: a strip holds no cameras, so give the rig of its views, e.g. rig=ring "

@@ -64,7 +64,7 @@ def convert(
     )
 
 
-def names_polar(path: Path) -> bool:
+def looks_like_stable_zero123(path: Path) -> bool:
     """Whether a file is called like Stable-Zero123's, whose weights do not tell."""
     return "stablezero123" in path.name.lower().replace("-", "").replace("_", "")
 

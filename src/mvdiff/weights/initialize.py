@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import MvdiffError
 from .bundled import bundled_weights
 from .compatibility import check_compatible, check_floating, swappable
-from .convert import NOT_IN_ZERO123, convert, names_polar
+from .convert import NOT_IN_ZERO123, convert, looks_like_stable_zero123
 from .key_sources import is_published
 from .load_model import init_on_meta
 from .safe_load import read_weights
@@ -44,7 +44,7 @@ def init_for_training(
 ) -> InitResult:
     """A model made by `make`, with the weights it is to be trained from.
 
-    weights: None leaves it as it was made; "embedded" or "rule" as in `load_pretrained`;
+    weights: None leaves it as it was made; "embedded" or "synthetic" as in `load_pretrained`;
         otherwise a file: Zero123's as `mvdiff convert` writes it or as published, SyncDreamer's
         likewise, or one of this recipe. What Zero123 does not have (depth attention, volume,
         radiance, time), and parts swapped for others, stay as made: the attention as the identity.
@@ -56,9 +56,9 @@ def init_for_training(
     model = make()
     if weights is None:
         return InitResult(model, tuple(name for name, _ in model.named_parameters()), "")
-    if weights == "rule":
+    if weights == "synthetic":
         warnings.warn(
-            "weights=rule: training starts from numbers made by a rule, for tests and benchmarks",
+            "weights=synthetic: training starts from synthetic numbers, for tests and benchmarks",
             stacklevel=2,
         )
         return InitResult(fill_synthetic(model), (), "started from numbers made by a rule")
@@ -68,7 +68,7 @@ def init_for_training(
     kind = metadata.get("mvdiff_kind", "")
     if is_published(tensors):
         try:
-            polar = names_polar(path)
+            polar = looks_like_stable_zero123(path)
             tensors, kind = convert(
                 init_on_meta(make), tensors, polar=polar, swapped=swapped, betas=betas
             )

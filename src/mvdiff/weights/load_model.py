@@ -31,7 +31,7 @@ def load_pretrained(
 ) -> nn.Module:
     """A model made by `make`, with its weights.
 
-    weights: "embedded"; "none", which is refused with where to get them; "rule", numbers by
+    weights: "embedded"; "none", which is refused with where to get them; "synthetic", numbers by
         rule for tests and benchmarks; or a .safetensors, .ckpt or .pt file, with our names or
         the published ones.
     betas: of the user's noise schedule; a published checkpoint's is compared with it.
@@ -48,10 +48,10 @@ def load_pretrained(
             "weights=syncdreamer-pretrain.ckpt"
         )
     tower = clip_file(clip, init_on_meta(make)) if clip else {}
-    if weights == "rule":
+    if weights == "synthetic":
         warnings.warn(
-            "weights=rule: the weights are NUMBERS MADE BY A RULE, not trained; the pictures mean "
-            "nothing, use it for tests and benchmarks only",
+            "weights=synthetic: the weights are SYNTHETIC NUMBERS, not trained; the images are "
+            "meaningless, use it for tests and benchmarks only",
             stacklevel=2,
         )
         model = fill_synthetic(init_on_meta(make))

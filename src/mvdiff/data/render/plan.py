@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ...errors import MvdiffError
+from ...errors import ConfigError, InputError
 from ..meshes import find_meshes
-from .settings import MAX_OBJECTS
+from .settings import MAX_OBJECTS, ObjectSelection
 from .worker import Job
 
 
-def read_patterns(held_out: str | Path | list[str]) -> list[str]:
+def read_patterns(held_out: str | Path | Sequence[str]) -> list[str]:
     """Names or glob patterns of held-out meshes, from a list or a text file with # comments."""
     if isinstance(held_out, (str, Path)):
         try:
             held_out = Path(held_out).read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise MvdiffError(
+            raise InputError(
                 f"cannot read the held-out list '{held_out}' ({error.strerror}): expected a text "
                 "file with one name or pattern a line"
             ) from error
@@ -27,32 +28,37 @@ def read_patterns(held_out: str | Path | list[str]) -> list[str]:
     return [line for line in lines if line]
 
 
-def mesh_jobs(
-    folder: str | Path,
-    held_out: str | Path | list[str] | None,
-    val_fraction: float,
-    copies: int = 0,
-) -> list[Job]:
-    """One job a mesh file and stretched copy; all arguments as in `render_objects`."""
-    folder = Path(folder)
+def plan_jobs(objects: ObjectSelection) -> list[Job]:
+    """One job per mesh file, stretched copy and shape.
+
+    Raises ConfigError for too many objects or clashing names, InputError for unreadable files.
+    """
+    jobs = _mesh_jobs(objects) if objects.meshes is not None else []
+    val_fraction = 0.0 if objects.held_out is not None else objects.val_fraction
+    return jobs + _shape_jobs(objects.num_shapes, objects.first_shape_seed, val_fraction)
+
+
+def _mesh_jobs(objects: ObjectSelection) -> list[Job]:
+    folder, copies = Path(objects.meshes), objects.num_stretched_copies
     paths = find_meshes(folder)
     if len(paths) * (copies + 1) > MAX_OBJECTS:
-        raise MvdiffError(
+        raise ConfigError(
             f"{len(paths)} meshes with {copies} copies each are more than {MAX_OBJECTS} objects: "
-            "lower copies"
+            "lower num_stretched_copies"
         )
     names = _names(folder, paths)
-    patterns = None if held_out is None else read_patterns(held_out)
-    jobs, clash = [], [name for name in names if copies and name.rpartition("~")[2].isdecimal()]
-    clash = [name for name in clash if name.rpartition("~")[0] in names]
-    if clash:
-        raise MvdiffError(
-            f"a copy of '{clash[0].rpartition('~')[0]}' would be named '{clash[0]}', as a mesh in "
-            f"'{folder}' is: rename that file, or leave copies=0"
+    patterns = None if objects.held_out is None else read_patterns(objects.held_out)
+    numbered = [name for name in names if copies and name.rpartition("~")[2].isdecimal()]
+    clashes = [name for name in numbered if name.rpartition("~")[0] in names]
+    if clashes:
+        raise ConfigError(
+            f"a copy of '{clashes[0].rpartition('~')[0]}' would be named '{clashes[0]}', as a mesh "
+            f"in '{folder}' is: rename that file, or leave num_stretched_copies=0"
         )
+    jobs = []
     for name, path in zip(names, paths, strict=True):
         if patterns is None:
-            val = _fraction(name) < val_fraction
+            val = _fraction(name) < objects.val_fraction
         else:
             val = any(fnmatchcase(name, pattern) for pattern in patterns)
         family = name.split("-")[0]
@@ -62,7 +68,7 @@ def mesh_jobs(
     return jobs
 
 
-def shape_jobs(count: int, first: int, val_fraction: float) -> list[Job]:
+def _shape_jobs(count: int, first: int, val_fraction: float) -> list[Job]:
     """Jobs of `count` shapes, of the seeds from `first` on."""
     if not count:
         return []

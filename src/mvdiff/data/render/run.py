@@ -1,4 +1,4 @@
-"""Many objects to many pictures: `<out>/<object>/{target,input}/` and an index with the split."""
+"""Many objects to many images: `<out>/<object>/{target,input}/` and an index with the split."""
 
 from __future__ import annotations
 
@@ -14,113 +14,66 @@ from typing import Any
 
 import torch
 
-from ...cameras import Cameras, ring, to_spherical
-from ...errors import MvdiffError
+from ...errors import ConfigError, DataError
 from ...utils.files import check_writable, exclusive_lock, read_json, write_text
 from ..memmap import is_object_name
 from ..meshes import describe_passed_over
 from .cameras import cameras_record
 from .manifest import ObjectRecord
-from .plan import mesh_jobs, shape_jobs
-from .settings import MAX_SIZE, check_settings, whole_number
-from .worker import DEPTH_RANGE, Job, Settings, mark_incomplete, render_object, rig_distance
+from .plan import plan_jobs
+from .settings import MAX_WORKERS, ObjectSelection, RenderSettings, check_whole_number
+from .worker import DEPTH_RANGE, Job, mark_incomplete, render_object, rig_distance
 
-#: Objects whose notes are told one by one.
+#: Objects whose notes are printed one by one.
 _MAX_WARNINGS = 8
 
 
 def render_objects(
     out: str | Path,
+    objects: ObjectSelection,
+    settings: RenderSettings | None = None,
     *,
-    meshes: str | Path | None = None,
-    shapes: int = 0,
-    size: int = 64,
-    scale: str = "diagonal",
-    up: str = "auto",
-    inputs: int = 16,
-    rig: Cameras | None = None,
-    input_elevation: tuple[float, float] = (-10, 40),
-    depth: bool = False,
-    normals: bool = False,
-    supersample: int = 3,
-    seed: int = 0,
-    shapes_seed: int = 0,
-    copies: int = 0,
-    held_out: str | Path | list[str] | None = None,
-    val_fraction: float = 0.02,
     workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Render mesh files and procedural shapes; return the index, also written to `index.json`.
 
-    Every object gets the views of `rig` under `target/`, and under `input/` pictures of
+    Every object gets the views of the rig under `target/`, and under `input/` images of
     random elevation, the i-th at the azimuth of target view i (arXiv 2309.03453, section 4).
     Objects that are complete are kept when the settings are the recorded ones; objects of
     earlier calls with the same settings stay in the index. Objects whose mesh file changed, or
-    whose pictures are missing or cut short, are rendered again. A broken mesh is skipped and
+    whose images are missing or cut short, are rendered again. A broken mesh is skipped and
     listed with the reason; what of a mesh was not used is warned of and listed as its notes.
 
-    meshes: a folder of GLB, glTF, OBJ, PLY, STL and OFF files.
-    shapes: procedural objects, of the seeds `shapes_seed`, `shapes_seed + 1`, …
-    size: image side in pixels, unless `rig` brings its own.
-    scale, up: as in `normalise` and `load_mesh`.
-    input_elevation: lowest and highest, degrees in [-90, 90].
-    depth, normals: also write `000-depth.png` (16 bit, scale in the index) and
-        `000-normal.png` (`(n + 1) / 2`, world axes; both 0 where nothing is hit).
-    supersample: samples along each side of a pixel.
-    copies: further copies of each training mesh, `NAME~1`, `NAME~2`, …, each of its axes stretched
-        by 0.7 to 1.4.
-    seed: of lights, input elevations and copies, which also depend on the object's name alone.
-    held_out: mesh names of the validation split: a text file (one name or glob pattern a
-        line, # comments) or a list; shapes then all train. Without it `val_fraction` of all
-        objects, chosen by name.
-    workers: processes; default one a core.
-    Raises MvdiffError on settings out of range and when nothing could be rendered.
+    settings: default `RenderSettings()`, the 16 views of SyncDreamer at 64².
+    workers: processes; default one per core.
+    Raises ConfigError on settings out of range, DataError when nothing could be rendered.
+
+    Example:
+        >>> import tempfile
+        >>> from mvdiff import ring
+        >>> quick = RenderSettings(rig=ring(4, size=16), num_inputs=1, supersample=1)
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     shapes = ObjectSelection(num_shapes=2)
+        ...     index = render_objects(out, shapes, quick, workers=1, progress=False)
+        >>> len(index["objects"]), index["size"]
+        (2, 16)
     """
-    out = Path(out)
-    if rig is None:
-        whole_number("size", size, 1, MAX_SIZE)
-        rig = ring(size=size)
-    rig = rig.to("cpu", torch.float32)
-    low, high = input_elevation
-    check_settings(
-        rig,
-        inputs=inputs,
-        supersample=supersample,
-        shapes=shapes,
-        copies=copies,
-        seed=seed,
-        shapes_seed=shapes_seed,
-        workers=workers,
-        val_fraction=val_fraction,
-        input_elevation=(low, high),
-    )
-    if scale not in ("diagonal", "extent") or up not in ("auto", "y", "z"):
-        raise MvdiffError(
-            f"scale must be 'diagonal' or 'extent' and up 'auto', 'y' or 'z'; got '{scale}', '{up}'"
-        )
-    far = to_spherical(rig)[2]
-    if depth and float(far.max() - far.min()) > 1e-3:
-        raise MvdiffError(
-            "depth maps share one range, so all cameras must stand equally far: "
-            f"got distances from {float(far.min()):.3g} to {float(far.max()):.3g}, use depth=false"
-        )
-    jobs = mesh_jobs(meshes, held_out, val_fraction, copies) if meshes is not None else []
-    jobs += shape_jobs(shapes, shapes_seed, 0.0 if held_out is not None else val_fraction)
+    out, settings = Path(out), settings or RenderSettings()
+    if workers is not None:
+        check_whole_number("workers", workers, 1, MAX_WORKERS)
+    jobs = plan_jobs(objects)
     if not jobs:
-        raise MvdiffError("nothing to render: give a mesh folder (meshes=DIR) or shapes=N")
-    if meshes is not None and (others := describe_passed_over(meshes)):
+        raise ConfigError("nothing to render: give a mesh folder (meshes=DIR) or num_shapes=N")
+    if objects.meshes is not None and (others := describe_passed_over(objects.meshes)):
         warnings.warn(others, stacklevel=2)
-    settings = Settings(
-        rig, scale, up, inputs, (float(low), float(high)), depth, normals, supersample, seed
-    )
     check_writable(out)
     with exclusive_lock(out):
         return _render(out, jobs, settings, workers, progress)
 
 
 def _render(
-    out: Path, jobs: list[Job], settings: Settings, workers: int | None, progress: bool
+    out: Path, jobs: list[Job], settings: RenderSettings, workers: int | None, progress: bool
 ) -> dict[str, Any]:
     """Render what is not there yet, and write the index."""
     rig = settings.rig
@@ -152,7 +105,7 @@ def _render(
     write_text(out / "index.json", json.dumps(index, indent=1) + "\n")
     if not done:
         first = next(iter(reasons.values()))
-        raise MvdiffError(f"none of the {len(jobs)} objects could be rendered; the first: {first}")
+        raise DataError(f"none of the {len(jobs)} objects could be rendered; the first: {first}")
     return index
 
 
@@ -229,9 +182,11 @@ def _present(out: Path, name: str) -> bool:
     return (out / name / "target" / "transforms.json").is_file()
 
 
-def _incomplete(out: Path, jobs: list[Job], settings: Settings) -> tuple[list[Job], list[str]]:
+def _incomplete(
+    out: Path, jobs: list[Job], settings: RenderSettings
+) -> tuple[list[Job], list[str]]:
     """The jobs to do, and sentences on those that were done before."""
-    parts = ("target", "input") if settings.inputs else ("target",)
+    parts = ("target", "input") if settings.num_inputs else ("target",)
     todo, changed, damaged = [], [], []
     for job in jobs:
         folder = out / job.name
@@ -258,7 +213,7 @@ def _incomplete(out: Path, jobs: list[Job], settings: Settings) -> tuple[list[Jo
 
 
 def _run(
-    out: Path, jobs: list[Job], settings: Settings, workers: int | None, progress: bool
+    out: Path, jobs: list[Job], settings: RenderSettings, workers: int | None, progress: bool
 ) -> Iterator[tuple[str, str]]:
     """Render the jobs; yield name and reason of those that failed, reporting each."""
     from rich.progress import (
@@ -290,7 +245,7 @@ def _run(
 
 
 def _results(
-    out: Path, jobs: list[Job], settings: Settings, workers: int | None
+    out: Path, jobs: list[Job], settings: RenderSettings, workers: int | None
 ) -> Iterator[tuple[str, str | None]]:
     workers = min(os.cpu_count() or 1 if workers is None else workers, len(jobs))
     if workers <= 1:
@@ -309,7 +264,7 @@ def _results(
         for future in as_completed(futures):
             yield futures[future].name, future.result()
     except BrokenProcessPool as error:
-        raise MvdiffError(
+        raise DataError(
             "a rendering process died, perhaps for lack of memory: try fewer workers; the "
             "objects that are complete are kept"
         ) from error

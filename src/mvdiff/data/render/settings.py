@@ -1,12 +1,18 @@
-"""The numbers of `render_objects`, checked before anything starts."""
+"""What to render and how: the settings of `render_objects`, checked when they are made."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from ...cameras import Cameras
-from ...errors import MvdiffError
+import torch
+
+from ...cameras import Cameras, ring, to_spherical
+from ...errors import ConfigError
 
 #: Most pixels of all views of an object together, as 16 views of 4096², and rays of one view.
 MAX_VIEW_PIXELS, MAX_VIEW_RAYS = 2**28, 2**28
@@ -14,69 +20,138 @@ MAX_VIEW_PIXELS, MAX_VIEW_RAYS = 2**28, 2**28
 MAX_OBJECTS, MAX_VIEWS, MAX_WORKERS = 1_000_000, 10_000, 1024
 MAX_SIZE = 8192
 _MAX_SEED = 2**63 - 1
+#: Part of the recorded settings: raise it when the same call would give other images.
+RENDERER = 2
 
 
-def check_settings(
-    rig: Cameras,
-    *,
-    inputs: int,
-    supersample: int,
-    shapes: int,
-    copies: int,
-    seed: int,
-    shapes_seed: int,
-    workers: int | None,
-    val_fraction: float,
-    input_elevation: tuple[float, float],
-) -> None:
-    """Raise MvdiffError, with one sentence, for a number out of range; all as in
-    `render_objects`."""
-    whole_number("inputs", inputs, 0, len(rig), "the rig's number of views")
-    whole_number("supersample", supersample, 1, 64)
-    whole_number("shapes", shapes, 0, MAX_OBJECTS)
-    whole_number("copies", copies, 0, 10_000)
-    whole_number("seed", seed, 0, _MAX_SEED)
-    whole_number("shapes_seed", shapes_seed, 0, _MAX_SEED - MAX_OBJECTS)
-    if workers is not None:
-        whole_number("workers", workers, 1, MAX_WORKERS)
-    if not _is_number(val_fraction) or not 0 <= val_fraction <= 1:
-        raise MvdiffError(f"val_fraction must lie in [0, 1], got {val_fraction}")
-    low, high = input_elevation
-    if not (_is_number(low) and _is_number(high)) or not -90 <= low <= high <= 90:
-        raise MvdiffError(
-            f"input_elevation must be two degrees in [-90, 90], lowest first; got {low}, {high}"
-        )
-    side = max(rig.width, rig.height)
-    if side > MAX_SIZE or len(rig) * rig.width * rig.height > MAX_VIEW_PIXELS:
-        raise MvdiffError(
-            f"{len(rig)} views of {rig.width}×{rig.height} are too large: at most {MAX_SIZE} "
-            f"pixels a side and {MAX_VIEW_PIXELS // 2**20} million for all views of an object"
-        )
-    if rig.width * rig.height * supersample**2 > MAX_VIEW_RAYS:
-        raise MvdiffError(
-            f"size={side} with supersample={supersample} traces {side * supersample}² rays a "
-            "view: at most 16384², lower one of them"
-        )
+@dataclass(frozen=True, kw_only=True)
+class ObjectSelection:
+    """Which objects to render, and which of them belong to the validation split.
+
+    meshes: a folder of GLB, glTF, OBJ, PLY, STL and OFF files.
+    num_shapes: procedural objects, of the seeds `first_shape_seed`, `first_shape_seed + 1`, …
+    num_stretched_copies: further copies of each training mesh, `NAME~1`, `NAME~2`, …, each of
+        its axes stretched by 0.7 to 1.4.
+    held_out: mesh names of the validation split: a text file (one name or glob pattern per line,
+        # comments) or a list; shapes then all train. Without it `val_fraction` of all objects,
+        chosen by name.
+    Raises ConfigError for numbers out of range.
+    """
+
+    meshes: str | Path | None = None
+    num_shapes: int = 0
+    first_shape_seed: int = 0
+    num_stretched_copies: int = 0
+    held_out: str | Path | Sequence[str] | None = None
+    val_fraction: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_whole_number("num_shapes", self.num_shapes, 0, MAX_OBJECTS)
+        check_whole_number("num_stretched_copies", self.num_stretched_copies, 0, 10_000)
+        check_whole_number("first_shape_seed", self.first_shape_seed, 0, _MAX_SEED - MAX_OBJECTS)
+        if not _is_number(self.val_fraction) or not 0 <= self.val_fraction <= 1:
+            raise ConfigError(f"val_fraction must lie in [0, 1], got {self.val_fraction}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSettings:
+    """How every object is rendered.
+
+    rig: the target cameras; the size of the images is theirs.
+    normalization, up: as in `mvdiff.data.meshes.normalize_to_rig` and `load_mesh`.
+    num_inputs: input images per object, at the azimuths of the first target views.
+    input_elevation: lowest and highest of the input images, degrees in [-90, 90].
+    depth, normals: also write `000-depth.png` (16 bit, scale in the index) and
+        `000-normal.png` (`(n + 1) / 2`, world axes; both 0 where nothing is hit).
+    supersample: rays along each side of a pixel.
+    seed: of lights, input elevations and copies, which also depend on the object's name alone.
+    Raises ConfigError for values out of range.
+    """
+
+    rig: Cameras = field(default_factory=lambda: ring(size=64))
+    normalization: str = "diagonal"
+    up: str = "auto"
+    num_inputs: int = 16
+    input_elevation: Sequence[float] = (-10.0, 40.0)
+    depth: bool = False
+    normals: bool = False
+    supersample: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rig = self.rig.to("cpu", torch.float32)
+        object.__setattr__(self, "rig", rig)
+        check_whole_number("num_inputs", self.num_inputs, 0, len(rig), "the rig's number of views")
+        check_whole_number("supersample", self.supersample, 1, 64)
+        check_whole_number("seed", self.seed, 0, _MAX_SEED)
+        # elevations
+        limits = self.input_elevation
+        valid = len(limits) == 2 and all(map(_is_number, limits))
+        if not valid or not -90 <= limits[0] <= limits[1] <= 90:
+            shown = ", ".join(map(str, limits))
+            raise ConfigError(
+                f"input_elevation must be two degrees in [-90, 90], lowest first; got {shown}"
+            )
+        object.__setattr__(self, "input_elevation", tuple(map(float, limits)))
+        # choices
+        for name, choices in (
+            ("normalization", ("diagonal", "extent")),
+            ("up", ("auto", "y", "z")),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigError(f"unknown {name} '{value}'; choose from {', '.join(choices)}")
+        # size
+        side = max(rig.width, rig.height)
+        if side > MAX_SIZE or len(rig) * rig.width * rig.height > MAX_VIEW_PIXELS:
+            raise ConfigError(
+                f"{len(rig)} views of {rig.width}×{rig.height} are too large: at most {MAX_SIZE} "
+                f"pixels per side and {MAX_VIEW_PIXELS // 2**20} million for all views of an object"
+            )
+        if rig.width * rig.height * self.supersample**2 > MAX_VIEW_RAYS:
+            raise ConfigError(
+                f"size={side} with supersample={self.supersample} traces "
+                f"{side * self.supersample}² rays per view: at most 16384², lower one of them"
+            )
+        # one range for all depth maps
+        distance = to_spherical(rig)[2]
+        if self.depth and float(distance.max() - distance.min()) > 1e-3:
+            raise ConfigError(
+                "depth maps share one range, so all cameras must stand equally far: got distances "
+                f"from {float(distance.min()):.3g} to {float(distance.max()):.3g}, use depth=false"
+            )
+
+    def record(self) -> dict[str, Any]:
+        """As written to the index; equal records mean equal images."""
+        digest = hashlib.sha256(self.rig.K.numpy().tobytes() + self.rig.w2c.numpy().tobytes())
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rig"}
+        return {
+            **plain,
+            "input_elevation": list(self.input_elevation),
+            "views": len(self.rig),
+            "rig": digest.hexdigest()[:16],
+            "renderer": RENDERER,
+        }
 
 
 def check_rig_numbers(config: Any) -> None:
-    """Raise MvdiffError for a size or a number of cameras that would fill the memory.
+    """Raise ConfigError for a size or a number of cameras that would fill the memory.
 
     config: with `size` and `rig`, whose `count` is checked where it has one.
     """
-    whole_number("size", config.size, 1, MAX_SIZE)
+    check_whole_number("size", config.size, 1, MAX_SIZE)
     count = config.rig.get("count")
     if count is not None:
-        whole_number("rig.count", count, 1, MAX_VIEWS)
+        check_whole_number("rig.count", count, 1, MAX_VIEWS)
 
 
-def whole_number(name: str, value: Any, low: int, high: int, limit: str = "") -> None:
-    """Raise MvdiffError unless `value` is a whole number in [low, high]."""
+def check_whole_number(name: str, value: Any, low: int, high: int, limit: str = "") -> None:
+    """Raise ConfigError unless `value` is a whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         shown = str(value)
         shown = shown if len(shown) <= 40 else f"{shown[:37]}…"
         most = f"{high} ({limit})" if limit else f"{high}"
-        raise MvdiffError(f"{name} must be a whole number from {low} to {most}, got {shown}")
+        raise ConfigError(f"{name} must be a whole number from {low} to {most}, got {shown}")
 
 
 def _is_number(value: Any) -> bool:

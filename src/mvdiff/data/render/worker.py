@@ -1,12 +1,11 @@
-"""One object to its pictures: what a worker process of `render.py` does."""
+"""One object to its images: the work of a worker process."""
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +15,8 @@ from ...errors import MvdiffError
 from ...utils.files import atomic
 from .manifest import NAME as OBJECT_RECORD
 from .manifest import ObjectRecord, describe_pictures, describe_sources
+from .settings import RenderSettings
 
-#: Part of the recorded settings: raise it when the same call would give other pictures.
-RENDERER = 2
 #: Depth PNGs: depth = value / 65535 · DEPTH_RANGE + (distance − DEPTH_RANGE / 2); 0 is nothing.
 #: At distance 1.5 these are the published files' numbers.
 DEPTH_RANGE = 1.8
@@ -36,41 +34,14 @@ class Job:
     split: str
     path: str
     shape_seed: int
-    copy: int = 0
+    stretch_index: int = 0
     """0: the object itself. From 1 on: a copy, stretched."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all objects share."""
-
-    rig: Cameras
-    scale: str
-    up: str
-    inputs: int
-    input_elevation: tuple[float, float]
-    depth: bool
-    normals: bool
-    supersample: int
-    seed: int
-
-    def record(self) -> dict[str, Any]:
-        """As written to the index; equal records mean equal pictures."""
-        rig = hashlib.sha256(self.rig.K.numpy().tobytes() + self.rig.w2c.numpy().tobytes())
-        plain = {k: v for k, v in self.__dict__.items() if k != "rig"}
-        return {
-            **plain,
-            "input_elevation": list(self.input_elevation),
-            "views": len(self.rig),
-            "rig": rig.hexdigest()[:16],
-            "renderer": RENDERER,
-        }
-
-
-def render_object(out: Path, job: Job, settings: Settings) -> str | None:
+def render_object(out: Path, job: Job, settings: RenderSettings) -> str | None:
     """Render one object into its folder; the reason when it cannot be rendered."""
     from ...rendering import Raycaster, Shading
-    from ..meshes import load_mesh, normalise, stretched
+    from ..meshes import load_mesh, normalize_to_rig, stretched
 
     folder = out / job.name
     mark_incomplete(folder)
@@ -87,10 +58,10 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
             from ..procedural import make_shape
 
             mesh = make_shape(job.family, job.shape_seed)
-        if job.copy:
+        if job.stretch_index:
             rng = np.random.default_rng([settings.seed, zlib.crc32(job.name.encode()), 1])
             mesh = stretched(mesh, np.exp(rng.uniform(-STRETCH, STRETCH, size=3)))
-        raycaster = Raycaster(normalise(mesh, settings.scale))
+        raycaster = Raycaster(normalize_to_rig(mesh, settings.normalization))
     except MvdiffError as error:
         return str(error)
     except Exception as error:  # a broken file must not stop the others
@@ -100,9 +71,9 @@ def render_object(out: Path, job: Job, settings: Settings) -> str | None:
         light=(*rng.uniform(-0.7, 0.7, size=2), 1.0), ambient=float(rng.uniform(0.5, 0.65))
     )
     sets = {"target": settings.rig}
-    if settings.inputs:
+    if settings.num_inputs:
         elevation = rng.uniform(*settings.input_elevation, size=len(settings.rig))
-        sets["input"] = _photo_cameras(settings.rig, elevation[: settings.inputs].tolist())
+        sets["input"] = _photo_cameras(settings.rig, elevation[: settings.num_inputs].tolist())
     for part, cameras in sets.items():
         picture = raycaster.render(cameras, supersample=settings.supersample, shading=shading)
         if settings.depth:

@@ -11,7 +11,7 @@ from torch.nn.functional import grid_sample, interpolate
 class Field(nn.Module):
     """Signed distance (negative inside) and colour over a box, in box units.
 
-    Box units: the box's longest side has length 2 and its centre is the origin.
+    NormalizedBox units: the box's longest side has length 2 and its centre is the origin.
     base: signed distance the field starts from; axes z, y, x.
     size: half sides of the box along x, y, z, box units; the largest is 1.
     levels: cells along the longest side, for each grid of distances added to `base`.
@@ -61,27 +61,27 @@ class Field(nn.Module):
         return nn.Parameter(torch.zeros(1, channels, *shape))
 
     def distance(
-        self, points: Float[Tensor, "*points 3"], fade: list[float] | None = None
+        self, points: Float[Tensor, "*points 3"], level_weights: list[float] | None = None
     ) -> Float[Tensor, "*points"]:
         """Signed distance, box units.
 
         fade: a weight in [0, 1] for each level; levels of weight 0 are not looked up.
         """
         at = (points / self.size).reshape(1, -1, 1, 1, 3)
-        value = _look_up(self.base, at)
+        value = _sample_grid(self.base, at)
         for i, grid in enumerate(self.levels):
-            weight = 1.0 if fade is None else fade[i]
+            weight = 1.0 if level_weights is None else level_weights[i]
             if weight > 0:
-                value = value + weight * _look_up(grid, at)
+                value = value + weight * _sample_grid(grid, at)
         return value.reshape(points.shape[:-1])
 
     def dense(
-        self, shape: list[int], fade: list[float] | None = None
+        self, shape: list[int], level_weights: list[float] | None = None
     ) -> Float[Tensor, "1 1 depth height width"]:
         """Signed distance on a grid over the box, `shape` points along z, y, x."""
         total = interpolate(self.base, size=shape, mode="trilinear", align_corners=True)
         for i, grid in enumerate(self.levels):
-            weight = 1.0 if fade is None else fade[i]
+            weight = 1.0 if level_weights is None else level_weights[i]
             if weight > 0:
                 grid = interpolate(grid, size=shape, mode="trilinear", align_corners=True)
                 total = total + weight * grid
@@ -90,7 +90,7 @@ class Field(nn.Module):
     def radiance(self, points: Float[Tensor, "point 3"]) -> Float[Tensor, "point 3"]:
         """Colour in (0, 1), the same from all directions."""
         at = (points / self.size).reshape(1, -1, 1, 1, 3)
-        found = [_look_up(grid, at).reshape(grid.shape[1], -1).T for grid in self.features]
+        found = [_sample_grid(grid, at).reshape(grid.shape[1], -1).T for grid in self.features]
         return self.color(self.hidden(torch.cat(found, dim=-1)).relu()).sigmoid()
 
     def corrections(self) -> tuple[Float[Tensor, "view 3"], Float[Tensor, "view 3"]]:
@@ -99,5 +99,5 @@ class Field(nn.Module):
         return gain.exp(), offset
 
 
-def _look_up(grid: Tensor, at: Tensor) -> Tensor:
+def _sample_grid(grid: Tensor, at: Tensor) -> Tensor:
     return grid_sample(grid, at, padding_mode="border", align_corners=True)

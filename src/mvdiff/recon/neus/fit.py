@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -15,41 +14,14 @@ from torch.nn.functional import smooth_l1_loss
 from .field import Field
 from .rays import Rays
 from .render import place_samples, render
+from .settings import NeusSettings
 
 #: Steps between two looks at the whole field, which tell where along a ray to sample. States
 #: are saved at multiples of it, so that a resumed fit sees the same.
 REFRESH = 25
 
-#: The losses that are told, in the order `Fit._descend` gives them: means over a step's rays.
-LOSSES = ("colour", "mask", "eikonal")
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the fit goes; lengths in box units.
-
-    steps: of gradient descent. rays: pixels in a step.
-    samples: a ray, at which the field is learnt. coarse: a ray, to place them.
-    rate: of the distance grids, at the beginning; the others are tied to it.
-    mask, eikonal, smooth: weights of the losses beside colour's, which is 1.
-    huber: colour errors above this (of 1) count linearly, so that views may disagree.
-    robust: views whose loss is far above the median's count less.
-    cells: of the finest grid, along the longest side.
-    seed: of all random choices.
-    """
-
-    steps: int
-    rays: int
-    samples: int
-    coarse: int
-    rate: float
-    mask: float
-    eikonal: float
-    smooth: float
-    huber: float
-    robust: bool
-    cells: int
-    seed: int
+#: The losses that are told, in the order `Fit._train_step` gives them: means over a step's rays.
+LOSSES = ("color", "mask", "eikonal")
 
 
 class Fit:
@@ -59,15 +31,15 @@ class Fit:
     losses: `LOSSES` before their weights, means over the last `REFRESH` steps.
     """
 
-    def __init__(self, field: Field, rays: Rays, schedule: Schedule) -> None:
-        self.field, self.rays, self.schedule = field, rays, schedule
+    def __init__(self, field: Field, rays: Rays, settings: NeusSettings) -> None:
+        self.field, self.rays, self.settings = field, rays, settings
         self.step, self.seconds = 0, 0.0
         self.losses: dict[str, float] = {}
         self.device = field.base.device
         count = len(field.gain)
         self.view_loss = torch.zeros(count, device=self.device)
         groups = [
-            ([*field.levels], schedule.rate),
+            ([*field.levels], settings.lr),
             ([*field.features], 2e-2),
             ([*field.hidden.parameters(), *field.color.parameters(), field.sharpness], 5e-3),
             ([field.gain, field.offset], 2e-3),
@@ -90,20 +62,20 @@ class Fit:
         save: called at multiples of `REFRESH` and at the end with the steps done.
         """
         dense = None
-        steps, begun = self.schedule.steps, self.step
+        steps, start = self.settings.steps, self.step
         total = torch.zeros(len(LOSSES), device=self.device)
         since = time.perf_counter()
         while self.step < steps:
             if dense is None or self.step % REFRESH == 0:
                 with torch.no_grad():
                     shape = list(self.field.levels[-1].shape[2:])
-                    dense = self.field.dense(shape, self._fade())
-            total += self._descend(dense)
+                    dense = self.field.dense(shape, self._level_weights())
+            total += self._train_step(dense)
             self.step += 1
             if self.step % REFRESH == 0 or self.step == steps:
-                means = (total / (self.step - begun)).tolist()
+                means = (total / (self.step - start)).tolist()
                 self.losses = dict(zip(LOSSES, means, strict=True))
-                begun = self.step
+                start = self.step
                 total.zero_()
                 now = time.perf_counter()
                 self.seconds, since = self.seconds + now - since, now
@@ -111,9 +83,9 @@ class Fit:
                 if save is not None:
                     save(self.step)
 
-    def trust(self) -> Float[Tensor, "view"]:
+    def view_weights(self) -> Float[Tensor, "view"]:
         """How far each view is believed, in (0, 1]: less when its loss is above the median's."""
-        if not self.schedule.robust or self.step < 6 * REFRESH:
+        if not self.settings.robust or self.step < 6 * REFRESH:
             return torch.ones_like(self.view_loss)
         return (1.5 * self.view_loss.median() / self.view_loss.clamp(min=1e-9)).clamp(max=1) ** 3
 
@@ -137,15 +109,15 @@ class Fit:
         self.losses = dict(state.get("losses", {}))
         self.seconds = float(state.get("seconds", 0.0))
 
-    def _fade(self) -> list[float]:
+    def _level_weights(self) -> list[float]:
         """Finer levels come in one after the other, all within the first half."""
         count = len(self.field.levels)
-        at = 2 * count * self.step / self.schedule.steps
+        at = 2 * count * self.step / self.settings.steps
         return [1.0] + [min(1.0, max(0.0, at - i)) for i in range(1, count)]
 
-    def _descend(self, dense: Tensor) -> Float[Tensor, "loss"]:
+    def _train_step(self, dense: Tensor) -> Float[Tensor, "loss"]:
         """One step; returns its `LOSSES`."""
-        s, field, fade = self.schedule, self.field, self._fade()
+        s, field, level_weights = self.settings, self.field, self._level_weights()
         # A generator for every step makes a resumed fit take the same ones.
         generator = torch.Generator().manual_seed(s.seed * 1_000_003 + self.step)
         chosen = torch.randint(len(self.rays), (s.rays,), generator=generator)
@@ -161,17 +133,17 @@ class Fit:
                 shift=shift,
                 count=s.samples + 1,
             )
-        color, opacity, points = render(field, rays, depth, fade)
-        # Beside the colours of a solid pixel, a mixed one's would also pull at its opacity.
-        wanted = rays.color * opacity.detach()[:, None]
-        by_color = smooth_l1_loss(color, wanted, beta=s.huber, reduction="none").sum(dim=-1)
+        color, opacity, points = render(field, rays, depth, level_weights)
+        # Beside the colors of a solid pixel, a mixed one's would also pull at its opacity.
+        target = rays.color * opacity.detach()[:, None]
+        by_color = smooth_l1_loss(color, target, beta=s.huber_delta, reduction="none").sum(dim=-1)
         by_color = by_color * rays.opacity
         by_mask = smooth_l1_loss(opacity, rays.opacity, beta=0.1, reduction="none")
-        by_ray = by_color + s.mask * by_mask
-        eikonal, bend = self._shape_losses(points.detach(), generator, fade)
+        by_ray = by_color + s.mask_weight * by_mask
+        eikonal, bend = self._shape_losses(points.detach(), generator, level_weights)
         progress = self.step / s.steps
-        loss = (self.trust()[rays.view] * by_ray).mean() + s.eikonal * eikonal
-        loss = loss + s.smooth * (1 - 0.9 * progress) * bend
+        loss = (self.view_weights()[rays.view] * by_ray).mean() + s.eikonal_weight * eikonal
+        loss = loss + s.curvature_weight * (1 - 0.9 * progress) * bend
         loss = loss + 0.01 * (field.gain.square().mean() + field.offset.square().mean())
         self._set_rates(progress)
         self.optimizer.zero_grad(set_to_none=True)
@@ -179,28 +151,30 @@ class Fit:
         self.optimizer.step()
         with torch.no_grad():
             field.sharpness.clamp_(max=math.log(1500))
-        self._follow(rays, (by_color + by_mask).detach())
+        self._update_view_loss(rays, (by_color + by_mask).detach())
         return torch.stack([by_color.mean(), by_mask.mean(), eikonal]).detach()
 
     def _random(self, generator: torch.Generator, count: int) -> Float[Tensor, "ray count"]:
-        return torch.rand(self.schedule.rays, count, generator=generator).to(self.device)
+        return torch.rand(self.settings.rays, count, generator=generator).to(self.device)
 
     def _shape_losses(
-        self, points: Tensor, generator: torch.Generator, fade: list[float]
+        self, points: Tensor, generator: torch.Generator, level_weights: list[float]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Eikonal loss, and the mean size of the distance's Laplacian, near one sample a ray.
 
         By central differences as wide as the cells that matter by now, as in Neuralangelo
         (arXiv 2306.03092, section 3.2).
         """
-        s = self.schedule
-        width = (1 if self.step > s.steps / 2 else 2) / s.cells
+        s = self.settings
+        width = (1 if self.step > s.steps / 2 else 2) / s.resolution
         pick = torch.randint(points.shape[1], (len(points), 1, 1), generator=generator)
         points = points.gather(1, pick.to(self.device).expand(-1, 1, 3))[:, 0]
         noise = torch.randn(points.shape, generator=generator)
         points = points + 0.01 * noise.to(self.device)
         step = width * torch.eye(3, device=self.device)[:, None]
-        around = self.field.distance(torch.cat([points + step, points - step, points[None]]), fade)
+        around = self.field.distance(
+            torch.cat([points + step, points - step, points[None]]), level_weights
+        )
         ahead, behind, middle = around[:3], around[3:6], around[6]
         slope = ((ahead - behind) / (2 * width)).norm(dim=0)
         laplacian = (ahead.sum(dim=0) + behind.sum(dim=0) - 6 * middle) / width**2
@@ -212,7 +186,7 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = group["full"] * share
 
-    def _follow(self, rays: Rays, loss: Tensor) -> None:
+    def _update_view_loss(self, rays: Rays, loss: Tensor) -> None:
         """Keep a running mean of every view's loss."""
         count = torch.zeros_like(self.view_loss).index_add_(0, rays.view, torch.ones_like(loss))
         total = torch.zeros_like(self.view_loss).index_add_(0, rays.view, loss)

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...silhouettes.visual_hull import VoxelGrid
+from ...silhouettes.visual_hull import SignedField
 
 
 @dataclass(frozen=True)
-class Box:
+class NormalizedBox:
     """The part of the world that is fitted, and its own units: longest side 2, centre 0.
 
     centre: in the world. unit: world units in one box unit.
@@ -25,12 +25,12 @@ class Box:
     half: Float[Tensor, "3"]
 
     @staticmethod
-    def around(points: Float[np.ndarray, "point 3"], margin: float) -> Box:
+    def around(points: Float[np.ndarray, "point 3"], margin: float) -> NormalizedBox:
         """The box of some world points, enlarged on all sides by a share of the longest side."""
         low, high = torch.from_numpy(points.min(axis=0)), torch.from_numpy(points.max(axis=0))
         half = (high - low) / 2 + margin * (high - low).amax()
         unit = float(half.amax())
-        return Box(((low + high) / 2).float(), unit, (half / unit).float())
+        return NormalizedBox(((low + high) / 2).float(), unit, (half / unit).float())
 
     def shape(self, cells: int) -> list[int]:
         """Points along z, y, x of a grid with `cells` cells along the longest side."""
@@ -49,9 +49,9 @@ class Box:
         return points * self.unit + self.centre.to(points)
 
 
-def hull_distance(
-    hull: VoxelGrid, *, margin: float, cells: int
-) -> tuple[Box, Float[Tensor, "depth height width"]]:
+def sdf_from_hull(
+    hull: SignedField, *, margin: float, cells: int
+) -> tuple[NormalizedBox, Float[Tensor, "depth height width"]]:
     """The box around a hull, and the signed distance to its surface (negative inside).
 
     margin: of the box, as a share of the longest side. cells: along that side.
@@ -59,7 +59,7 @@ def hull_distance(
     from scipy.spatial import cKDTree
 
     surface, _ = hull.surface()
-    box = Box.around(surface, margin)
+    box = NormalizedBox.around(surface, margin)
     points = box.points(cells)
     world = box.to_world(points).reshape(-1, 3)
     # Its vertices stand for the surface: they are a hull grid step apart, less than a cell.

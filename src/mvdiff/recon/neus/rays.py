@@ -11,7 +11,7 @@ from torch.nn.functional import grid_sample
 
 from ...silhouettes.masks import reduced
 from ...views import Views
-from .initialize import Box
+from .initialize import NormalizedBox
 
 #: Spheres walked along a ray, and the least step (box units): grazing rays end early.
 _STEPS, _LEAST = 48, 0.004
@@ -45,7 +45,12 @@ class Rays:
 
 
 def gather_rays(
-    views: Views, box: Box, start: Float[Tensor, "depth height width"], *, band: float, size: int
+    views: Views,
+    box: NormalizedBox,
+    start: Float[Tensor, "depth height width"],
+    *,
+    band: float,
+    size: int,
 ) -> Rays:
     """The rays of all pixels that pass the hull's surface nearer than `band`, or go through.
 
@@ -61,9 +66,9 @@ def gather_rays(
         direction = direction.reshape(-1, 3).float()
         near, far = _box_interval(origin, direction, box.half)
         seen = (far > near).nonzero()[:, 0]
-        near = _walk(start, box, band, origin[seen], direction[seen], near[seen], far[seen])
+        near = _sphere_trace(start, box, band, origin[seen], direction[seen], near[seen], far[seen])
         seen, near = seen[near.isfinite()], near[near.isfinite()]
-        back = _walk(start, box, band, origin[seen], -direction[seen], -far[seen], -near)
+        back = _sphere_trace(start, box, band, origin[seen], -direction[seen], -far[seen], -near)
         # A graze too short to be met from behind ends where it began.
         far = torch.where(back.isfinite(), -back, near).maximum(near + _LEAST)
         color = views.images[i].reshape(3, -1).T[seen].float() / 255
@@ -82,9 +87,9 @@ def _box_interval(
     return torch.minimum(a, b).amax(dim=-1).clamp(min=0), torch.maximum(a, b).amin(dim=-1)
 
 
-def _walk(
+def _sphere_trace(
     start: Tensor,
-    box: Box,
+    box: NormalizedBox,
     band: float,
     origin: Tensor,
     direction: Tensor,

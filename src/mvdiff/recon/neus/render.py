@@ -39,7 +39,7 @@ def place_samples(
     shift: Float[Tensor, "ray 1"],
     count: int,
 ) -> Float[Tensor, "ray count"]:
-    """Depths of `count` samples a ray, most of them where the surface is; ascending.
+    """DepthMaps of `count` samples a ray, most of them where the surface is; ascending.
 
     dense: signed distances, which may be some steps old.
     jitter, shift: random numbers in [0, 1) that move the coarse and the fine samples.
@@ -65,11 +65,11 @@ def place_samples(
 
 
 def render(
-    field: Field, rays: Rays, depth: Float[Tensor, "ray sample"], fade: list[float]
+    field: Field, rays: Rays, depth: Float[Tensor, "ray sample"], level_weights: list[float]
 ) -> tuple[Float[Tensor, "ray 3"], Float[Tensor, "ray"], Float[Tensor, "ray sample 3"]]:
     """Colour (multiplied by opacity, as the ray's own view shows it), opacity, and the samples."""
     points = rays.origin[:, None] + rays.direction[:, None] * depth[..., None]
-    weight = weights(field.distance(points, fade), field.sharpness.exp())
+    weight = weights(field.distance(points, level_weights), field.sharpness.exp())
     opacity = weight.sum(dim=1)
     bright: Bool[Tensor, "ray section"] = weight.detach() > _FAINT
     middle = (points[:, 1:] + points[:, :-1]) / 2

@@ -1,4 +1,4 @@
-"""Foreground slot: every variant's contract, and how well each finds a known object."""
+"""Segmenter slot: every variant's contract, and how well each finds a known object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from mvdiff.errors import MvdiffError
 from mvdiff.preprocessing.photo import load_photo
-from mvdiff.preprocessing.segmentation import FOREGROUND
+from mvdiff.preprocessing.segmentation import SEGMENTERS
 
 
 def truth(size: int = 96) -> Image.Image:
@@ -52,21 +52,21 @@ def iou(image: Image.Image) -> float:
 INPUT = {
     "alpha": truth,
     "auto": truth,
-    "key": lambda: on((255, 255, 255)),
+    "color_key": lambda: on((255, 255, 255)),
     "grabcut": lambda: on(textured()),
     "none": lambda: on(textured()),
 }
 
 
 def test_every_variant_is_covered_here():
-    assert set(FOREGROUND) == set(INPUT)
+    assert set(SEGMENTERS) == set(INPUT)
 
 
 @pytest.mark.parametrize("name", INPUT)
 def test_contract(name):
-    variant, photo = FOREGROUND[name](), INPUT[name]().convert("RGBA")
+    variant, photo = SEGMENTERS[name](), INPUT[name]().convert("RGBA")
     before = photo.tobytes()
-    first, second = variant(photo), FOREGROUND[name]()(photo)
+    first, second = variant(photo), SEGMENTERS[name]()(photo)
     assert (first.mode, first.size) == ("RGBA", photo.size)
     assert first.tobytes() == second.tobytes()
     assert photo.tobytes() == before
@@ -80,7 +80,7 @@ def test_contract(name):
 def test_key_finds_the_object_softly_with_its_hole(colour, noise):
     background = np.random.default_rng(0).normal(colour, noise, (96, 96, 3))
     photo = on(background.clip(0, 255).round().astype(np.uint8))
-    cut = FOREGROUND["key"]()(photo)
+    cut = SEGMENTERS["color_key"]()(photo)
     assert iou(cut) > 0.97
     assert np.abs(mask(cut) - mask(truth())).mean() < 0.01
     hole = mask(cut)[50, 72]
@@ -91,7 +91,7 @@ def test_key_finds_the_object_softly_with_its_hole(colour, noise):
 
 
 def test_key_takes_the_background_out_of_the_edge_colours():
-    green = FOREGROUND["key"]()(on((0, 255, 0)))
+    green = SEGMENTERS["color_key"]()(on((0, 255, 0)))
     ours, theirs = (
         np.asarray(Image.alpha_composite(Image.new("RGBA", green.size, "black"), image))
         for image in (green, truth())
@@ -102,12 +102,12 @@ def test_key_takes_the_background_out_of_the_edge_colours():
 
 
 def test_key_keeps_light_parts_inside_the_object():
-    cut = FOREGROUND["key"]()(on((255, 255, 255)))
+    cut = SEGMENTERS["color_key"]()(on((255, 255, 255)))
     assert mask(cut)[43, 38] == 1  # the pale label
 
 
 def test_grabcut_finds_an_object_on_a_textured_ground():
-    cut = FOREGROUND["grabcut"]()(on(textured()))
+    cut = SEGMENTERS["grabcut"]()(on(textured()))
     assert iou(cut) > 0.9
     assert np.asarray(cut)[60, 40, :3].tolist() == [204, 68, 51]
 
@@ -117,46 +117,46 @@ def test_grabcut_does_not_depend_on_the_state_of_opencv():
 
     photo = on(textured())
     cv2.setRNGSeed(7)
-    first = FOREGROUND["grabcut"]()(photo)
+    first = SEGMENTERS["grabcut"]()(photo)
     cv2.setRNGSeed(99)
-    assert FOREGROUND["grabcut"]()(photo).tobytes() == first.tobytes()
+    assert SEGMENTERS["grabcut"]()(photo).tobytes() == first.tobytes()
 
 
 def test_auto_uses_alpha_silently():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cut = FOREGROUND["auto"]()(truth())
+        cut = SEGMENTERS["auto"]()(truth())
     assert cut.tobytes() == truth().tobytes()
 
 
 def test_auto_keys_a_plain_border_and_says_so():
-    with pytest.warns(UserWarning, match="foreground=key"):
-        cut = FOREGROUND["auto"]()(on((250, 250, 245)))
+    with pytest.warns(UserWarning, match="segmentation=color_key"):
+        cut = SEGMENTERS["auto"]()(on((250, 250, 245)))
     assert iou(cut) > 0.97
 
 
 def test_auto_falls_back_to_grabcut_and_says_so():
     with pytest.warns(UserWarning, match="GrabCut"):
-        cut = FOREGROUND["auto"]()(on(textured()))
+        cut = SEGMENTERS["auto"]()(on(textured()))
     assert iou(cut) > 0.9
 
 
 def test_alpha_needs_transparency():
-    with pytest.raises(MvdiffError, match="no transparency, which foreground=alpha needs"):
-        FOREGROUND["alpha"]()(on((255, 255, 255)))
+    with pytest.raises(MvdiffError, match="no transparency, which segmentation=alpha needs"):
+        SEGMENTERS["alpha"]()(on((255, 255, 255)))
 
 
 def test_key_needs_a_plain_border():
     with pytest.raises(MvdiffError, match="not of one colour"):
-        FOREGROUND["key"]()(on(textured()))
+        SEGMENTERS["color_key"]()(on(textured()))
 
 
 @pytest.mark.filterwarnings("ignore:the picture has no transparency")
-@pytest.mark.parametrize("name", ["key", "auto"])
+@pytest.mark.parametrize("name", ["color_key", "auto"])
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (40, 40)])
 def test_a_picture_of_background_alone_is_refused(name, size):
     with pytest.raises(MvdiffError, match="only background"):
-        FOREGROUND[name]()(Image.new("RGB", size, (200, 210, 220)))
+        SEGMENTERS[name]()(Image.new("RGB", size, (200, 210, 220)))
 
 
 @pytest.mark.filterwarnings("ignore:the picture has no transparency")
@@ -164,41 +164,41 @@ def test_a_picture_of_background_alone_is_refused(name, size):
 def test_tiny_pictures_are_too_small_for_grabcut(name):
     noise = np.random.default_rng(0).integers(0, 255, (5, 5, 3), dtype=np.uint8)
     with pytest.raises(MvdiffError, match="5×5 is too small"):
-        FOREGROUND[name]()(Image.fromarray(noise))
+        SEGMENTERS[name]()(Image.fromarray(noise))
 
 
 def test_grabcut_never_returns_an_empty_picture():
     plain = Image.new("RGB", (40, 40), (90, 90, 90))
     with pytest.raises(MvdiffError, match="only background"):
-        FOREGROUND["grabcut"]()(plain)
+        SEGMENTERS["grabcut"]()(plain)
 
 
 def test_a_nearly_transparent_picture_is_refused():
     with pytest.raises(MvdiffError, match="no object was found"):
-        FOREGROUND["auto"]()(Image.new("RGBA", (9, 9), (1, 2, 3, 20)))
+        SEGMENTERS["auto"]()(Image.new("RGBA", (9, 9), (1, 2, 3, 20)))
 
 
 def test_none_takes_the_whole_picture_on_white():
-    cut = np.asarray(FOREGROUND["none"]()(truth()))
+    cut = np.asarray(SEGMENTERS["none"]()(truth()))
     assert (cut[..., 3] == 255).all()
     assert cut[0, 0].tolist() == [255, 255, 255, 255]
 
 
 def test_unknown_names_list_the_variants():
-    with pytest.raises(KeyError, match="choose from alpha, auto, grabcut, key, none"):
-        FOREGROUND["rembg"]
+    with pytest.raises(KeyError, match="choose from alpha, auto, color_key, grabcut, none"):
+        SEGMENTERS["rembg"]
 
 
 def test_a_blurred_photo_keeps_its_shape():
     photo = on((235, 235, 235)).filter(ImageFilter.GaussianBlur(1))
-    assert iou(FOREGROUND["key"]()(photo)) > 0.93
+    assert iou(SEGMENTERS["color_key"]()(photo)) > 0.93
 
 
 @pytest.mark.parametrize("name", ["teapot-30", "head-15", "cat-30", "drum-30"])
 def test_photos_put_on_white_are_found_again(shared_dir, name):
     photo = load_photo(shared_dir / "data" / "photos" / f"{name}.png")
     white = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
-    ours, theirs = mask(FOREGROUND["key"]()(white)) > 0.5, mask(photo) > 0.5
+    ours, theirs = mask(SEGMENTERS["color_key"]()(white)) > 0.5, mask(photo) > 0.5
     assert (ours & theirs).sum() / (ours | theirs).sum() > 0.97
 
 
@@ -252,25 +252,25 @@ TRACES = {
 @pytest.mark.parametrize("name", TRACES)
 @pytest.mark.parametrize("colour", [(255, 255, 255), (40, 60, 70)])
 def test_traces_of_transparency_outline_nothing(name, colour):
-    with pytest.warns(UserWarning, match="foreground=key"):
-        cut = FOREGROUND["auto"]()(clear_where(on(colour), TRACES[name]))
-    assert cut.info["foreground"] == "key"
+    with pytest.warns(UserWarning, match="segmentation=color_key"):
+        cut = SEGMENTERS["auto"]()(clear_where(on(colour), TRACES[name]))
+    assert cut.info["segmentation"] == "color_key"
     assert iou(cut) > 0.97
 
 
 def test_bars_beside_a_padded_picture_outline_nothing():
     wide = Image.new("RGBA", (96, 150))
     wide.paste(on((240, 240, 240)), (0, 27))
-    with pytest.warns(UserWarning, match="foreground=key"):
-        cut = FOREGROUND["auto"]()(wide)
+    with pytest.warns(UserWarning, match="segmentation=color_key"):
+        cut = SEGMENTERS["auto"]()(wide)
     assert iou(cut.crop((0, 27, 96, 123))) > 0.97
     assert cut.getchannel("A").getbbox()[1] > 27
 
 
 def test_rounded_corners_of_a_textured_picture_are_no_outline_either():
     with pytest.warns(UserWarning, match="GrabCut"):
-        cut = FOREGROUND["auto"]()(clear_where(on(textured()), rounded(96, 10)))
-    assert cut.info["foreground"] == "grabcut"
+        cut = SEGMENTERS["auto"]()(clear_where(on(textured()), rounded(96, 10)))
+    assert cut.info["segmentation"] == "grabcut"
     assert iou(cut) > 0.9
 
 
@@ -281,15 +281,15 @@ def boxy(size: int = 96) -> Image.Image:
 
 
 def test_an_object_that_fills_the_picture_keeps_its_alpha():
-    cut = FOREGROUND["auto"]()(boxy())
-    assert cut.info["foreground"] == "alpha"
+    cut = SEGMENTERS["auto"]()(boxy())
+    assert cut.info["segmentation"] == "alpha"
     assert cut.tobytes() == boxy().tobytes()
 
 
 def test_a_plain_object_that_fills_the_picture_is_told():
     photo = clear_where(Image.new("RGB", (96, 96), (200, 20, 20)), one_pixel(0))
     with pytest.warns(UserWarning, match="fills the whole picture"):
-        assert FOREGROUND["auto"]()(photo).info["foreground"] == "alpha"
+        assert SEGMENTERS["auto"]()(photo).info["segmentation"] == "alpha"
 
 
 @pytest.mark.parametrize("level", [20, 40, 90])
@@ -297,7 +297,7 @@ def test_haze_is_removed(level):
     rng = np.random.default_rng(0)
     alpha = np.maximum(mask(truth()) * 255, level + rng.integers(-2, 3, (96, 96)))
     with pytest.warns(UserWarning, match="haze"):
-        cut = FOREGROUND["auto"]()(clear_where(truth(), alpha))
+        cut = SEGMENTERS["auto"]()(clear_where(truth(), alpha))
     assert iou(cut) > 0.97
     from mvdiff.preprocessing.photo import _object_box
 
@@ -311,23 +311,23 @@ def test_a_dark_soft_shadow_is_not_the_object():
         Image.new("RGB", (96, 96)), np.asarray(blob.filter(ImageFilter.BoxBlur(2)))
     )
     with pytest.warns(UserWarning, match="shadow"):
-        cut = FOREGROUND["auto"]()(Image.alpha_composite(shadow, truth()))
+        cut = SEGMENTERS["auto"]()(Image.alpha_composite(shadow, truth()))
     assert iou(cut) > 0.95
     assert mask(cut)[80, 88] == 0
 
 
 def test_a_half_transparent_object_stays():
     glass = clear_where(truth(), mask(truth()) * 150)
-    assert FOREGROUND["auto"]()(glass).tobytes() == glass.tobytes()
+    assert SEGMENTERS["auto"]()(glass).tobytes() == glass.tobytes()
 
 
 def test_dust_far_from_the_object_is_removed():
     photo = truth()
     photo.putpixel((1, 1), (255, 0, 0, 255))
     with pytest.warns(UserWarning, match="tiny part"):
-        cut = FOREGROUND["auto"]()(photo)
+        cut = SEGMENTERS["auto"]()(photo)
     assert np.array_equal(mask(cut), mask(truth()))
-    assert FOREGROUND["alpha"]()(photo).getpixel((1, 1)) == (255, 0, 0, 255)
+    assert SEGMENTERS["alpha"]()(photo).getpixel((1, 1)) == (255, 0, 0, 255)
 
 
 def test_parts_edges_and_small_objects_are_told():
@@ -335,17 +335,17 @@ def test_parts_edges_and_small_objects_are_told():
     two.paste(truth(), (0, 0))
     two.paste(truth(), (96, 0))
     with pytest.warns(UserWarning, match="2 separate parts"):
-        FOREGROUND["auto"]()(two)
+        SEGMENTERS["auto"]()(two)
     with pytest.warns(UserWarning, match="touches the picture's left edge"):
-        FOREGROUND["auto"]()(truth().crop((40, 0, 96, 96)))
+        SEGMENTERS["auto"]()(truth().crop((40, 0, 96, 96)))
     with pytest.warns(UserWarning, match="small"):
-        FOREGROUND["auto"]()(truth(24))
+        SEGMENTERS["auto"]()(truth(24))
     square = Image.new("RGBA", (96, 96))
     square.paste(Image.fromarray(textured(50)), (20, 20))
     with pytest.warns(UserWarning, match="rectangle"):
-        FOREGROUND["auto"]()(square)
+        SEGMENTERS["auto"]()(square)
 
 
 @pytest.mark.parametrize("name", INPUT)
 def test_the_method_is_on_record(name):
-    assert FOREGROUND[name]()(INPUT[name]()).info["foreground"] == name.replace("auto", "alpha")
+    assert SEGMENTERS[name]()(INPUT[name]()).info["segmentation"] == name.replace("auto", "alpha")

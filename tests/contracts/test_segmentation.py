@@ -10,14 +10,14 @@ from PIL import Image
 from mvdiff import builders
 from mvdiff.config.groups import groups
 from mvdiff.errors import MvdiffError
-from mvdiff.preprocessing.segmentation import FOREGROUND
+from mvdiff.preprocessing.segmentation import SEGMENTERS
 
-VARIANTS = groups()["foreground"]
+VARIANTS = groups()["segmentation"]
 pytestmark = pytest.mark.filterwarnings("ignore:the picture has no transparency")
 
 
 def make(variant: str):
-    return builders.build_foreground(toy_config(f"foreground={variant}"))
+    return builders.build_segmenter(toy_config(f"segmentation={variant}"))
 
 
 def on_ground(colour: tuple[int, int, int] = (250, 250, 250)) -> Image.Image:
@@ -27,7 +27,7 @@ def on_ground(colour: tuple[int, int, int] = (250, 250, 250)) -> Image.Image:
 
 
 def test_every_registered_name_has_its_yaml():
-    assert set(FOREGROUND) <= set(VARIANTS)
+    assert set(SEGMENTERS) <= set(VARIANTS)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

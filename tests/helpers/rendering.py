@@ -1,0 +1,18 @@
+"""`render_objects` with all its settings as keywords, for tests."""
+
+from dataclasses import fields
+from typing import Any
+
+from mvdiff.cameras import ring
+from mvdiff.data.render import run
+from mvdiff.data.render.settings import ObjectSelection, RenderSettings
+
+
+def render_objects(out: Any, *, workers: int | None = None, progress: bool = True, **values: Any):
+    """Render what `ObjectSelection` and `RenderSettings` make of the values; size: of a ring."""
+    if "size" in values:
+        values["rig"] = ring(size=values.pop("size"))
+    names = {f.name for f in fields(ObjectSelection)}
+    objects = ObjectSelection(**{k: v for k, v in values.items() if k in names})
+    settings = RenderSettings(**{k: v for k, v in values.items() if k not in names})
+    return run.render_objects(out, objects, settings, workers=workers, progress=progress)
