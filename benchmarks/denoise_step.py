@@ -37,7 +37,7 @@ from mvdiff import builders
 from mvdiff.attention.base import ViewContext
 from mvdiff.config.compose import compose
 from mvdiff.denoiser.optimizations import REFERENCE, Optimizations
-from mvdiff.denoiser.precision import lower
+from mvdiff.denoiser.precision import cast_weights
 from mvdiff.utils.files import write_text
 from mvdiff.utils.precision import has_native_bfloat16
 from mvdiff.weights.load_model import init_on_meta
@@ -100,7 +100,7 @@ def make_models(args: dict[str, str], variants: list[str]) -> dict[str, Any]:
     config = compose("generate", settings)
     models = {}
     for precision in dict.fromkeys("bf16" if v.startswith("bf16") else "fp32" for v in variants):
-        model = lower(init_on_meta(lambda: builders.build_model(config)), precision)
+        model = cast_weights(init_on_meta(lambda: builders.build_model(config)), precision)
         models[precision] = fill_synthetic(model).eval().requires_grad_(False).to(args["device"])
     return models
 

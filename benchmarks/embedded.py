@@ -52,7 +52,7 @@ FLAT = ["attention=none", "volume=none", "radiance=none"]
 VARIANTS: dict[str, list[str]] = {
     "rendering alone": ALONE,
     "volume=concat": [*ALONE, "volume=concat"],
-    "photo not in the colours": [*ALONE, "radiance.photo_head=0"],
+    "photo not in the colors": [*ALONE, "radiance.photo_head=0"],
     "photo not lifted": [*ALONE, "radiance.photo_head=0", "sizes.photo_features=0"],
     "times T·u": [*ALONE, "train.timestep_bias=1"],
     "times T·u^(1/4)": [*ALONE, "train.timestep_bias=4"],

@@ -4,7 +4,7 @@
                                   [photos=1,2,4] [meshes=DIR] [mesh_objects=24] [override …]
 
 DIR is a folder of `mvdiff render`; its "val" objects are used, the "train" objects serve the
-nearest-neighbour baseline. Figures are means over objects of means over the 16 views, on white:
+nearest-neighbor baseline. Figures are means over objects of means over the 16 views, on white:
 PSNR, SSIM, and how well the silhouettes agree (hull IoU). One sample an object, no picking.
 photos: input pictures an object; the further ones stand opposite (2) or a quarter turn apart (4).
 meshes: the folder the data were rendered from; then the meshes that `hull` makes of the views

@@ -62,7 +62,7 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
     import torch
 
     from mvdiff import builders
-    from mvdiff.denoiser.precision import lower
+    from mvdiff.denoiser.precision import cast_weights
     from mvdiff.utils.precision import DTYPES
     from mvdiff.weights.load_model import load_pretrained
 
@@ -70,7 +70,7 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
     sampler = builders.build_sampler(config)
     before, start = peak(), time.perf_counter()
     model = load_pretrained(
-        lambda: lower(builders.build_model(config), precision), str(path), "syncdreamer"
+        lambda: cast_weights(builders.build_model(config), precision), str(path), "syncdreamer"
     )
     model.eval().requires_grad_(False)
     if not views:
@@ -88,7 +88,10 @@ def measure(path: Path, width: int, views: int, wanted: int, precision: str) -> 
         condition = model.condition(photo, torch.tensor([30.0]))
         row |= {"encode": peak(), "encode_seconds": time.perf_counter() - start}
         start, work = time.perf_counter(), time.process_time()
-        timestep, some = torch.tensor([981.0]), {"wanted": range(wanted), "batch_views": views}
+        timestep, some = (
+            torch.tensor([981.0]),
+            {"target_views": range(wanted), "batch_views": views},
+        )
         out = model(x, timestep, condition, guidance=sampler.guidance, **some)
         row |= {"step": peak(), "step_seconds": time.perf_counter() - start}
         row["step_cpu_seconds"] = time.process_time() - work

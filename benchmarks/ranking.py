@@ -23,7 +23,7 @@ from rich.table import Table
 
 import mvdiff
 from mvdiff.data.dataset import RenderedDataset
-from mvdiff.evaluation.ranking import COLOUR, distances, score_sample
+from mvdiff.evaluation.ranking import COLOR, distances, score_sample
 from mvdiff.metrics import psnr
 from mvdiff.pipeline import SamplerConfig, generate_views
 from mvdiff.preprocessing.photo import PreparedImage
@@ -69,11 +69,11 @@ def main() -> None:
         f"objects), correlation within objects {found['correlation']:.2f}; by score instead of "
         f"distance {found['gain_of_score']:+.3f} ± {found['gain_of_score_error']:.3f} dB"
     )
-    for colour, gain in found["gain_by_colour"].items():
-        print(f"  colour weight {colour}: {gain:+.3f} dB")
+    for color, gain in found["gain_by_color"].items():
+        print(f"  color weight {color}: {gain:+.3f} dB")
     for weight, gain in found["gain_by_distance"].items():
         print(f"  {weight} × score − distance: {gain:+.3f} dB")
-    record = {"settings": {"split": split, "samples": samples, "steps": steps, "colour": COLOUR},
+    record = {"settings": {"split": split, "samples": samples, "steps": steps, "color": COLOR},
               "summary": found, "rows": rows, **origin()}  # fmt: skip
     write_text(RESULTS / f"ranking_{name}.json", json.dumps(record, indent=1))
 
@@ -82,7 +82,7 @@ def summary(rows: list[list[dict[str, float]]]) -> dict:
     """Means over objects: of all samples, the first, last and best one; and their relation.
 
     correlation: of nearness and PSNR, both without their object's mean.
-    gain_by_colour: first − mean when colours weigh so much.
+    gain_by_color: first − mean when colors weigh so much.
     """
 
     def table(key: str) -> np.ndarray:
@@ -90,7 +90,7 @@ def summary(rows: list[list[dict[str, float]]]) -> dict:
 
     quality, score = table("psnr"), table("score")
     distance = table("distance")
-    silhouettes, colours = table("hull_iou"), np.nan_to_num(table("photometric"), nan=1.0)
+    silhouettes, colors = table("hull_iou"), np.nan_to_num(table("photometric"), nan=1.0)
 
     def picked(score: np.ndarray, first: bool = True) -> np.ndarray:
         place = score.argmax(axis=1) if first else score.argmin(axis=1)
@@ -101,7 +101,7 @@ def summary(rows: list[list[dict[str, float]]]) -> dict:
     def error(gain: np.ndarray) -> float:
         return float(gain.std(ddof=1) / len(rows) ** 0.5) if len(rows) > 1 else 0.0
 
-    centred = [x - x.mean(axis=1, keepdims=True) for x in (quality, -distance)]
+    centered = [x - x.mean(axis=1, keepdims=True) for x in (quality, -distance)]
     return {
         "mean": float(quality.mean()),
         "first": float(picked(-distance).mean()),
@@ -111,13 +111,13 @@ def summary(rows: list[list[dict[str, float]]]) -> dict:
         "gain_error": error(near),
         "gain_of_score": float(gains.mean()),
         "gain_of_score_error": error(gains),
-        "correlation": float(np.corrcoef(*[x.ravel() for x in centred])[0, 1]),
+        "correlation": float(np.corrcoef(*[x.ravel() for x in centered])[0, 1]),
         "gain_by_distance": {
             w: float((picked(w * score - distance) - quality.mean(axis=1)).mean())
             for w in (0, 0.03, 0.1, 0.3, 1)
         },
-        "gain_by_colour": {
-            w: float((picked(silhouettes - w * colours) - quality.mean(axis=1)).mean())
+        "gain_by_color": {
+            w: float((picked(silhouettes - w * colors) - quality.mean(axis=1)).mean())
             for w in (0, 0.5, 1, 2, 4, 8, 1000)
         },
     }

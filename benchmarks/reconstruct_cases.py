@@ -48,7 +48,7 @@ class Object:
 
     mesh: the true surface. points: what the published cameras see of it, one a pixel.
     ring: views of the published 16 cameras. unseen: views of other cameras; None when the
-        truth has no colours to render them with.
+        truth has no colors to render them with.
     """
 
     name: str
@@ -129,7 +129,7 @@ def spoil(
 ) -> Views:
     """Views with the kind of defects that generated ones have; the same for every reconstructor.
 
-    drift: each view's colours are scaled by 1 ± 0.06 and moved by ± 0.03 a channel (standard
+    drift: each view's colors are scaled by 1 ± 0.06 and moved by ± 0.03 a channel (standard
         deviations).
     edges: each view is warped by a smooth random field, up to 2 pixels (at side 256) each way.
     wrong: one view, not the first, shows the object `other` instead.

@@ -119,7 +119,7 @@ def test_a_fully_transparent_picture(refused, tmp_path):
     assert "transparent everywhere" in refused(f"image={path}")
 
 
-def test_a_picture_of_one_colour(refused, tmp_path):
+def test_a_picture_of_one_color(refused, tmp_path):
     path = save(Image.new("RGB", (32, 32), "white"), tmp_path / "x.png")
     # the note says what was tried, the line what came of it: only the line is an error
     assert "no object was found" in refused(f"image={path}", "segmentation=color_key")
@@ -139,14 +139,14 @@ def deep(image: Image.Image) -> Image.Image:
 KINDS = {
     "rgba.png": DISC,
     "rgb.png": FLAT,
-    "grey.png": FLAT.convert("L"),
-    "grey-alpha.png": DISC.convert("LA"),
+    "gray.png": FLAT.convert("L"),
+    "gray-alpha.png": DISC.convert("LA"),
     "palette.png": FLAT.convert("P", palette=Image.Palette.ADAPTIVE),
     "palette-alpha.png": DISC.quantize(16, method=Image.Quantize.FASTOCTREE),
     "sixteen.png": deep(FLAT),
     "bilevel.png": FLAT.convert("1"),
     "cmyk.jpg": FLAT.convert("CMYK"),
-    "grey.jpg": FLAT.convert("L"),
+    "gray.jpg": FLAT.convert("L"),
     "rgba.webp": DISC,
     "rgba.tiff": DISC,
     "rgb.bmp": FLAT,

@@ -56,7 +56,7 @@ def blank(tmp_path_factory) -> Path:
 
 
 def solidify(patch: pytest.MonkeyPatch) -> None:
-    """The toy model's colours on the silhouettes of a ball, so that there is a mesh to make."""
+    """The toy model's colors on the silhouettes of a ball, so that there is a mesh to make."""
     from mvdiff.latents.autoencoders import PixelUnshuffleCodec
 
     decode = PixelUnshuffleCodec.decode
@@ -280,7 +280,7 @@ def test_a_folder_with_one_broken_picture(weights, tmp_path, capsys):
     folder = tmp_path / "photos"
     folder.mkdir()
     picture().save(folder / "a.png")
-    picture(colour=(20, 150, 60)).save(folder / "b (2), größe.png")
+    picture(color=(20, 150, 60)).save(folder / "b (2), größe.png")
     (folder / "c.png").write_text("no picture")
     (folder / "notes.txt").write_text("not looked at")
     (folder / ".hidden.png").write_text("nor this")
@@ -572,18 +572,18 @@ def test_reconstruct_on_a_full_disk(tmp_path, capsys, monkeypatch):
 
 
 def shade(views: Views, levels: int) -> Views:
-    """Every colour darker by so many levels of 255."""
+    """Every color darker by so many levels of 255."""
     images = (views.images.int() - levels).clamp(min=0).byte()
     return Views(images, views.alpha, views.cameras)
 
 
 def test_evaluate_gives_the_right_figures(tmp_path, capsys):
-    # grey on opaque pictures: every pixel differs by 10 levels
+    # gray on opaque pictures: every pixel differs by 10 levels
     rig = ring(4, size=32)
-    grey = Views(torch.full((4, 3, 32, 32), 120, dtype=torch.uint8), None, rig)
-    for name, views in (("cup", grey), ("box", shade(grey, 10))):
+    gray = Views(torch.full((4, 3, 32, 32), 120, dtype=torch.uint8), None, rig)
+    for name, views in (("cup", gray), ("box", shade(gray, 10))):
         views.save(tmp_path / "truth" / name)
-        grey.save(tmp_path / "pred" / name)
+        gray.save(tmp_path / "pred" / name)
     out = tmp_path / "figures.json"
     args = [f"pred={tmp_path / 'pred'}", f"reference={tmp_path / 'truth'}", f"out={out}"]
     assert main(["evaluate", *args]) == 0

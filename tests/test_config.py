@@ -463,7 +463,7 @@ def test_types_of_a_part_are_those_of_its_constructor():
         "closed": "yes",
         "rate": True,
     }.items():
-        with pytest.raises(ConfigError, match=f"part 'x': {key} must be of type"):
+        with pytest.raises(ConfigError, match=f"part 'x': {key} must be "):
             check_arguments("part 'x'", Part, {**good, key: value}, given={"channels": 3})
     with pytest.raises(ConfigError, match="no setting depth; choose from dims, scale"):
         check_arguments("part 'x'", Part, {"depth": 1}, given={"channels": 3})

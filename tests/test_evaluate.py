@@ -85,8 +85,8 @@ def test_alpha_is_composited_on_white():
     cameras = ring(2, size=16)
     opacity = torch.full((2, 1, 16, 16), 102, dtype=torch.uint8)  # 0.4
     black = Views(torch.zeros((2, 3, 16, 16), dtype=torch.uint8), opacity, cameras)
-    grey = Views(torch.full((2, 3, 16, 16), 153, dtype=torch.uint8), None, cameras)  # 0.6
-    assert evaluate_views(black, grey)["psnr"] == pytest.approx(100, abs=0.01)
+    gray = Views(torch.full((2, 3, 16, 16), 153, dtype=torch.uint8), None, cameras)  # 0.6
+    assert evaluate_views(black, gray)["psnr"] == pytest.approx(100, abs=0.01)
 
 
 def test_other_cameras_are_noticed(views):

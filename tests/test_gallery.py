@@ -38,7 +38,7 @@ def mesh() -> Mesh:
 
 
 def colored(count: int, size: int = 16) -> Views:
-    """View i is one plain colour, (10 i, 100, 200)."""
+    """View i is one plain color, (10 i, 100, 200)."""
     images = torch.zeros(count, 3, size, size, dtype=torch.uint8)
     images[:, 0] = (10 * torch.arange(count)).byte()[:, None, None]
     images[:, 1], images[:, 2] = 100, 200

@@ -27,8 +27,8 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def album(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("album, with = signs")
-    for name, colour in zip(NAMES, [(200, 60, 40), (20, 150, 60), (40, 70, 200)], strict=True):
-        picture(colour=colour).save(folder / f"{name}.png")
+    for name, color in zip(NAMES, [(200, 60, 40), (20, 150, 60), (40, 70, 200)], strict=True):
+        picture(color=color).save(folder / f"{name}.png")
     return folder
 
 
@@ -66,7 +66,7 @@ def test_each_job_has_its_share_and_no_more_jobs_than_pictures(
     )
     assert generate(album, tmp_path, weights, "jobs=8") == 2, "none of them ran"
     assert [job["pictures"] for job in asked] == [1, 1, 1]
-    assert [job["words"][-2] for job in asked] == ["shard=0/3", "shard=1/3", "shard=2/3"]
+    assert [job["overrides"][-2] for job in asked] == ["shard=0/3", "shard=1/3", "shard=2/3"]
 
 
 def test_a_broken_picture_is_told_and_the_other_jobs_go_on(album, weights, tmp_path, capsys):

@@ -20,11 +20,12 @@ from helpers.tiny_recipe import picture, pixels, toy_args, toy_weights
 import mvdiff
 from mvdiff.cli.main import main
 from mvdiff.errors import ConfigError, MvdiffError
+from mvdiff.generation.sharding import Shard
 from mvdiff.pipeline import MultiViewPipeline
 from mvdiff.utils.background import BackgroundWorker
 from mvdiff.utils.progress import ProgressDisplay
 
-COLOURS = [(200, 60, 40), (20, 150, 60), (40, 70, 200), (220, 200, 30), (120, 30, 140)]
+COLORS = [(200, 60, 40), (20, 150, 60), (40, 70, 200), (220, 200, 30), (120, 30, 140)]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
@@ -36,8 +37,8 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def album(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("album")
-    for name, colour in zip("abcde", COLOURS, strict=True):
-        picture(colour=colour).save(folder / f"{name}.png")
+    for name, color in zip("abcde", COLORS, strict=True):
+        picture(color=color).save(folder / f"{name}.png")
     return folder
 
 
@@ -88,7 +89,7 @@ def test_latents_in_a_batch_are_the_same_to_1e_5(weights):
 
     with_weights = [a for a in toy_args(weights) if not a.startswith(("elev", "reco", "device"))]
     model = mvdiff.load(overrides=with_weights, device="cpu")
-    photos = [model.prepare(picture(colour=colour)) for colour in COLOURS[:3]]
+    photos = [model.prepare(picture(color=color)) for color in COLORS[:3]]
     known = [model.encode([p], [e]) for p, e in zip(photos, (5, 20, -8), strict=True)]
     together = model.denoise(known, [4, 5, 6], model.views_at_once(None))
     for i in range(3):
@@ -334,7 +335,7 @@ def test_python_makes_the_files_that_the_command_makes(album, weights, one_by_on
     model = mvdiff.load(overrides=settings, device="cpu")
     summary = model.generate_many(album, tmp_path)
     assert summary.errors == []
-    assert summary.pictures == len(COLOURS) == len(summary.results)
+    assert summary.pictures == len(COLORS) == len(summary.results)
     compare(one_by_one, tmp_path, 0)
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(one_by_one) for p in one_by_one.rglob("*") if p.is_file())

@@ -57,7 +57,7 @@ def test_the_seed_decides(denoiser):
 
 
 @pytest.mark.parametrize("overrides", [[], ["sampler=ddpm", "sampler.steps=3"], ["guidance=cfg"]])
-def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(denoiser, overrides):
+def test_a_sample_does_not_depend_on_its_neighbors_or_their_order(denoiser, overrides):
     sampler = builders.build_sampler(toy_config(*overrides))
     rgba, elevation = photos(2), torch.tensor([5.0, 25.0])
 
@@ -123,9 +123,9 @@ def test_paths_pictures_arrays_and_tensors_are_one(model, tmp_path):
 
 
 def test_many_at_once_are_what_they_are_alone(model):
-    photos_ = [model.prepare(picture()), model.prepare(picture(colour=(30, 160, 60)))]
+    photos_ = [model.prepare(picture()), model.prepare(picture(color=(30, 160, 60)))]
     both = model.generate_batch(photos_, [10, 30], [1, 2])
-    alone = model.generate(picture(colour=(30, 160, 60)), elevation=30, seed=2)
+    alone = model.generate(picture(color=(30, 160, 60)), elevation=30, seed=2)
     assert (both[1].rgb - alone.rgb).abs().max() < 1.01 / 255
 
 
@@ -173,7 +173,7 @@ def test_elevations_may_be_written_as_text():
 @pytest.mark.parametrize("elevation", [-90, 0, 90])
 def test_extreme_elevations_count(model, elevation):
     views = model.generate(picture(), elevation=elevation)
-    # NaN from a degenerate camera would be one colour everywhere, or an error
+    # NaN from a degenerate camera would be one color everywhere, or an error
     assert views.images.float().std() > 10
     assert views.alpha.float().std() > 10
     assert not same(views, model.generate(picture(), elevation=elevation * 0.9 + 4))
@@ -184,8 +184,8 @@ def test_the_photos_camera_stands_at_extreme_elevations(model, elevation, height
     """At the sine of the elevation, in the rig's distances, and looking at the origin."""
     condition = model.denoiser.condition(photos(1), torch.tensor([float(elevation)]))
     rotation, translation = condition.cameras.w2c[0].split([3, 1], dim=1)
-    centre = -rotation.T @ translation
-    assert centre[2].item() / centre.norm().item() == pytest.approx(height, abs=1e-5)
+    center = -rotation.T @ translation
+    assert center[2].item() / center.norm().item() == pytest.approx(height, abs=1e-5)
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(translation[:2], torch.zeros(2, 1), atol=1e-5, rtol=0)
 
@@ -210,7 +210,7 @@ def test_reconstruct_takes_views_or_where_they_lie(tmp_path):
     mesh = mvdiff.reconstruct(views, overrides=quick, progress=lambda *a: told.append(a))
     assert told
     again = mvdiff.reconstruct(tmp_path / "ball", overrides=quick)
-    # colours under transparent pixels are not part of a picture: compare shapes
+    # colors under transparent pixels are not part of a picture: compare shapes
     np.testing.assert_allclose(again.vertices, mesh.vertices, atol=1e-6)
     mesh.export(tmp_path / "x.glb")
     assert len(mvdiff.Mesh.load(tmp_path / "x.glb").faces) == len(mesh.faces)
@@ -327,7 +327,7 @@ def test_elevations_and_seeds_as_many_as_photos(model):
 
 
 def test_the_photo_says_how_its_object_was_found(model):
-    assert model.prepare(picture()).foreground == "alpha"
+    assert model.prepare(picture()).segmentation == "alpha"
 
 
 def test_a_loaded_network_is_frozen_and_can_be_thawed(model):

@@ -173,7 +173,7 @@ def test_noise_prediction(
     key: str,
 ) -> None:
     steps = golden["timestep"].float()
-    noise = model(golden["latents"], steps, condition, wanted=VIEWS, guidance=guidance)
+    noise = model(golden["latents"], steps, condition, target_views=VIEWS, guidance=guidance)
     assert_agrees(f"{key}, small UNet", noise, golden[key])
 
 

@@ -94,6 +94,6 @@ def test_noise_of_the_full_width(shared_dir: Path) -> None:
         start["latents"],
         golden["timestep"].float(),
         known,
-        wanted=golden["view_indices"][0].tolist(),
+        target_views=golden["view_indices"][0].tolist(),
     )
     assert_agrees("noise, full-width UNet", noise, golden["noise_cond"])

@@ -1,4 +1,4 @@
-"""The score of a result: silhouettes and colours, the input picture among them."""
+"""The score of a result: silhouettes and colors, the input picture among them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ELEVATION = 8.0
 
 @pytest.fixture(scope="module")
 def caster() -> Raycaster:
-    """A box in three colours with a red knob at one side."""
+    """A box in three colors with a red knob at one side."""
     box, knob = trimesh.creation.box((0.5, 0.3, 0.4)), trimesh.creation.icosphere(2, 0.12)
     knob.apply_translation([0.3, 0, 0.1])
     colors = np.array([(60, 160, 60), (60, 60, 200), (230, 230, 120)])

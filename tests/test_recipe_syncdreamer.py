@@ -118,7 +118,7 @@ def test_rule_weights_run_from_photo_to_views_with_a_loud_warning():
     torch.testing.assert_close(latents[4], latents[None], atol=1e-5, rtol=1e-5)
 
 
-def test_a_sample_does_not_depend_on_its_neighbours_in_the_batch():
+def test_a_sample_does_not_depend_on_its_neighbors_in_the_batch():
     with pytest.warns(UserWarning, match="not trained"):
         model = builders.build_pipeline(small_config("weights=synthetic", "segmentation=alpha"))
     assert model.sampler.guidance == 2.0
@@ -149,7 +149,7 @@ def test_framing_is_the_published_one_or_the_usual():
     assert torch.equal(prepared(), frame_syncdreamer(picture(), 50, 64).rgba)
     assert torch.equal(prepared("crop_size=-1"), frame_syncdreamer(picture(), -1, 64).rgba)
     assert torch.equal(prepared("framing=fit"), frame_by_fill(picture(), 64, 0.78).rgba)
-    with pytest.raises(MvdiffError, match="unknown framing 'square'; choose from fit, published"):
+    with pytest.raises(MvdiffError, match="unknown framing 'square'; choose from fit, syncdreamer"):
         prepared("framing=square")
 
 

@@ -98,7 +98,7 @@ def test_few_steps_give_the_best_guess_and_more_of_the_spread(sampler):
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "ancestral"])
-def test_a_sample_does_not_depend_on_its_neighbours_or_their_order(sampler):
+def test_a_sample_does_not_depend_on_its_neighbors_or_their_order(sampler):
     eta = 1.0 if sampler in ("ancestral", "ddim_syncdreamer") else None
     config = configs("ddim" if sampler == "ancestral" else sampler, "cosine", "sample")
     denoise = Gaussian(config, 0.1, 0.3)

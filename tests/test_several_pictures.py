@@ -26,8 +26,8 @@ def weights(tmp_path_factory) -> Path:
 def shots(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("shots")
     files = [folder / "front.png", folder / "side.png"]
-    for file, colour in zip(files, [(200, 60, 40), (40, 70, 200)], strict=True):
-        picture(colour=colour).save(file)
+    for file, color in zip(files, [(200, 60, 40), (40, 70, 200)], strict=True):
+        picture(color=color).save(file)
     return files
 
 

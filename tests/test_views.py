@@ -189,8 +189,8 @@ def test_pictures_opaque_all_over_have_no_alpha(tmp_path, read):
     listed(tmp_path, red, green)
     views = read(tmp_path)
     assert views.alpha is None
-    colours = torch.tensor([[200, 0, 0], [0, 200, 0]])
-    assert (views.images[:, :, 0, 0] - colours).abs().max() <= 1
+    colors = torch.tensor([[200, 0, 0], [0, 200, 0]])
+    assert (views.images[:, :, 0, 0] - colors).abs().max() <= 1
     red.paste((9, 9, 9, 100), (0, 0, 4, 4))
     listed(tmp_path, red, green)
     assert read(tmp_path).alpha[:, 0, 0, 0].tolist() == [100, 255]
@@ -199,17 +199,17 @@ def test_pictures_opaque_all_over_have_no_alpha(tmp_path, read):
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 def test_pictures_with_and_without_alpha_may_be_mixed(tmp_path, read):
     clear = Image.new("RGBA", (32, 32), (10, 20, 30, 60))
-    plain, grey = Image.new("RGB", (32, 32), (1, 2, 3)), Image.new("L", (32, 32), 7)
-    listed(tmp_path, plain, clear, grey)
+    plain, gray = Image.new("RGB", (32, 32), (1, 2, 3)), Image.new("L", (32, 32), 7)
+    listed(tmp_path, plain, clear, gray)
     views = read(tmp_path)
     assert views.alpha[:, 0, 5, 5].tolist() == [255, 60, 255]
-    colours = torch.tensor([[1, 2, 3], [10, 20, 30], [7, 7, 7]])
-    assert (views.images[:, :, 5, 5] - colours).abs().max() <= 2  # scaled multiplied by alpha
+    colors = torch.tensor([[1, 2, 3], [10, 20, 30], [7, 7, 7]])
+    assert (views.images[:, :, 5, 5] - colors).abs().max() <= 2  # scaled multiplied by alpha
 
 
 @pytest.mark.parametrize("kind", ["png", "tif", "int", "float"])
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_grey_of_16_bits_and_of_floats_is_rescaled(tmp_path, read, kind):
+def test_gray_of_16_bits_and_of_floats_is_rescaled(tmp_path, read, kind):
     levels = np.arange(256).repeat(4).reshape(32, 32)
     deep = {"int": (levels * 257).astype(np.int32), "float": (levels / 255).astype(np.float32)}
     deep = Image.fromarray(deep.get(kind, (levels * 257).astype(np.uint16)))
@@ -284,8 +284,8 @@ def test_sizes_and_counts_must_fit():
 def test_from_white_and_back(tmp_path):
     g = torch.Generator().manual_seed(0)
     alpha = torch.rand(2, 1, 8, 8, generator=g)
-    colour = torch.rand(2, 3, 8, 8, generator=g)
-    white = colour * alpha + 1 - alpha
+    color = torch.rand(2, 3, 8, 8, generator=g)
+    white = color * alpha + 1 - alpha
     views = Views.from_white(white, alpha, ring(2, size=8))
     assert (views.rgb - white).abs().max() < 1.1 / 255
     assert (views.mask - alpha).abs().max() <= 0.5001 / 255
@@ -320,7 +320,7 @@ def test_mask_without_alpha_is_distance_from_white():
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([4, 16]), st.booleans())
-def test_resize_keeps_mean_colour_and_cameras(seed, size, alpha):
+def test_resize_keeps_mean_color_and_cameras(seed, size, alpha):
     views = some_views(seed, alpha=alpha)
     other = views.resize(size)
     assert (other.cameras.height, other.images.shape[-1]) == (size, size)

@@ -44,7 +44,7 @@ def test_clean_views_stay_as_they_are(cases, views):
     assert torch.equal(same.alpha, views.alpha)
 
 
-def test_drift_changes_colours_by_view_and_no_silhouette(cases, views):
+def test_drift_changes_colors_by_view_and_no_silhouette(cases, views):
     drifted = cases.spoil(views, "drift", "ball")
     assert torch.equal(drifted.alpha, views.alpha)
     middle = drifted.images[:, :, 64, 64].float() - views.images[:, :, 64, 64].float()

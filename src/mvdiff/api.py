@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config.compose import compose
-from .errors import ConfigError, MvdiffError
+from .errors import ConfigError
 from .pipeline import MultiViewPipeline
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def load(
     device: "auto", "cpu", "cuda", ….
     rig: the cameras of the views: a name ("sphere"), or its settings, such as
         {"name": "ring", "count": 8, "elevation": 10}; None takes the recipe's.
-    Raises MvdiffError on unknown names (the message lists the choices), on arguments of another
+    Raises ConfigError on unknown names (the message lists the choices), on arguments of another
     type, and on weights that do not fit.
 
     Example:
@@ -109,9 +109,9 @@ def load(
 
     for name, value in (("recipe", recipe), ("device", str(device))):
         if not isinstance(value, str):
-            raise MvdiffError(f"{name} must be a name, got {type(value).__name__}")
+            raise ConfigError(f"{name} must be a name, got {type(value).__name__}")
     if checkpoint is not None and not isinstance(checkpoint, str | Path):
-        raise MvdiffError(f"checkpoint must be a path, got {type(checkpoint).__name__}")
+        raise ConfigError(f"checkpoint must be a path, got {type(checkpoint).__name__}")
     settings = [f"recipe={recipe}", "image=none", f"device={device}"]
     config = compose("generate", [*settings, *_rig_settings(rig), *_list(overrides)])
     if checkpoint is not None:
@@ -130,7 +130,7 @@ def _rig_settings(rig: Any) -> list[str]:
         return []
     settings = {"name": rig} if isinstance(rig, str) else rig
     if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
-        raise MvdiffError(
+        raise ConfigError(
             "rig must be a rig's name or a mapping of its settings, such as {'name': 'ring', "
             f"'count': 8}}, got {type(rig).__name__}"
         )
@@ -164,7 +164,7 @@ def reconstruct(
     progress: called with a stage's name and the share done.
     The mesh lies in the cameras' coordinates; where these have their origin elsewhere in the world
     (`Views.origin`, for scenes far from it), a warning says so.
-    Warns of everything that may make the mesh wrong. Raises MvdiffError for views that nothing
+    Warns of everything that may make the mesh wrong. Raises ConfigError for views that nothing
     can be made of, and where mesh and views agree less than `min_agreement`.
 
     Example:
@@ -188,11 +188,11 @@ def reconstruct(
     from .views import Views
 
     if not isinstance(views, Views | str | Path):
-        raise MvdiffError(
+        raise ConfigError(
             f"views must be Views or the path of a folder or file, got {type(views).__name__}"
         )
     if not isinstance(reconstructor, str):
-        raise MvdiffError(
+        raise ConfigError(
             f"reconstructor must be a name such as 'hull', got {type(reconstructor).__name__}"
         )
     settings = [f"reconstructor={reconstructor}", "views=none", *_list(overrides)]
@@ -200,7 +200,7 @@ def reconstruct(
     side = texture_side(config.texture_size)
     make = builders.build_reconstructor(config)
     if make is None:
-        raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
+        raise ConfigError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     notes: list[str] = []
     form = ""
     if not isinstance(views, Views):
@@ -226,11 +226,11 @@ def reconstruct(
 
 
 def _list(overrides: Any) -> list[str]:
-    """A single override may stand alone; MvdiffError for what is no list of texts."""
+    """A single override may stand alone; ConfigError for what is no list of texts."""
     if isinstance(overrides, str):
         return [overrides]
     if not isinstance(overrides, Sequence) or not all(isinstance(o, str) for o in overrides):
-        raise MvdiffError(
+        raise ConfigError(
             "overrides must be texts as on the command line, such as ['sampler.steps=20'], got "
             f"{overrides!r}"
         )

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .denoiser.guidance import Condition, join
+from .denoiser.guidance import Condition, concat_conditions
 from .diffusion.sampling import initial_noise, sample
-from .errors import MvdiffError
+from .errors import ConfigError
 from .evaluation.ranking import Sample, rank
 from .latents.autoencoders import check_finite
 from .preprocessing.azimuth import check_azimuths
@@ -67,7 +67,7 @@ def generate_views(
 ) -> list[Views]:
     """All target views of each photo, denoised together.
 
-    photo: RGBA in [0, 1], colours on white, of the rig's size. elevation: degrees.
+    photo: RGBA in [0, 1], colors on white, of the rig's size. elevation: degrees.
     seeds: one an object; the same seed gives the same views, whatever else is in the batch.
     batch_views: views the UNet takes at a time; halved with a warning when memory runs out.
     callback: called with (step, steps, latents) after every step.
@@ -120,7 +120,7 @@ def denoise_views(
 
 @torch.no_grad()
 def decode_views(model: MultiViewDenoiser, latent: Float[Tensor, "view channel h w"]) -> Views:
-    """The pictures of one object's latents; MvdiffError when they are not finite."""
+    """The pictures of one object's latents; ConfigError when they are not finite."""
     rgb, alpha = model.latents.decode(check_finite(latent))
     return Views.from_white(rgb, alpha, model.rig)
 
@@ -218,10 +218,10 @@ class MultiViewPipeline:
         samples: how many results, with the seeds `seed`, `seed` + 1, …; they are returned as a
             list of `ranking.Sample`, the best first, as `mvdiff generate samples=N` orders them.
             None (the default) returns one result's `Views`.
-        Raises MvdiffError on pictures and numbers that make no sense.
+        Raises ConfigError on pictures and numbers that make no sense.
         """
         if azimuth is None and isinstance(image, list | tuple):
-            raise MvdiffError(
+            raise ConfigError(
                 f"expected one picture, got {len(image)}: call generate for each, or give azimuth= "
                 "if they show one object"
             )
@@ -251,7 +251,7 @@ class MultiViewPipeline:
         several = isinstance(elevation, Iterable) and not isinstance(elevation, str)
         values = [_plain(e) for e in elevation] if several else [elevation] * count
         if len(values) != count:
-            raise MvdiffError(
+            raise ConfigError(
                 f"give one elevation for all pictures or one each: got {len(values)} for {count}"
             )
         return [None if is_auto(value) else check_elevation(value) for value in values]
@@ -267,10 +267,10 @@ class MultiViewPipeline:
     ) -> list[Views]:
         """As `generate`, for several prepared photos (or several seeds of one) in one batch.
 
-        Raises MvdiffError unless there are as many elevations and seeds as photos.
+        Raises ConfigError unless there are as many elevations and seeds as photos.
         """
         if not len(photos) == len(elevations) == len(seeds) > 0:
-            raise MvdiffError(
+            raise ConfigError(
                 f"expected as many elevations and seeds as photos, got {len(elevations)} and "
                 f"{len(seeds)} for {len(photos)}"
             )
@@ -290,11 +290,11 @@ class MultiViewPipeline:
         """What the denoiser needs to know of one object's prepared photos (usually one).
 
         elevation, azimuth: of their cameras, degrees; see `generate`.
-        Raises MvdiffError on several photos where the model takes one.
+        Raises ConfigError on several photos where the model takes one.
         """
         azimuth = check_azimuths(azimuth, len(photos))
         if len(photos) > 1 and not getattr(self.denoiser.volume, "photo_features", 0):
-            raise MvdiffError(
+            raise ConfigError(
                 f"recipe '{self.config.recipe_name}' takes one picture an object, got "
                 f"{len(photos)}: only volumes that lift the pictures (photo_features > 0) use more"
             )
@@ -310,7 +310,7 @@ class MultiViewPipeline:
     def views_at_once(self, batch_views: int | None) -> AdaptiveChunk:
         """For `denoise`; one for many calls remembers what memory allows."""
         if batch_views is not None and not (_is_whole(batch_views) and batch_views >= 1):
-            raise MvdiffError(f"batch_views must be a whole number from 1, got {batch_views}")
+            raise ConfigError(f"batch_views must be a whole number from 1, got {batch_views}")
         return views_at_once(self.denoiser, batch_views)
 
     def denoise(
@@ -324,7 +324,7 @@ class MultiViewPipeline:
         """Clean latents of the objects, a seed each, denoised in one batch."""
         for seed in seeds:
             _check_seed(seed)
-        condition = join(conditions)
+        condition = concat_conditions(conditions)
         with self._autocast():
             return denoise_views(
                 self.denoiser, self.sampler, condition, seeds, at_once, callback=callback
@@ -339,13 +339,13 @@ class MultiViewPipeline:
     def decode(self, latent: Float[Tensor, "*batch view channel h w"]) -> Views | list[Views]:
         """The pictures of one object's latents, or of a batch of objects (a list of views).
 
-        Raises MvdiffError when they are not finite or of another shape than `denoise` makes.
+        Raises ConfigError when they are not finite or of another shape than `denoise` makes.
         """
         expected = tuple(self.denoiser.latent_shape(1)[1:])
         if not isinstance(latent, Tensor):
-            raise MvdiffError(f"latents must be a tensor, got {type(latent).__name__}")
+            raise ConfigError(f"latents must be a tensor, got {type(latent).__name__}")
         if latent.ndim not in (4, 5) or tuple(latent.shape[-4:]) != expected:
-            raise MvdiffError(
+            raise ConfigError(
                 f"latents must have shape {expected} (view, channel, height, width), or a batch of "
                 f"such, got {tuple(latent.shape)}"
             )
@@ -389,14 +389,14 @@ def _plain(number: Any) -> Any:
 
 def _check_seed(seed: Any) -> None:
     if not _is_whole(seed) or not 0 <= seed < 2**63:
-        raise MvdiffError(f"seed must be a whole number in [0, 2^63), got {seed}")
+        raise ConfigError(f"seed must be a whole number in [0, 2^63), got {seed}")
 
 
 def _seeds(first: Any, count: Any) -> list[int]:
-    """`count` seeds from `first` on; MvdiffError for what is no seed or no count."""
+    """`count` seeds from `first` on; ConfigError for what is no seed or no count."""
     _check_seed(first)
     if not _is_whole(count) or not 1 <= count <= 10_000:
-        raise MvdiffError(f"samples must be a whole number in [1, 10000], got {count}")
+        raise ConfigError(f"samples must be a whole number in [1, 10000], got {count}")
     _check_seed(int(first) + int(count) - 1)
     return [int(first) + k for k in range(int(count))]
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from .cameras.rigs import ring, to_spherical
-from .errors import MvdiffError
+from .errors import InputError
 from .mesh.mesh import Mesh
 from .utils.files import atomic
 from .utils.video import VIDEOS, import_ffmpeg, write_gif, write_mp4
@@ -103,7 +103,7 @@ def mesh_renders(
     shape.vertex_attributes["normal"] = np.array(shape.vertex_normals)
     cameras = ring(count, elevation, azimuth=azimuth, distance=distance, fov=fov, size=size)
     caster = Raycaster(shape)
-    # The colours come from lit pictures: a strong light would shade them twice.
+    # The colors come from lit pictures: a strong light would shade them twice.
     light = Shading(ambient=0.78, wrap=0.6)
     out = []
     for i in range(count):
@@ -129,14 +129,14 @@ def turntable(
     path = Path(path)
     kind = path.suffix.lower()[1:]
     if kind not in VIDEOS:
-        raise MvdiffError(
+        raise InputError(
             f"a turntable is a GIF or an MP4; name it like '{path.with_suffix('.gif').name}'"
         )
     if frames < 2:
-        raise MvdiffError(f"a turntable needs at least 2 frames, got {frames}")
+        raise InputError(f"a turntable needs at least 2 frames, got {frames}")
     if kind == "mp4":
         if size % 2:
-            raise MvdiffError(f"an MP4's frames need an even side, got {size}")
+            raise InputError(f"an MP4's frames need an even side, got {size}")
         ffmpeg = import_ffmpeg()
     shots = mesh_renders(mesh, frames, size, elevation=elevation)
     with atomic(path) as part:
@@ -161,11 +161,11 @@ def contact_sheet(
     """
     grid = [pictures(row) if isinstance(row, Views) else list(row) for row in rows]
     if not grid or not any(grid):
-        raise MvdiffError("a contact sheet needs at least one picture")
+        raise InputError("a contact sheet needs at least one picture")
     columns = max(len(row) for row in grid)
     for labels, count, kind in ((row_labels, len(grid), "row"), (column_labels, columns, "column")):
         if labels and len(labels) != count:
-            raise MvdiffError(f"expected {count} {kind} labels, got {len(labels)}")
+            raise InputError(f"expected {count} {kind} labels, got {len(labels)}")
     font = _font(max(12, cell // 8))
     widths = [font.getlength(line) for text in row_labels for line in text.splitlines()]
     left = 14 + int(max(widths, default=0)) if row_labels else 0

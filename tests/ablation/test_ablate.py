@@ -66,7 +66,7 @@ def test_leaves_every_file_of_the_report(swept: Path) -> None:
 def test_every_variant_is_drawn_in_the_plot_and_named(swept: Path) -> None:
     with Image.open(swept / "quality-cost.png") as plot:
         colors = {color: count for count, color in plot.convert("RGB").getcolors(1 << 24)}
-    # matplotlib's first two colours; a mark is about 14 pixels wide, each panel has one, and so
+    # matplotlib's first two colors; a mark is about 14 pixels wide, each panel has one, and so
     # has the legend
     for color in ((31, 119, 180), (255, 127, 14)):
         assert colors[color] > 5 * 100

@@ -59,12 +59,12 @@ class MixesSecretly(Gated):
     needs = frozenset()
 
 
-class NeighboursOnly(Gated):
+class NeighborsOnly(Gated):
     def what(self, x):
         return x.roll(1, dims=1)
 
 
-class NeighboursSaid(NeighboursOnly):
+class NeighborsSaid(NeighborsOnly):
     equivariant = False
 
 
@@ -117,7 +117,7 @@ CAUGHT = [
     (MixesSecretly, "test_a_change_in_one_view_reaches_all_others_if_it_needs_them", {}),
     (MixesSecretly, "test_views_exchange_in_the_denoiser_if_it_needs_anything", {}),
     (MixesSecretly, "test_fewer_views_than_the_rig_has", {}),
-    (NeighboursOnly, "test_permuted_views_give_the_permuted_result_where_claimed", {}),
+    (NeighborsOnly, "test_permuted_views_give_the_permuted_result_where_claimed", {}),
     (HasNoOrder, "test_permuted_views_give_the_permuted_result_where_claimed", {}),
     (SingleOnly, "test_other_precisions_keep_their_type_and_the_answer", {"how": "bfloat16"}),
     (InPlace, "test_inputs_are_not_changed", {}),
@@ -136,7 +136,7 @@ def test_a_broken_variant_is_caught(contract, registered, check, case):
         getattr(contract, check)(registered, **case)
 
 
-@pytest.mark.parametrize("registered", [NeighboursSaid], indirect=True)
+@pytest.mark.parametrize("registered", [NeighborsSaid], indirect=True)
 def test_a_variant_whose_order_matters_may_say_so(contract, registered):
     contract.test_permuted_views_give_the_permuted_result_where_claimed(registered)
 

@@ -30,7 +30,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_every_pixel_of_every_view_reaches_every_pixel_of_every_view():
     module, x = make().double(), random(1, 3, 16, 4, 4).double().requires_grad_()
-    # normalised over each view: take that out to see the attention itself
+    # normalized over each view: take that out to see the attention itself
     module.tokens.norm = torch.nn.Identity()
     out = module(x, scene(ring(3, size=4)))
     (gradient,) = torch.autograd.grad(out[0, 1, :, 2, 3].sum(), x)

@@ -37,7 +37,7 @@ def test_the_order_of_the_depth_planes_does_not_matter():
 
 def test_before_the_output_convolutions_a_pixel_sees_its_own_ray_alone():
     module = make()
-    # normalisation and 3×3 convolutions mix pixels: take both out to see the attention itself
+    # normalization and 3×3 convolutions mix pixels: take both out to see the attention itself
     module.context_in[1] = nn.Identity()
     module.query_in[1] = nn.Identity()
     module.out = nn.Conv2d(32, 8, 1, bias=False)

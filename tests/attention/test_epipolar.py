@@ -130,7 +130,7 @@ def test_samples_show_the_near_view_where_the_point_is(projection):
 def test_a_pixels_result_by_the_plain_formula(projection):
     """Head by head with grid_sample and exp; two objects, of which each sees itself alone."""
     cameras = ring(5, size=64, projection=projection).resize(6, 7).to(torch.float64)
-    module = sampled(neighbours=2, samples=3).double()
+    module = sampled(num_neighbors=2, samples=3).double()
     x = features(cameras, batch=2).double()
     out = module(x, scene(cameras))
     near = nearest_views(cameras, 2)
@@ -219,7 +219,7 @@ def test_views_that_see_nothing_of_the_ray_leave_the_features(projection):
     away[1, 0, 3] += 50  # far to the side, the sphere out of its picture
     cameras = replace(cameras, w2c=away)
     x = features(cameras)
-    out = sampled(neighbours=1)(x, scene(cameras))
+    out = sampled(num_neighbors=1)(x, scene(cameras))
     assert torch.equal(out[:, 0], x[:, 0])
 
 
@@ -233,6 +233,6 @@ def test_unseen_samples_do_not_count():
     seen = places.seen[0].any(-1).reshape(16, 16)
     assert 0.1 < seen.float().mean() < 0.9
     x = features(cameras)
-    out = sampled(neighbours=1)(x, scene(cameras))
+    out = sampled(num_neighbors=1)(x, scene(cameras))
     unchanged = (out[0, 0] == x[0, 0]).all(dim=0)
     assert torch.equal(unchanged, ~seen)

@@ -30,10 +30,10 @@ from mvdiff.errors import MvdiffError
 
 @pytest.mark.parametrize("projection", KINDS)
 @pytest.mark.parametrize("variant", BOTH)
-@pytest.mark.parametrize("neighbours", [1, 3])
-def test_the_order_of_a_ring_with_ties_does_not_matter(projection, variant, neighbours):
+@pytest.mark.parametrize("num_neighbors", [1, 3])
+def test_the_order_of_a_ring_with_ties_does_not_matter(projection, variant, num_neighbors):
     cameras = ring(6, size=32, projection=projection).resize(6, 4)
-    module = sampled(neighbours) if variant == "epipolar" else masked()
+    module = sampled(num_neighbors) if variant == "epipolar" else masked()
     x, order = features(cameras, batch=2), [4, 0, 5, 2, 1, 3]
     out = module(x[:, order], scene(cameras[order]))
     torch.testing.assert_close(out, module(x, scene(cameras))[:, order], atol=1e-5, rtol=1e-5)
@@ -141,8 +141,8 @@ def test_recipes_build_it_with_the_objects_radius(variant):
 
 
 def test_bad_settings_are_told():
-    with pytest.raises(MvdiffError, match=r"neighbours ≥ 1.*got neighbours=0"):
-        sampled(neighbours=0)
+    with pytest.raises(MvdiffError, match=r"num_neighbors ≥ 1.*got num_neighbors=0"):
+        sampled(num_neighbors=0)
     with pytest.raises(MvdiffError, match="width > 0 pixels, got width=0"):
         masked(width=0)
     for variant in (EpipolarAttention, EpipolarMaskedAttention):

@@ -107,7 +107,7 @@ def test_orthographic_scale_does_not_depend_on_depth():
     torch.testing.assert_close(uv[0], torch.tensor([[75.0, 50.0], [75.0, 50.0]]))
 
 
-def test_pixel_centres_have_the_half():
+def test_pixel_centers_have_the_half():
     camera = look_at([0.0], [0.0], size=4)
     assert camera.pixel_grid()[0, 0].tolist() == [0.5, 0.5]
     assert camera.pixel_grid()[3, 1].tolist() == [1.5, 3.5]

@@ -75,7 +75,7 @@ def test_near_views_of_small_sets():
 
 @pytest.mark.parametrize("projection", KINDS)
 @pytest.mark.parametrize("seed", range(4))
-def test_samples_lie_on_the_ray_of_their_pixels_centre(random_cameras, projection, seed):
+def test_samples_lie_on_the_ray_of_their_pixels_center(random_cameras, projection, seed):
     cameras = random_cameras(seed, projection)
     points, position = ray_samples(cameras, 5, 0.8)
     assert points.dtype == torch.float64
@@ -174,7 +174,7 @@ def test_corners_interpolate_as_grid_sample(height, width):
     torch.testing.assert_close(ours, theirs[0, :, 0])
 
 
-def test_corners_at_a_pixels_centre_are_that_pixel():
+def test_corners_at_a_pixels_center_are_that_pixel():
     number, weight = corners(torch.tensor([[2.5, 1.5]]), 4, 6)
     assert weight[0].tolist() == [1, 0, 0, 0]
     assert int(number[0, 0]) == 1 * 6 + 2
@@ -235,7 +235,7 @@ def test_cameras_side_by_side_have_rows_for_lines(projection):
     torch.testing.assert_close(away, expected, atol=1e-9, rtol=0)
 
 
-def test_a_camera_that_moves_ahead_has_lines_through_its_centre():
+def test_a_camera_that_moves_ahead_has_lines_through_its_center():
     cameras = pinhole((0, 0, -2), (0, 0, -1))
     away = epipolar_lines(cameras).distance(0, torch.tensor([4.5, 3.0]).double())
     torch.testing.assert_close(away[:, :, 1], torch.zeros(6, 9).double(), atol=1e-9, rtol=0)
@@ -269,7 +269,7 @@ def test_in_its_own_view_a_ray_is_its_pixel(projection):
 
 
 def test_a_ray_without_an_image_is_infinitely_far():
-    # the middle ray of view 0 runs in the plane of view 1's centre across its axis
+    # the middle ray of view 0 runs in the plane of view 1's center across its axis
     cameras = pinhole((0, 0, -2), (0, 0, 0), width=9, height=5)
     cameras = Cameras.cat([cameras[0], turned(cameras, math.pi / 2)[1]])
     sideways = Cameras(cameras.K, cameras.w2c.clone(), 5, 9)

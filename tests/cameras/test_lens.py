@@ -118,7 +118,7 @@ def test_a_lens_that_folds_back_is_cut_there():
 )
 @pytest.mark.parametrize("max_size", [None, 60])
 def test_undistorted_pictures_are_a_pinhole_camera_s(tmp_path, fields, undistort, max_size):
-    """With the object off the picture's centre, where lenses show most."""
+    """With the object off the picture's center, where lenses show most."""
     K = intrinsics(FOCAL, SIDE, SIDE)
     K[0, 2] += 3
     poses = ring(2, 1.5, center=(0.5, 0.5, 0.35))

@@ -9,7 +9,7 @@ from mvdiff.cameras.cache import CameraCache
 
 
 class Counter:
-    """Gives the cameras' centres, and counts how often it was asked."""
+    """Gives the cameras' centers, and counts how often it was asked."""
 
     def __init__(self) -> None:
         self.asked = 0

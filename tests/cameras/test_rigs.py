@@ -24,10 +24,10 @@ def test_the_default_ring_is_the_published_one():
         a = math.radians(22.5 * i)
         right = [-math.sin(a), math.cos(a), 0]
         down = [math.sin(e) * math.cos(a), math.sin(e) * math.sin(a), -math.cos(e)]
-        centre = [math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)]
-        expected = np.array([[*right, 0], [*down, 0], [*(-x for x in centre), 1.5]])
+        center = [math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)]
+        expected = np.array([[*right, 0], [*down, 0], [*(-x for x in center), 1.5]])
         assert np.abs(cameras.w2c[i].numpy() - expected).max() <= 1e-6
-        assert np.abs(cameras.centers[i].numpy() - 1.5 * np.array(centre)).max() <= 1e-6
+        assert np.abs(cameras.centers[i].numpy() - 1.5 * np.array(center)).max() <= 1e-6
         K = np.array([[280, 0, 128], [0, 280, 128], [0, 0, 1]])
         assert np.abs(cameras.K[i].numpy() - K).max() <= 1e-4
         uv, depth = cameras[i].project(torch.zeros(1, 3))

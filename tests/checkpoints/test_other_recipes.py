@@ -78,5 +78,5 @@ def test_rule_weights_fill_any_recipe() -> None:
 
 
 def open_with_rule(config: Any) -> torch.nn.Module:
-    with pytest.warns(UserWarning, match="MADE BY A RULE"):
+    with pytest.warns(UserWarning, match="SYNTHETIC NUMBERS"):
         return load_pretrained(lambda: builders.build_model(config), "synthetic", "tiny")

@@ -225,7 +225,12 @@ def test_convert_writes_what_generate_reads(tmp_path, state, wanted, small_recip
 
     path, out = lightning(tmp_path / "in.ckpt", state), tmp_path / "out.safetensors"
     config = OmegaConf.create(
-        {"source": str(path), "output": str(out), "precision": precision, "polar": "auto"}
+        {
+            "source": str(path),
+            "output": str(out),
+            "precision": precision,
+            "fourth_value_is_polar_angle": "auto",
+        }
     )
     assert run(config) == 0
     model = load_pretrained(small_model, str(out), "syncdreamer")

@@ -126,7 +126,7 @@ def test_files_that_lack_something_are_refused(trained: dict, tmp_path: Path) ->
 
 
 def test_rule_weights_warn(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="numbers made by a rule"):
+    with pytest.warns(UserWarning, match="synthetic numbers"):
         begun = start("synthetic")
     assert begun.untrained == ()
 

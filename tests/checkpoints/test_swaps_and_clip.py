@@ -227,7 +227,7 @@ def test_convert_says_what_it_took_the_fourth_value_for(
         "source": str(tmp_path / name),
         "output": str(out),
         "precision": "fp32",
-        "polar": polar,
+        "fourth_value_is_polar_angle": polar,
     }
     assert run(OmegaConf.create(settings)) == 0
     said = capsys.readouterr().out

@@ -139,7 +139,7 @@ def test_fewer_views_than_the_rig_has(variant):
     model = toy_model(*chosen(variant), *remedy(variant))
     noisy = torch.randn(model.latent_shape(2), generator=torch.Generator().manual_seed(0))
     condition = model.condition(photos(2), torch.tensor([20.0, 0.0]))
-    assert model(noisy, torch.tensor([9.0, 300.0]), condition, wanted=some).shape[1] == 2
+    assert model(noisy, torch.tensor([9.0, 300.0]), condition, target_views=some).shape[1] == 2
 
 
 @every
@@ -160,7 +160,7 @@ def test_other_precisions_keep_their_type_and_the_answer(variant, how):
 def test_gradients_reach_every_parameter_and_the_features(variant):
     module = random_one(variant).train()
     x = features().requires_grad_()
-    # squared, since sums over groups of a normalised map are constant
+    # squared, since sums over groups of a normalized map are constant
     module(x, scene_for(variant)).square().sum().backward()
     assert x.grad.abs().sum() > 0
     silent = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]

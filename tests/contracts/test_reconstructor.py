@@ -57,7 +57,7 @@ def test_a_ball_comes_back_as_a_ball(variant, projection):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_colours_are_those_of_the_views(variant):
+def test_colors_are_those_of_the_views(variant):
     mesh = make(variant)(ball_views())
     level = np.abs(mesh.vertices[:, 2]) < 0.1
     expected = (0.5 + mesh.vertices / 0.35 * 0.4) * 255

@@ -20,8 +20,8 @@ def make(variant: str):
     return builders.build_segmenter(toy_config(f"segmentation={variant}"))
 
 
-def on_ground(colour: tuple[int, int, int] = (250, 250, 250)) -> Image.Image:
-    ground = Image.new("RGBA", (48, 48), (*colour, 255))
+def on_ground(color: tuple[int, int, int] = (250, 250, 250)) -> Image.Image:
+    ground = Image.new("RGBA", (48, 48), (*color, 255))
     ground.alpha_composite(picture())
     return ground
 

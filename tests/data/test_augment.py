@@ -26,7 +26,7 @@ def objects(n: int = 2, views: int = 4, size: int = 8) -> tuple[torch.Tensor, to
 
 
 def asymmetric() -> trimesh.Trimesh:
-    """A body with a nose, an ear on one side and a foot on the other, each of its colour."""
+    """A body with a nose, an ear on one side and a foot on the other, each of its color."""
     parts = []
     for extents, place, colour in [
         ((0.4, 0.3, 0.5), (0, 0, 0), (90, 90, 200, 255)),
@@ -88,7 +88,7 @@ def test_without_change_bytes_are_composited_on_white() -> None:
     assert targets.equal(objects()[0]), "the input must stay as it was"
 
 
-def test_colours_change_alike_in_photo_and_targets_and_white_stays_white() -> None:
+def test_colors_change_alike_in_photo_and_targets_and_white_stays_white() -> None:
     targets, photos = objects()
     targets[:, :, 3, :2] = 0
     photos = targets[:, 0].clone()
@@ -102,10 +102,10 @@ def test_colours_change_alike_in_photo_and_targets_and_white_stays_white() -> No
     plain, _ = apply(targets, photos, [STILL, STILL])
     assert (views[:, :, :3] - plain[:, :, :3]).abs().mean() > 0.02
     alone, _ = apply(targets[1:], photos[1:], params[1:])
-    assert torch.equal(alone[0], views[1]), "an object's change must not depend on its neighbours"
+    assert torch.equal(alone[0], views[1]), "an object's change must not depend on its neighbors"
 
 
-def test_permuting_swaps_channels_and_turning_hues_keeps_greys() -> None:
+def test_permuting_swaps_channels_and_turning_hues_keeps_grays() -> None:
     only = {"roll": False, "mirror": 0, "color_prob": 1, "shift": 0, "scale": 0}
     off = {"saturation": 1, "gain": 1, "gamma": 1}
     seen = set()

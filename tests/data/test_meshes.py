@@ -1,4 +1,4 @@
-"""Mesh files of every kind come in as one coloured mesh, z up, and whole in every view."""
+"""Mesh files of every kind come in as one colored mesh, z up, and whole in every view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvdiff.rendering import Raycaster
 
 
 def seen_color(mesh: trimesh.Trimesh, azimuth: float = 0, elevation: float = 0) -> list[int]:
-    """The bare colour at the middle of a picture."""
+    """The bare color at the middle of a picture."""
     cameras = look_at([azimuth], [elevation], size=9)
     return (
         Raycaster(normalize_to_rig(mesh)).render(cameras, shading=None).color[0, :, 4, 4].tolist()
@@ -29,7 +29,7 @@ def painted_box(extents=(1, 1, 1), rgb=(250, 30, 60)) -> trimesh.Trimesh:
 
 
 @pytest.mark.parametrize("suffix", ["glb", "obj", "ply"])
-def test_vertex_colours_survive_every_format(tmp_path, suffix):
+def test_vertex_colors_survive_every_format(tmp_path, suffix):
     path = tmp_path / f"box.{suffix}"
     painted_box().export(path)
     mesh = load_mesh(path)
@@ -66,7 +66,7 @@ def test_scenes_are_flattened_with_their_transforms(tmp_path):
     assert seen_color(mesh, azimuth=180) == [0, 0, 255]
 
 
-def test_material_colours_and_smooth_normals_are_kept(tmp_path):
+def test_material_colors_and_smooth_normals_are_kept(tmp_path):
     ball = trimesh.creation.icosphere(subdivisions=2)
     material = trimesh.visual.material.PBRMaterial(baseColorFactor=[255, 0, 55, 255])
     ball.visual = trimesh.visual.TextureVisuals(uv=np.zeros((162, 2)), material=material)
@@ -88,7 +88,7 @@ def export_textured(path, pixels: np.ndarray, uv: list) -> None:
     mesh.export(path)
 
 
-def test_palette_textures_become_colours(tmp_path):
+def test_palette_textures_become_colors(tmp_path):
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     pixels[:32], pixels[32:] = [20, 200, 90], [250, 10, 10]
     export_textured(tmp_path / "a.glb", pixels, [[0.2, 0.8], [0.3, 0.8], [0.3, 0.9], [0.2, 0.9]])

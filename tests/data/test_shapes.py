@@ -1,4 +1,4 @@
-"""Every family of procedural shapes: deterministic, varied, coloured, sound."""
+"""Every family of procedural shapes: deterministic, varied, colored, sound."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_seeds_take_the_families_in_turn():
     )
 
 
-def test_colours_vary_between_seeds():
+def test_colors_vary_between_seeds():
     first = {tuple(make_shape("mug", s).visual.vertex_colors[0]) for s in range(8)}
     assert len(first) >= 7
 

@@ -27,7 +27,7 @@ def test_a_wide_cut_out_brings_the_old_background_along() -> None:
     assert spoilt[3, 7, 12] == 1
     red, green, blue = spoilt[:3, 7, 12]
     assert green > 0.6
-    assert max(red, blue) < 0.4  # JPEG mixes neighbours' colours a little
+    assert max(red, blue) < 0.4  # JPEG mixes neighbors' colors a little
     assert spoilt[:3, 2, 2].min() > 0.98
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mvdiff.cameras import ring
-from mvdiff.denoiser.guidance import Condition, drop, guide
+from mvdiff.denoiser.guidance import Condition, classifier_free_guidance, drop_conditions
 
 
 def condition(count: int) -> Condition:
@@ -24,7 +24,7 @@ def condition(count: int) -> Condition:
 
 def dropped(count: int = 8000, seed: int = 0, **shares: float) -> dict[str, torch.Tensor]:
     every = {"everything": 0.0, "latent": 0.0, "volume": 0.0, "token": 0.0, **shares}
-    out = drop(condition(count), **every, generator=torch.Generator().manual_seed(seed))
+    out = drop_conditions(condition(count), **every, generator=torch.Generator().manual_seed(seed))
     return {name: getattr(out, f"keep_{name}") == 0 for name in ("token", "latent", "volume")}
 
 
@@ -56,7 +56,7 @@ def test_the_generator_decides():
 
 def test_what_is_dropped_stays_dropped_and_the_input_is_untouched():
     before = condition(50).unconditional()
-    out = drop(
+    out = drop_conditions(
         before,
         everything=0.0,
         latent=0.0,
@@ -73,6 +73,6 @@ def test_what_is_dropped_stays_dropped_and_the_input_is_untouched():
 
 def test_guidance_by_hand():
     conditional, unconditional = torch.tensor([3.0]), torch.tensor([1.0])
-    assert guide(conditional, unconditional, 1.0).item() == 3
-    assert guide(conditional, unconditional, 2.0).item() == 5
-    assert guide(conditional, unconditional, 0.0).item() == 1
+    assert classifier_free_guidance(conditional, unconditional, 1.0).item() == 3
+    assert classifier_free_guidance(conditional, unconditional, 2.0).item() == 5
+    assert classifier_free_guidance(conditional, unconditional, 0.0).item() == 1

@@ -9,7 +9,7 @@ import torch
 from helpers.tiny_recipe import photos, toy_config, toy_model
 
 from mvdiff import builders
-from mvdiff.denoiser.guidance import join
+from mvdiff.denoiser.guidance import concat_conditions
 from mvdiff.errors import MvdiffError
 from mvdiff.pipeline import generate_views
 
@@ -93,7 +93,7 @@ def test_conditions_join_into_the_batch_they_would_have_been(model):
     elevation = torch.tensor([5.0, -10.0, 30.0])
     together = model.condition(photos(3), elevation)
     alone = [model.condition(photos(3)[i : i + 1], elevation[i : i + 1]) for i in range(3)]
-    joined = join(alone)
+    joined = concat_conditions(alone)
     for field in dataclasses.fields(joined):
         one, other = (getattr(c, field.name) for c in (joined, together))
         if field.name == "cameras":
@@ -108,4 +108,4 @@ def test_conditions_of_other_sizes_do_not_join(model):
     one = model.condition(photos(1), torch.tensor([5.0]))
     wide = dataclasses.replace(one, token=torch.zeros(1, 3))
     with pytest.raises(MvdiffError, match="do not fit into one batch"):
-        join([one, wide])
+        concat_conditions([one, wide])

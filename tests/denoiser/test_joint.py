@@ -54,7 +54,7 @@ def test_how_many_views_are_taken_at_a_time_does_not_matter(model, batch_views):
 @pytest.mark.parametrize("wanted", [[0], [3, 1], [2, 0, 3]])
 def test_wanted_views_are_a_slice_of_all(model, wanted):
     cond = condition(model)
-    some = model(noisy(), TIMES, cond, wanted=wanted)
+    some = model(noisy(), TIMES, cond, target_views=wanted)
     if model.all_views:
         assert some.shape[1] == len(wanted)
     else:
@@ -127,7 +127,7 @@ def test_a_fresh_model_predicts_zero_whatever_the_parts_say():
 
 def test_gradients_reach_every_part_in_training():
     model = randomise(builders.build_model(toy_config())).train()
-    out = model(noisy(), TIMES, condition(model), wanted=[1, 3], with_rendering=True)
+    out = model(noisy(), TIMES, condition(model), target_views=[1, 3], with_rendering=True)
     sum(part.square().mean() for part in out).backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None]
     assert missing == []

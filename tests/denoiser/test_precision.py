@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from mvdiff import builders
 from mvdiff.denoiser.layout import channels_last
-from mvdiff.denoiser.precision import lower
+from mvdiff.denoiser.precision import cast_weights
 from mvdiff.errors import MvdiffError
 from mvdiff.utils.precision import check_precision
 from mvdiff.weights.load_model import load_pretrained
@@ -34,7 +34,7 @@ def test_weights_are_loaded_into_their_type(tmp_path, kind):
         weights = str(tmp_path / "ours.safetensors")
         save_file({k: v.contiguous() for k, v in full.state_dict().items()}, weights)
     with pytest.warns() if kind == "synthetic" else contextlib.nullcontext():
-        half = load_pretrained(lambda: lower(small_model(), "bf16"), weights, "syncdreamer")
+        half = load_pretrained(lambda: cast_weights(small_model(), "bf16"), weights, "syncdreamer")
         exact = load_pretrained(small_model, weights, "syncdreamer")
     for (name, ours), theirs in zip(half.named_parameters(), exact.parameters(), strict=True):
         assert ours.dtype == torch.bfloat16

@@ -45,20 +45,20 @@ def predict(model: MultiViewDenoiser, guidance: float = 2.0, **settings) -> torc
 
 def flop(model: MultiViewDenoiser) -> int:
     with FlopCounterMode(display=False) as counter:
-        predict(model, wanted=[0, 5, 11])
+        predict(model, target_views=[0, 5, 11])
     return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("name", [*NAMES, "all"])
 def test_a_shortcut_gives_the_result_of_the_plain_path(published, name):
     REFERENCE.set(published)
-    plain = predict(published, wanted=[0, 5, 11])
+    plain = predict(published, target_views=[0, 5, 11])
     chosen = Optimizations() if name == "all" else replace(REFERENCE, **{name: True})
     chosen.set(published)
     for again in range(2):  # the second call finds what the first one left
-        assert error(predict(published, wanted=[0, 5, 11]), plain) <= 1e-5, again
+        assert error(predict(published, target_views=[0, 5, 11]), plain) <= 1e-5, again
     if name == "all":
-        assert error(predict(published, wanted=[0, 5, 11], batch_views=2), plain) <= 1e-5
+        assert error(predict(published, target_views=[0, 5, 11], batch_views=2), plain) <= 1e-5
 
 
 def test_shortcuts_of_the_tiny_recipe_agree_with_its_plain_path():
@@ -177,10 +177,10 @@ def test_the_unets_own_attention_takes_a_kernel(published):
     chosen = init_on_meta(lambda: builders.build_model(small_config("unet.kernel=math"))).unet
     processors = [m.processor for m in chosen.modules() if hasattr(m, "processor")]
     assert {processor.kernel for processor in processors} == {"math"}
-    sdpa = predict(published, wanted=[0])
+    sdpa = predict(published, target_views=[0])
     for module in published.modules():
         if hasattr(module, "processor"):
             module.processor.kernel = "math"
-    assert error(predict(published, wanted=[0]), sdpa) <= 1e-5
+    assert error(predict(published, target_views=[0]), sdpa) <= 1e-5
     with pytest.raises(MvdiffError, match="unknown attention kernel 'flash'; choose from auto"):
         builders.build_model(small_config("unet.kernel=flash"))

@@ -19,12 +19,12 @@ def noisy() -> torch.Tensor:
 def test_a_row_of_views_an_object(rows):
     model = toy_model()
     cond = model.condition(photos(2), ELEVATIONS)
-    both = model(noisy(), TIMES, cond, wanted=torch.tensor(rows))
+    both = model(noisy(), TIMES, cond, target_views=torch.tensor(rows))
     every = model(noisy(), TIMES, cond)
     for i, row in enumerate(rows):
         torch.testing.assert_close(both[i], every[i, row], atol=1e-5, rtol=1e-5)
-    one = model(noisy(), TIMES, cond, wanted=torch.tensor(rows), batch_views=1, guidance=2.0)
-    whole = model(noisy(), TIMES, cond, wanted=torch.tensor(rows), guidance=2.0)
+    one = model(noisy(), TIMES, cond, target_views=torch.tensor(rows), batch_views=1, guidance=2.0)
+    whole = model(noisy(), TIMES, cond, target_views=torch.tensor(rows), guidance=2.0)
     torch.testing.assert_close(one, whole, atol=1e-5, rtol=1e-5)
 
 
@@ -33,7 +33,7 @@ def test_attention_over_all_views_wants_one_set_for_all():
     model.all_views = True
     cond = model.condition(photos(2), ELEVATIONS)
     with pytest.raises(MvdiffError, match="the same views of each object"):
-        model(noisy(), TIMES, cond, wanted=torch.tensor([[0], [1]]))
+        model(noisy(), TIMES, cond, target_views=torch.tensor([[0], [1]]))
 
 
 def test_a_condition_from_parts_is_the_one_from_the_photo():

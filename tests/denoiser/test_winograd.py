@@ -137,6 +137,6 @@ def test_the_published_structure_takes_it_and_agrees(always, taken):
     answers = []
     for chosen in (REFERENCE, Optimizations()):
         chosen.set(model)
-        answers.append(model(noisy, torch.tensor([500.0]), known, wanted=[0, 3]))
+        answers.append(model(noisy, torch.tensor([500.0]), known, target_views=[0, 3]))
         assert bool(taken) == (chosen != REFERENCE)
     assert relative(answers[1], answers[0].double()) <= 1e-5

@@ -19,8 +19,8 @@ BOTH = ["epipolar", "epipolar_mask"]
 KINDS = ["perspective", "orthographic"]
 
 
-def sampled(neighbours: int = 2, samples: int = 8, **settings: object) -> EpipolarAttention:
-    module = EpipolarAttention(SLOT, neighbours, samples, RADIUS, heads=2, **settings)
+def sampled(num_neighbors: int = 2, samples: int = 8, **settings: object) -> EpipolarAttention:
+    module = EpipolarAttention(SLOT, num_neighbors, samples, RADIUS, heads=2, **settings)
     return randomise(module).eval()
 
 

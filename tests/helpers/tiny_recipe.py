@@ -101,11 +101,11 @@ def toy_weights(path: Path, *overrides: str) -> Path:
     return save_weights(toy_model(*overrides).state_dict(), path)
 
 
-def picture(size: int = 48, colour: tuple[int, int, int] = (200, 60, 40)) -> Image.Image:
+def picture(size: int = 48, color: tuple[int, int, int] = (200, 60, 40)) -> Image.Image:
     """A disc with a stripe on a transparent ground."""
     image = Image.new("RGBA", (size, size), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
-    draw.ellipse((size // 6, size // 6, size * 5 // 6, size * 5 // 6), fill=(*colour, 255))
+    draw.ellipse((size // 6, size // 6, size * 5 // 6, size * 5 // 6), fill=(*color, 255))
     draw.rectangle((size // 3, size // 2, size * 2 // 3, size * 5 // 8), fill=(20, 40, 90, 255))
     return image
 
@@ -117,7 +117,7 @@ def photos(count: int, size: int = 32) -> Tensor:
 
 
 def ball_views(cameras: Cameras | None = None, radius: float = 0.35, alpha: bool = True) -> Views:
-    """What cameras see of a ball at the origin whose colour depends on the direction."""
+    """What cameras see of a ball at the origin whose color depends on the direction."""
     cameras = ring(8, size=48) if cameras is None else cameras
     origins, directions = cameras.rays()
     along = -(origins * directions).sum(-1)

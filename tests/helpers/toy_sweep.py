@@ -1,4 +1,4 @@
-"""A rendered folder of coloured balls and the words of a sweep that takes seconds."""
+"""A rendered folder of colored balls and the words of a sweep that takes seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _tinted(views: Views, i: int) -> Views:
 
 
 def write_balls(root: Path) -> Path:
-    """Balls of several sizes and colours, as `mvdiff render` writes objects."""
+    """Balls of several sizes and colors, as `mvdiff render` writes objects."""
     objects = []
     for i in range(TRAIN + VAL):
         radius = 0.25 + 0.03 * i

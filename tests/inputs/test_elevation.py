@@ -29,7 +29,7 @@ def painted(left, top, right, bottom, size=48):
 
 @pytest.mark.parametrize("box", [(4, 10, 20, 42), (0, 0, 48, 12), (30, 31, 34, 33)])
 @pytest.mark.parametrize("size", [48, 192])
-def test_crop_centres_the_object_at_one_scale(box, size):
+def test_crop_centers_the_object_at_one_scale(box, size):
     scale = size // 48
     cut = crop(painted(*(scale * x for x in box), size=size))[0]
     inside = cut[3] > 0.5
@@ -39,7 +39,7 @@ def test_crop_centres_the_object_at_one_scale(box, size):
     assert tall / wide == pytest.approx((box[3] - box[1]) / (box[2] - box[0]), rel=0.12)
     assert (rows[0] + rows[-1]) / 2 == pytest.approx((SIDE - 1) / 2, abs=1)
     assert (columns[0] + columns[-1]) / 2 == pytest.approx((SIDE - 1) / 2, abs=1)
-    # what lies around the object is white, and its own colour is kept
+    # what lies around the object is white, and its own color is kept
     assert torch.allclose(cut[:3, 0, 0], torch.ones(3), atol=1e-5) or 0 in box[:2]
     middle = cut[:3, SIDE // 2, SIDE // 2]
     assert torch.allclose(middle, torch.tensor([0.2, 0.4, 0.6]), atol=1e-4)
@@ -95,12 +95,12 @@ def test_the_users_number_wins():
 
 
 def test_a_block_from_above_is_told_from_one_seen_level():
-    """A box in three colours, rendered from known cameras; no training object is a plain box."""
+    """A box in three colors, rendered from known cameras; no training object is a plain box."""
     import trimesh
 
     box = trimesh.creation.box((0.5, 0.35, 0.3))
-    colours = np.array([(200, 60, 60), (60, 60, 200), (230, 230, 120)])
-    box.visual.face_colors = colours[np.abs(box.face_normals).argmax(axis=1)]
+    colors = np.array([(200, 60, 60), (60, 60, 200), (230, 230, 120)])
+    box.visual.face_colors = colors[np.abs(box.face_normals).argmax(axis=1)]
     caster = Raycaster(box)
     found = []
     for degrees in (0.0, 20.0, 38.0):

@@ -30,13 +30,13 @@ def gradient(width: int = 12, height: int = 8) -> Image.Image:
     return Image.fromarray(np.stack([x, y, 255 - x], axis=2).astype(np.uint8))
 
 
-def disc(size: int = 64, radius: float = 20, colour=(200, 40, 90), centre=None) -> Image.Image:
+def disc(size: int = 64, radius: float = 20, color=(200, 40, 90), center=None) -> Image.Image:
     """A filled disc with a hard edge on a transparent ground."""
-    cx, cy = centre or (size / 2, size / 2)
+    cx, cy = center or (size / 2, size / 2)
     y, x = np.mgrid[:size, :size] + 0.5
     inside = (x - cx) ** 2 + (y - cy) ** 2 <= radius**2
     rgba = np.zeros((size, size, 4), np.uint8)
-    rgba[inside] = (*colour, 255)
+    rgba[inside] = (*color, 255)
     return Image.fromarray(rgba)
 
 
@@ -59,7 +59,7 @@ def test_common_files(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("bits", ["<u2", ">u2"])
-def test_sixteen_bit_greyscale(tmp_path, bits):
+def test_sixteen_bit_grayscale(tmp_path, bits):
     values = np.linspace(0, 65535, 12 * 8).reshape(8, 12).astype(np.uint16)
     if bits == "<u2":
         Image.fromarray(values).save(tmp_path / "x.png")
@@ -82,13 +82,13 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes, extra: byte
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
-def test_sixteen_bit_colour_and_alpha(tmp_path):
+def test_sixteen_bit_color_and_alpha(tmp_path):
     pixel = struct.pack(">HHHH", 65535, 32896, 0, 32896)
     (tmp_path / "x.png").write_bytes(png(1, 1, 16, 6, b"\0" + pixel))
     assert pixels(load_photo(tmp_path / "x.png"))[0, 0].tolist() == [255, 128, 0, 128]
 
 
-def test_sixteen_bit_greyscale_with_a_transparent_value(tmp_path):
+def test_sixteen_bit_grayscale_with_a_transparent_value(tmp_path):
     data = struct.pack(">I", 2) + b"tRNS" + struct.pack(">H", 700)
     clear = data + struct.pack(">I", zlib.crc32(data[4:]))
     rows = b"\0" + struct.pack(">HH", 700, 701)
@@ -122,19 +122,19 @@ def test_palette_with_and_without_transparency(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "RGBa", "P", "CMYK", "YCbCr", "HSV", "I"])
 def test_every_mode_becomes_rgba(mode):
-    grey = Image.new("L", (4, 3), 255)
+    gray = Image.new("L", (4, 3), 255)
     if mode in ("La", "RGBa"):
-        image = grey.convert("LA" if mode == "La" else "RGBA").convert(mode)
+        image = gray.convert("LA" if mode == "La" else "RGBA").convert(mode)
     elif mode == "HSV":
-        image = grey.convert("RGB").convert("HSV")
+        image = gray.convert("RGB").convert("HSV")
     else:
-        image = grey.convert(mode) if mode != "YCbCr" else grey.convert("RGB").convert(mode)
+        image = gray.convert(mode) if mode != "YCbCr" else gray.convert("RGB").convert(mode)
     photo = load_photo(image)
     assert (photo.mode, photo.size) == ("RGBA", (4, 3))
     assert np.abs(pixels(photo) - 255).max() <= 1
 
 
-def test_greyscale_with_alpha(tmp_path):
+def test_grayscale_with_alpha(tmp_path):
     Image.merge("LA", [Image.new("L", (2, 2), 80), Image.new("L", (2, 2), 9)]).save(
         tmp_path / "x.png"
     )
@@ -143,9 +143,9 @@ def test_greyscale_with_alpha(tmp_path):
 
 def test_cmyk_jpeg(tmp_path):
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "x.jpg", quality=95)
-    colour = pixels(load_photo(tmp_path / "x.jpg"))[8, 8]
-    assert colour[0] > 180
-    assert max(colour[1], colour[2]) < 70
+    color = pixels(load_photo(tmp_path / "x.jpg"))[8, 8]
+    assert color[0] > 180
+    assert max(color[1], color[2]) < 70
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -279,7 +279,7 @@ def test_bad_arrays_are_refused(array, words):
 
 
 def extent(photo: PreparedImage) -> tuple[float, float, float, float]:
-    """Centre x, centre y, width and height of the alpha, by its moments (a disc's diameter)."""
+    """Center x, center y, width and height of the alpha, by its moments (a disc's diameter)."""
     a = photo.alpha[0].double()
     y, x = torch.meshgrid(*(torch.arange(n).double() + 0.5 for n in a.shape), indexing="ij")
     cx, cy = ((a * v).sum() / a.sum() for v in (x, y))
@@ -295,8 +295,8 @@ def extent(photo: PreparedImage) -> tuple[float, float, float, float]:
     st.sampled_from([32, 64, 256]),
     st.floats(0.3, 0.95),
 )
-def test_fit_centres_and_scales(source, radius, shift, size, fill):
-    image = disc(source, max(3.0, radius * source), centre=(source * (0.5 + shift), source / 2))
+def test_fit_centers_and_scales(source, radius, shift, size, fill):
+    image = disc(source, max(3.0, radius * source), center=(source * (0.5 + shift), source / 2))
     photo = frame_by_fill(image, size, fill)
     assert photo.rgb.shape == (3, size, size)
     assert photo.alpha.shape == (1, size, size)
@@ -324,7 +324,7 @@ def test_fit_works_up_to_the_edge_of_the_picture():
     assert (photo.rgb[1] - (1 - photo.alpha[0])).abs().max() < 1e-6
 
 
-def test_fit_does_not_bleed_the_colour_of_transparent_pixels():
+def test_fit_does_not_bleed_the_color_of_transparent_pixels():
     image = np.asarray(disc(200, 60)).copy()
     image[image[..., 3] == 0, :3] = (0, 255, 0)  # hidden green
     photo = frame_by_fill(Image.fromarray(image), 32)

@@ -75,10 +75,10 @@ def test_contract(name):
         variant(Image.new("RGBA", (32, 32), (200, 10, 10, 0)))
 
 
-@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (30, 200, 90), (128, 128, 128)])
+@pytest.mark.parametrize("color", [(255, 255, 255), (0, 0, 0), (30, 200, 90), (128, 128, 128)])
 @pytest.mark.parametrize("noise", [0, 2])
-def test_key_finds_the_object_softly_with_its_hole(colour, noise):
-    background = np.random.default_rng(0).normal(colour, noise, (96, 96, 3))
+def test_key_finds_the_object_softly_with_its_hole(color, noise):
+    background = np.random.default_rng(0).normal(color, noise, (96, 96, 3))
     photo = on(background.clip(0, 255).round().astype(np.uint8))
     cut = SEGMENTERS["color_key"]()(photo)
     assert iou(cut) > 0.97
@@ -90,7 +90,7 @@ def test_key_finds_the_object_softly_with_its_hole(colour, noise):
     assert soft.sum() > 50
 
 
-def test_key_takes_the_background_out_of_the_edge_colours():
+def test_key_takes_the_background_out_of_the_edge_colors():
     green = SEGMENTERS["color_key"]()(on((0, 255, 0)))
     ours, theirs = (
         np.asarray(Image.alpha_composite(Image.new("RGBA", green.size, "black"), image))
@@ -98,7 +98,7 @@ def test_key_takes_the_background_out_of_the_edge_colours():
     )
     edge = (mask(truth()) > 0.05) & (mask(truth()) < 0.95)
     difference = np.abs(ours.astype(int) - theirs.astype(int))[edge, 1]
-    assert difference.mean() < 3  # 31 when the edges keep their mixed colours
+    assert difference.mean() < 3  # 31 when the edges keep their mixed colors
 
 
 def test_key_keeps_light_parts_inside_the_object():
@@ -147,7 +147,7 @@ def test_alpha_needs_transparency():
 
 
 def test_key_needs_a_plain_border():
-    with pytest.raises(MvdiffError, match="not of one colour"):
+    with pytest.raises(MvdiffError, match="not of one color"):
         SEGMENTERS["color_key"]()(on(textured()))
 
 
@@ -250,10 +250,10 @@ TRACES = {
 
 
 @pytest.mark.parametrize("name", TRACES)
-@pytest.mark.parametrize("colour", [(255, 255, 255), (40, 60, 70)])
-def test_traces_of_transparency_outline_nothing(name, colour):
+@pytest.mark.parametrize("color", [(255, 255, 255), (40, 60, 70)])
+def test_traces_of_transparency_outline_nothing(name, color):
     with pytest.warns(UserWarning, match="segmentation=color_key"):
-        cut = SEGMENTERS["auto"]()(clear_where(on(colour), TRACES[name]))
+        cut = SEGMENTERS["auto"]()(clear_where(on(color), TRACES[name]))
     assert cut.info["segmentation"] == "color_key"
     assert iou(cut) > 0.97
 

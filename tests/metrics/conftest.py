@@ -37,7 +37,7 @@ def chair_views(chair) -> Views:
 
 @pytest.fixture(scope="session")
 def painted_views(chair) -> Views:
-    """The chair with another colour on every face of its boxes, unlit: the same from all sides."""
+    """The chair with another color on every face of its boxes, unlit: the same from all sides."""
     painted = chair.copy()
     colors = np.random.default_rng(0).integers(40, 220, (len(chair.faces) // 2, 3))
     painted.visual.face_colors = np.repeat(colors, 2, axis=0).astype(np.uint8)
@@ -46,7 +46,7 @@ def painted_views(chair) -> Views:
 
 @pytest.fixture(scope="session")
 def ball() -> trimesh.Trimesh:
-    """A sphere of radius 0.4, even grey (102)."""
+    """A sphere of radius 0.4, even gray (102)."""
     ball = trimesh.creation.icosphere(subdivisions=4, radius=0.4)
     ball.visual.vertex_colors = np.full((len(ball.vertices), 3), 102, np.uint8)
     return ball

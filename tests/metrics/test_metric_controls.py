@@ -46,7 +46,7 @@ def test_odd_views_are_rolled():
     assert rolled.cameras is views.cameras
 
 
-def test_tints_are_10_percent_of_different_colours(ball_views):
+def test_tints_are_10_percent_of_different_colors(ball_views):
     tinted = corrupt(ball_views)["tinted"]
     change = tinted.images.float() - ball_views.images.float() * 0.9
     assert change.min() > -0.6

@@ -86,7 +86,7 @@ def test_volume_iou_of_shifted_boxes():
     assert volume_iou(shifted(box, [-0.45, 0, 0]), box.copy().apply_scale(0.02)) < 0.01
 
 
-def test_normalise_centres_scales_and_turns():
+def test_normalize_centers_scales_and_turns():
     box = shifted(trimesh.creation.box((4.0, 2.0, 1.0)), [10, 0, -3])
     out = normalize_to_unit_box(box, rotate_z=90)
     assert np.allclose(out.bounds, [[-0.25, -0.5, -0.125], [0.25, 0.5, 0.125]])
@@ -113,7 +113,7 @@ def test_missing_mesh2sdf_names_the_extra(monkeypatch):
         volume_iou(box, box)
 
 
-def test_normalised_scan_lies_where_the_shipped_depths_are(shared_dir):
+def test_normalized_scan_lies_where_the_shipped_depths_are(shared_dir):
     from PIL import Image
 
     from mvdiff.metrics.geometry import _directed

@@ -37,14 +37,14 @@ def test_chamfer_is_the_distance_of_the_surfaces(ball, around):
     assert figures["self_chamfer"] == pytest.approx(0.05, abs=0.008)
 
 
-def test_psnr_is_that_of_the_colours(around):
+def test_psnr_is_that_of_the_colors(around):
     images = around.images.clone()
     images[1::2] += 51
     figures, floor = (
         self_consistency(Views(images, around.alpha, around.cameras)),
         (self_consistency(around)),
     )
-    # the errors of the hulls' edges and of the colours add up
+    # the errors of the hulls' edges and of the colors add up
     share = float(around.mask.mean())
     expected = -10 * math.log10(share * 0.2**2 + 10 ** (-floor["self_psnr"] / 10))
     assert figures["self_psnr"] == pytest.approx(expected, abs=0.5)

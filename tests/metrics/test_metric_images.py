@@ -76,7 +76,7 @@ def test_ssim_without_border_counts_whole_windows_only(picture):
 
 @pytest.mark.parametrize("scale", [255.0, -1.0])
 def test_other_ranges_are_refused(picture, scale):
-    with pytest.raises(MvdiffError, match=r"colours must lie in \[0, 1\]"):
+    with pytest.raises(MvdiffError, match=r"colors must lie in \[0, 1\]"):
         psnr(picture * scale, picture)
 
 

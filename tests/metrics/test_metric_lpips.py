@@ -25,7 +25,7 @@ HEADS = (64, 128, 256, 512, 512)
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    """Every convolution hands the three colours on; level i weighs them by i+1, 2, 3."""
+    """Every convolution hands the three colors on; level i weighs them by i+1, 2, 3."""
     out = {}
     for number, wide, deep in CONVS:
         weight = torch.zeros(deep, wide, 3, 3)
@@ -39,7 +39,7 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def by_hand(a: list[float], b: list[float]) -> float:
-    """For constant pictures of colours a and b in [0, 1]."""
+    """For constant pictures of colors a and b in [0, 1]."""
     shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
     unit = []
     for color in (a, b):
@@ -100,7 +100,7 @@ def test_evaluate_takes_the_weights_by_setting(state, tmp_path):
         for i in range(16):
             picture = Image.new("RGB", (16, 16), tuple(color))
             picture.save(tmp_path / side / "mug" / f"{i:03d}.png")
-    args = [f"{side}={tmp_path / side}" for side in ("pred", "truth")]
+    args = [f"pred={tmp_path / 'pred'}", f"reference={tmp_path / 'truth'}"]
     args += [f"lpips={tmp_path / 'lpips.safetensors'}", f"out={tmp_path / 'f.json'}"]
     assert main(["evaluate", *args]) == 0
     row = json.loads((tmp_path / "f.json").read_text())["mean"]

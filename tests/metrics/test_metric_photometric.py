@@ -1,4 +1,4 @@
-"""Photometric error: 0 for views of one object, as large as the colours that disagree."""
+"""Photometric error: 0 for views of one object, as large as the colors that disagree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mvdiff.cameras import ring
 from mvdiff.cameras.epipolar import nearest_views
 from mvdiff.errors import MvdiffError
 from mvdiff.metrics import corrupt, photometric_error
-from mvdiff.metrics.photometric import warp_neighbours
+from mvdiff.metrics.photometric import warp_neighbors
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
 
@@ -26,12 +26,12 @@ def recolored(views: Views, index: slice | int, step: int) -> Views:
 
 def test_views_of_one_object_agree(ball_views, painted_views):
     assert photometric_error(ball_views) < 1e-4
-    # the chair's colours change from face to face, and its parts hide each other
+    # the chair's colors change from face to face, and its parts hide each other
     assert photometric_error(painted_views) < 0.01
 
 
 def test_a_known_difference_is_found(ball_views):
-    # on a ring of 8, all neighbours of even views are odd
+    # on a ring of 8, all neighbors of even views are odd
     assert photometric_error(recolored(ball_views, slice(1, None, 2), 51)) == pytest.approx(
         0.2, abs=1e-4
     )
@@ -63,7 +63,7 @@ def test_hidden_points_are_not_compared(monkeypatch):
     cameras = ring(16, elevation=0, size=64)
     scene = trimesh.util.concatenate([blue, red])
     views = Raycaster(scene).render(cameras, supersample=3, shading=None).views(cameras)
-    warped = warp_neighbours(views)
+    warped = warp_neighbors(views)
     # from the front red stands before blue; view 1 sees past it what view 0 cannot
     front = (warped.source[1] == 0).nonzero().item()
     behind_red = (warped.color[1, front, 0] > 0.9) & (views.images[1, 2] > 250)
@@ -132,7 +132,7 @@ def test_the_figure_is_reproducible(painted_views):
     assert photometric_error(painted_views) == photometric_error(painted_views)
 
 
-def test_neighbours_are_the_nearest_by_angle():
+def test_neighbors_are_the_nearest_by_angle():
     source = nearest_views(ring(16, size=32), 2)
     assert [sorted(row) for row in source.tolist()] == [
         sorted(((i - 1) % 16, (i + 1) % 16)) for i in range(16)

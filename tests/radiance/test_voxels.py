@@ -19,7 +19,7 @@ SOLID, EMPTY = 8.0, -20.0
 
 
 def field(grid: torch.Tensor, *, side: int = 32, alpha: bool = True, bound: float = 0.6):
-    """A field whose raw values are `grid`: (1, density and colours, depth, height, width)."""
+    """A field whose raw values are `grid`: (1, density and colors, depth, height, width)."""
     made = VoxelField(
         channels=8,
         latents=PixelUnshuffleCodec(4, alpha),
@@ -35,9 +35,9 @@ def field(grid: torch.Tensor, *, side: int = 32, alpha: bool = True, bound: floa
 def ball(radius: float, side: int = 48) -> torch.Tensor:
     points = grid_points(side, 0.6, torch.zeros(()))
     inside = points.norm(dim=-1) < radius
-    colour = torch.where(points[..., 2] > 0, 1.0, -1.0)  # upper half light, lower half dark
+    color = torch.where(points[..., 2] > 0, 1.0, -1.0)  # upper half light, lower half dark
     density = torch.where(inside, SOLID, EMPTY)
-    return torch.stack([density, colour, colour, colour])[None]
+    return torch.stack([density, color, color, color])[None]
 
 
 def pictures(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,7 +64,7 @@ def test_what_is_up_in_the_world_is_up_in_the_views():
     assert (rgb[:, :, 23, 16] < 0.05).all()
 
 
-def test_colour_stays_at_its_side():
+def test_color_stays_at_its_side():
     """A cube at +x is seen by the camera at azimuth 0 in front, hidden from the one behind it."""
     points = grid_points(32, 0.6, torch.zeros(()))
     density = torch.where(points.norm(dim=-1) < 0.45, SOLID, EMPTY)
@@ -78,8 +78,8 @@ def test_colour_stays_at_its_side():
 @pytest.mark.parametrize(
     "latents", [PixelUnshuffleCodec(4), PixelUnshuffleCodec(8), PixelUnshuffleCodec(4, False)]
 )
-def test_the_photo_colours_what_it_sees(latents):
-    """With the gate open, a grey ball shows the photo, each object its own, from its camera."""
+def test_the_photo_colors_what_it_sees(latents):
+    """With the gate open, a gray ball shows the photo, each object its own, from its camera."""
     size, elevation = 64, torch.tensor([0.0, 40.0])
     made = VoxelField(
         channels=8, latents=latents, bound=0.6, radius=0.6, planes=64, split=2, photo_head=8
@@ -157,21 +157,21 @@ def test_a_solid_is_solid_for_near_cameras(distance):
 def test_composite_is_the_formula():
     generator = torch.Generator().manual_seed(0)
     raw = torch.randn(1, 1, 5, 1, 1, generator=generator)
-    colours = torch.randn(1, 1, 2, 5, 1, 1, generator=generator)
+    colors = torch.randn(1, 1, 2, 5, 1, 1, generator=generator)
     lengths = torch.rand(1, 1, 5, 1, 1, generator=generator)
     background = torch.tensor([0.3, -0.7])
     density = torch.nn.functional.softplus(raw - THIN) * DENSITY
     light, left = torch.zeros(2), 1.0
     for k in range(5):
         alpha = 1 - torch.exp(-density[0, 0, k, 0, 0] * lengths[0, 0, k, 0, 0])
-        light = light + left * alpha * colours[0, 0, :, k, 0, 0]
+        light = light + left * alpha * colors[0, 0, :, k, 0, 0]
         left = left * (1 - alpha)
-    out = composite(raw, colours, lengths, background)[0, 0, :, 0, 0]
+    out = composite(raw, colors, lengths, background)[0, 0, :, 0, 0]
     torch.testing.assert_close(out[:2], light + left * background)
     torch.testing.assert_close(out[2], 1 - 2 * left)
 
 
-def test_latents_without_alpha_hold_the_same_colours():
+def test_latents_without_alpha_hold_the_same_colors():
     grid = ball(0.3)
     with_alpha, without = field(grid)[0], field(grid, alpha=False)[0]
     assert without.shape[2] == 3 * 16
@@ -196,8 +196,8 @@ def test_a_new_model_starts_with_the_rendering_and_the_unet_adds_to_it():
         model.residual = True
         model.unet.out[-1].bias += 0.25
         changed = model(noisy, time, condition) - out
-    colour, opacity = changed.split([3 * 16, 16], dim=2)
-    torch.testing.assert_close(colour, torch.full_like(colour, 0.25))
+    color, opacity = changed.split([3 * 16, 16], dim=2)
+    torch.testing.assert_close(color, torch.full_like(color, 0.25))
     assert not opacity.any(), "outlines are the solid's"
 
 

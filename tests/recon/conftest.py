@@ -16,7 +16,7 @@ def photograph(mesh: trimesh.Trimesh, cameras: Cameras, **options) -> Views:
 
 @pytest.fixture(scope="session")
 def shoot():
-    """The function (mesh, cameras) → views, in the mesh's own colours."""
+    """The function (mesh, cameras) → views, in the mesh's own colors."""
     return photograph
 
 

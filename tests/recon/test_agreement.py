@@ -22,7 +22,7 @@ from mvdiff.views.views import Views
 
 @pytest.fixture(scope="module")
 def figure() -> trimesh.Trimesh:
-    """Two boxes and a ball of different colours: no view looks like another."""
+    """Two boxes and a ball of different colors: no view looks like another."""
     parts = []
     for shape, at, color in (
         (trimesh.creation.box((0.5, 0.3, 0.2)), (0, 0, -0.2), [200, 60, 40]),
@@ -70,7 +70,7 @@ def test_a_wrong_view_is_named_though_it_took_part(views):
     assert view_agreement(Hull(resolution=64)(wrong), wrong).worst == [3]
 
 
-def test_a_wrong_colour_is_named_though_its_silhouette_is_right(figure, views):
+def test_a_wrong_color_is_named_though_its_silhouette_is_right(figure, views):
     images = views.images.clone()
     images[5] = 255 - images[5]
     report = view_agreement(figure, Views(images, views.alpha, views.cameras))
@@ -99,14 +99,14 @@ def pictures(size: int, level: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.full((2, 3, size, size), level, dtype=torch.uint8), alpha
 
 
-def test_empty_and_far_views_have_no_colour(figure, views):
+def test_empty_and_far_views_have_no_color(figure, views):
     alpha = views.alpha.clone()
     alpha[2] = 0
     report = view_agreement(figure, Views(views.images, alpha, views.cameras))
     assert report.per_view[2].psnr is None
     assert report.per_view[2].iou == 0
     assert report.worst == [2]
-    assert "no colour in common" in report.summary()
+    assert "no color in common" in report.summary()
     json.dumps(report.as_dict(), allow_nan=False)
     assert report.as_dict()["per_view"][2] == {"view": 2, "iou": 0.0, "psnr": None}
 

@@ -78,8 +78,8 @@ def test_grid_fits_the_object_tightly():
 @pytest.mark.parametrize("projection", ["perspective", "orthographic"])
 def test_what_is_searched_is_what_the_lens_shows(projection):
     cameras = ring(4, size=64, projection=projection)
-    centre, half = scene_cube(cameras)
-    assert centre.tolist() == [0, 0, 0]
+    center, half = scene_cube(cameras)
+    assert center.tolist() == [0, 0, 0]
     assert half == pytest.approx(1.5 * 16 / 35, rel=1e-5)
     assert scene_cube(cameras, 0.4)[1] == 0.4
     wide = replace(cameras, width=128)

@@ -16,7 +16,7 @@ from mvdiff.views.views import Views
 
 
 def disc_views(behind: tuple[float, ...], count: int = 2) -> tuple[Views, torch.Tensor]:
-    """A green disc with a soft edge on a plain colour, and its opacity."""
+    """A green disc with a soft edge on a plain color, and its opacity."""
     at = (torch.arange(64) + 0.5) / 64 - 0.5
     alpha = ((0.3 - (at[:, None] ** 2 + at[None] ** 2).sqrt()) * 64 + 0.5).clamp(0, 1)
     alpha = alpha.expand(count, 1, -1, -1)
@@ -70,7 +70,7 @@ def test_cameras_where_all_others_see_the_object_are_named():
     check_cameras_outside(replace(near, projection="orthographic"), edges)
 
 
-def test_reduced_pictures_average_colour_by_opacity():
+def test_reduced_pictures_average_color_by_opacity():
     images = torch.zeros(1, 3, 8, 12, dtype=torch.uint8)
     images[..., 0::2] = 200
     alpha = torch.zeros(1, 1, 8, 12, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""The hull of objects whose shape and colours are known."""
+"""The hull of objects whose shape and colors are known."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_result_is_closed_and_faces_look_outward(sphere):
     assert ((mesh.face_normals * mesh.triangles_center).sum(axis=1) > 0).mean() > 0.99
 
 
-def test_colours_stand_where_they_were_seen(sphere):
+def test_colors_stand_where_they_were_seen(sphere):
     red = sphere.vertices[:, 0] > 0.06
     blue = sphere.vertices[:, 0] < -0.06
     assert np.abs(sphere.colors[red].astype(int) - [220, 30, 30]).max() <= 12
@@ -81,7 +81,7 @@ def test_nothing_is_trimmed_where_a_camera_looks_up(sphere_views):
     assert np.array_equal(cut.vertices, whole.vertices)
 
 
-def test_unseen_points_take_the_colour_of_seen_neighbours(shoot):
+def test_unseen_points_take_the_color_of_seen_neighbors(shoot):
     box = trimesh.creation.box((0.5, 0.5, 0.5))
     box.visual.face_colors = [40, 160, 80]
     mesh = Hull(resolution=48, max_outlier_views=0)(shoot(box, ring(8, 35.0, size=64)))

@@ -21,14 +21,14 @@ from mvdiff.views.views import Views
 WHITE, GREY = (1.0, 1.0, 1.0), (0.6, 0.6, 0.65)
 
 
-def painted(mesh: trimesh.Trimesh, colour: list[int] | np.ndarray) -> trimesh.Trimesh:
-    mesh.visual.face_colors = np.broadcast_to(colour, (len(mesh.faces), 3)).astype(np.uint8)
+def painted(mesh: trimesh.Trimesh, color: list[int] | np.ndarray) -> trimesh.Trimesh:
+    mesh.visual.face_colors = np.broadcast_to(color, (len(mesh.faces), 3)).astype(np.uint8)
     return mesh
 
 
-def torus(colour: list[int]) -> trimesh.Trimesh:
+def torus(color: list[int]) -> trimesh.Trimesh:
     standing = trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0])
-    return painted(trimesh.creation.torus(0.35, 0.09).apply_transform(standing), colour)
+    return painted(trimesh.creation.torus(0.35, 0.09).apply_transform(standing), color)
 
 
 def two_halves(above: list[int], below: list[int]) -> trimesh.Trimesh:
@@ -95,7 +95,7 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("behind", [WHITE, GREY], ids=["white", "grey"])
+@pytest.mark.parametrize("behind", [WHITE, GREY], ids=["white", "gray"])
 @pytest.mark.parametrize("kind", SPOILT)
 def test_jpeg_and_noise_leave_the_masks(scenes, kind, behind):
     spoil, least = SPOILT[kind]
@@ -104,10 +104,10 @@ def test_jpeg_and_noise_leave_the_masks(scenes, kind, behind):
     assert min(found.values()) > 0.92, found
 
 
-@pytest.mark.parametrize("behind", [WHITE, GREY], ids=["white", "grey"])
+@pytest.mark.parametrize("behind", [WHITE, GREY], ids=["white", "gray"])
 def test_clean_pictures_are_keyed_at_the_least_distance(scenes, behind):
     """All that differs from the background by 7 of 255 is object, and nothing else."""
-    for name in set(scenes) - {"box"}:  # some of its squares are grey
+    for name in set(scenes) - {"box"}:  # some of its squares are gray
         views = scenes[name]
         pixels = on(views, behind)
         plain = (torch.tensor(behind)[:, None, None] * 255).round()
@@ -139,11 +139,11 @@ def test_specks_and_pinholes_of_noise_are_gone(scenes):
 
 
 def test_noise_is_not_mistaken_for_a_busy_border():
-    grey = torch.full((2, 3, 64, 64), 150, dtype=torch.uint8)
+    gray = torch.full((2, 3, 64, 64), 150, dtype=torch.uint8)
     for sigma in (8, 16):
-        views = Views(with_noise(grey, sigma), None, ring(2, size=64))
+        views = Views(with_noise(gray, sigma), None, ring(2, size=64))
         assert (background(views) * 255 - 150).abs().max() < 4
-    assert not object_mask(Views(with_noise(grey, 8), None, views.cameras)).any()
+    assert not object_mask(Views(with_noise(gray, 8), None, views.cameras)).any()
 
 
 def mixed(views: Views, plain: list[int], behind: tuple[float, ...] = WHITE) -> Views:
@@ -169,7 +169,7 @@ def test_opaque_views_among_transparent_ones_are_keyed(scenes):
 
 
 def test_views_filled_by_the_object_keep_their_alpha(scenes):
-    """A border of several colours, or one colour all over, is no background."""
+    """A border of several colors, or one color all over, is no background."""
     given = mixed(scenes["halves"], [2, 3])
     given.images[2] = torch.randint(
         0, 255, (3, 128, 128), generator=torch.Generator().manual_seed(0)

@@ -24,20 +24,20 @@ from mvdiff.rendering import Raycaster
 
 @pytest.fixture
 def mesh() -> Mesh:
-    """A box with three different sides, coloured by position, dark tones included."""
+    """A box with three different sides, colored by position, dark tones included."""
     box = trimesh.creation.box((0.2, 0.4, 0.9)).subdivide().subdivide()
     box.apply_translation([0.1, 0.0, 0.3])
     colors = ((box.vertices - box.bounds[0]) / np.ptp(box.bounds, axis=0) * 255).round()
     return Mesh(box.vertices.astype(np.float32), np.array(box.faces), colors.astype(np.uint8))
 
 
-#: Colours of the textured square's corners: left and right below, right and left above.
+#: Colors of the textured square's corners: left and right below, right and left above.
 CORNERS = np.array([[250, 20, 20], [20, 240, 20], [20, 20, 230], [240, 240, 30]], np.uint8)
 
 
 @pytest.fixture
 def square() -> Mesh:
-    """A square facing −y whose texture has a plain colour in each quarter, but not at its seam."""
+    """A square facing −y whose texture has a plain color in each quarter, but not at its seam."""
     vertices = np.array([[-0.4, 0, -0.4], [0.4, 0, -0.4], [0.4, 0, 0.4], [-0.4, 0, 0.4]])
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)[faces]
@@ -47,7 +47,7 @@ def square() -> Mesh:
 
 
 def seen_corners(mesh: Mesh) -> np.ndarray:
-    """Colours near the square's corners, seen from the front, in the order of its vertices."""
+    """Colors near the square's corners, seen from the front, in the order of its vertices."""
     camera = look_at([-90], [0], size=64)
     color = Raycaster(mesh.to_trimesh()).render(camera, shading=None).color[0]
     uv, _ = camera.project(torch.tensor([[x, 0.0, z] for x, z in WITHIN]))
@@ -70,7 +70,7 @@ def ordered(vertices: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".ply", ".obj"])
-def test_files_keep_positions_and_colours(mesh, tmp_path, suffix):
+def test_files_keep_positions_and_colors(mesh, tmp_path, suffix):
     back = Mesh.load(mesh.export(tmp_path / f"m{suffix}"))
     assert len(back.faces) == len(mesh.faces)
     for got, expected in zip(
@@ -92,7 +92,7 @@ def test_glb_is_y_up(mesh, tmp_path):
     assert raw.to_geometry().volume > 0
 
 
-def test_glb_colours_are_linear_and_not_metal(mesh, tmp_path):
+def test_glb_colors_are_linear_and_not_metal(mesh, tmp_path):
     tree = gltf(mesh.export(tmp_path / "m.glb"))
     primitive = tree["meshes"][0]["primitives"][0]
     accessor = tree["accessors"][primitive["attributes"]["COLOR_0"]]
@@ -125,7 +125,7 @@ def test_failed_export_leaves_nothing(mesh, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_simplify_keeps_shape_and_colours():
+def test_simplify_keeps_shape_and_colors():
     ball = trimesh.creation.icosphere(subdivisions=4, radius=0.5)
     colors = np.where(ball.vertices[:, 2:] > 0, [200, 0, 0], [0, 0, 200]).astype(np.uint8)
     mesh = Mesh(ball.vertices.astype(np.float32), np.array(ball.faces), colors)
@@ -229,7 +229,7 @@ def test_obj_names_files_that_are_there(square, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".stl"])
-def test_formats_without_textures_get_vertex_colours(square, tmp_path, suffix):
+def test_formats_without_textures_get_vertex_colors(square, tmp_path, suffix):
     back = Mesh.load(square.export(tmp_path / f"s{suffix}"))
     assert back.texture is None
     assert len(back.faces) == 2
@@ -269,7 +269,7 @@ def test_seams_split_no_vertices_but_those_of_trimesh(mesh):
     assert np.allclose(shape.vertex_normals[shape.faces.ravel()], normals, atol=1e-6)
 
 
-def test_texture_lookup_is_bilinear_between_texel_centres():
+def test_texture_lookup_is_bilinear_between_texel_centers():
     image = np.zeros((2, 4, 3), np.uint8)
     image[0, 1], image[0, 2] = 100, 200
     texture = Texture(np.zeros((1, 3, 2), np.float32), image)

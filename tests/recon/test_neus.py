@@ -226,7 +226,7 @@ def test_progress_tells_steps_and_losses_that_fall(few):
     assert neus.fitted["seconds"] > 0
 
 
-def test_drift_of_colours_and_a_wrong_view_do_not_ruin_the_shape(few):
+def test_drift_of_colors_and_a_wrong_view_do_not_ruin_the_shape(few):
     gain = torch.linspace(0.8, 1.2, len(few))[:, None, None, None]
     images = (few.images * gain).clamp(0, 255).byte()
     alpha = few.alpha.clone()

@@ -49,7 +49,7 @@ def test_plain_objects_keep_their_hull(sphere_views):
     assert abs(radius.mean() - 0.4) < 0.01
 
 
-def test_views_whose_colours_have_nothing_in_common_keep_the_hull(dented):
+def test_views_whose_colors_have_nothing_in_common_keep_the_hull(dented):
     noise = torch.rand(dented.images.shape, generator=torch.Generator().manual_seed(0)) * 255
     views = Views(noise.byte(), dented.alpha, dented.cameras)
     hull = Hull(resolution=48)(views).to_trimesh()

@@ -1,4 +1,4 @@
-"""Textures painted from views of objects whose colours are known."""
+"""Textures painted from views of objects whose colors are known."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mvdiff.views.views import Views
 
 
 def as_mesh(shape: trimesh.Trimesh) -> Mesh:
-    grey = np.full((len(shape.vertices), 3), 128, np.uint8)
-    return Mesh(np.array(shape.vertices, np.float32), np.array(shape.faces, np.int64), grey)
+    gray = np.full((len(shape.vertices), 3), 128, np.uint8)
+    return Mesh(np.array(shape.vertices, np.float32), np.array(shape.faces, np.int64), gray)
 
 
 def ball(radius: float = 0.4, subdivisions: int = 4) -> trimesh.Trimesh:
@@ -30,7 +30,7 @@ def ball(radius: float = 0.4, subdivisions: int = 4) -> trimesh.Trimesh:
 
 
 def surface_colors(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-    """Points all over the surface, and the texture's colours there."""
+    """Points all over the surface, and the texture's colors there."""
     weights = np.random.default_rng(0).dirichlet([1, 1, 1], size=len(mesh.faces))
     points = np.einsum("fc,fci->fi", weights, mesh.vertices[mesh.faces])
     return points, mesh.texture.at(np.einsum("fc,fci->fi", weights, mesh.texture.uv)).astype(int)
@@ -40,7 +40,7 @@ RED, BLUE = [220, 30, 30], [30, 30, 220]
 
 
 @pytest.mark.parametrize("projection", ["perspective", "orthographic"])
-def test_colours_land_where_they_were_seen(shoot, projection):
+def test_colors_land_where_they_were_seen(shoot, projection):
     shape = ball()
     shape.visual.face_colors = np.where(shape.triangles_center[:, :1] > 0, RED, BLUE)
     cameras = look_at([0, 90, 180, 270, 0, 0], [0, 0, 0, 0, 89, -89], size=96)
@@ -86,7 +86,7 @@ def test_hidden_surfaces_do_not_get_what_hides_them(shoot, around):
     assert wrong.max() < 90
 
 
-def test_what_no_view_saw_continues_the_colours_around_it(shoot):
+def test_what_no_view_saw_continues_the_colors_around_it(shoot):
     box = trimesh.creation.box((0.5, 0.5, 0.5)).subdivide().subdivide().subdivide()
     box.visual.face_colors = [40, 160, 80]
     mesh = bake(as_mesh(box), shoot(box, ring(8, 35.0, size=64)), size=128)
@@ -115,7 +115,7 @@ def test_one_view_is_enough(shoot):
     assert np.abs(colors - RED).max() <= 8
 
 
-def test_views_that_miss_the_mesh_leave_it_grey(shoot):
+def test_views_that_miss_the_mesh_leave_it_gray(shoot):
     shape = ball(0.1)
     shape.apply_translation([0, 0, 2.0])
     elsewhere = shoot(ball(), ring(4, 0.0, size=32))
@@ -198,7 +198,7 @@ def test_the_smallest_and_flattest_meshes_unwrap():
 
 
 def test_spread_is_harmonic():
-    """Along a strip with its ends seen, colours go in a straight line from one to the other."""
+    """Along a strip with its ends seen, colors go in a straight line from one to the other."""
     n = 21
     x = np.linspace(0, 1, n)
     vertices = np.array([[a, b, 0] for a in x for b in (0.0, 0.05)])
@@ -212,7 +212,7 @@ def test_spread_is_harmonic():
     assert np.abs(out - vertices[:, :1] * [1.0, 0.5, 0.25]).max() < 0.02
 
 
-def test_parts_nobody_saw_take_the_nearest_colour():
+def test_parts_nobody_saw_take_the_nearest_color():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 0, 0], [6, 0, 0], [5, 1, 0.0]])
     faces = np.array([[0, 1, 2], [3, 4, 5]])
     colors = np.array([[0.1] * 3, [0.9] * 3, [0.1] * 3, *[[0.0] * 3] * 3])
@@ -283,6 +283,6 @@ def test_textured_glb_of_a_real_scan_looks_like_its_views(shared_dir, tmp_path):
     assert covered >= 29.5
     # pixels that the hull misses at its silhouette, white against the object, cost 3 dB
     assert strict >= 26.7
-    # more than the vertex colours of the same faces
+    # more than the vertex colors of the same faces
     plain = Mesh(textured.vertices, textured.faces, textured.colors)
     assert covered > 1.0 + foreground_psnr(plain, views)[1]

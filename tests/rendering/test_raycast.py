@@ -1,4 +1,4 @@
-"""Rendering: analytic depths, colours of every kind, and the published depth maps."""
+"""Rendering: analytic depths, colors of every kind, and the published depth maps."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_tracers_agree_on_any_rays():
     np.testing.assert_allclose(v[both], y[both], atol=1e-4)
 
 
-def test_supersampled_alpha_is_coverage_and_depth_stays_at_centres():
+def test_supersampled_alpha_is_coverage_and_depth_stays_at_centers():
     cameras = ring(2, size=16)
     one = Raycaster(cube()).render(cameras)
     fine = Raycaster(cube()).render(cameras, supersample=4)
@@ -108,7 +108,7 @@ def test_supersampled_alpha_is_coverage_and_depth_stays_at_centres():
     assert abs(fine.alpha.float().mean() - exact) < 0.5
 
 
-def test_faces_keep_their_colours_straight_at_the_edge():
+def test_faces_keep_their_colors_straight_at_the_edge():
     r = Raycaster(cube(face_colors=[200, 40, 90])).render(
         ring(3, size=20), supersample=3, shading=None
     )
@@ -121,7 +121,7 @@ def test_faces_keep_their_colours_straight_at_the_edge():
     assert torch.equal(views.images, r.color)
 
 
-def test_vertex_colours_are_interpolated():
+def test_vertex_colors_are_interpolated():
     mesh = trimesh.Trimesh(
         [[0, -0.5, -0.5], [0, 0.5, -0.5], [0, 0, 0.5]],
         [[0, 1, 2]],
@@ -152,7 +152,7 @@ def test_textures_lie_the_right_way_round():
     assert r.color[0][:, 44, 44].tolist() == [0, 0, 0]
 
 
-def test_material_base_colours_are_linear_in_gltf_and_plain_in_obj():
+def test_material_base_colors_are_linear_in_gltf_and_plain_in_obj():
     linear = trimesh.visual.material.PBRMaterial(baseColorFactor=[55, 255, 0, 255])
     plain = trimesh.visual.material.SimpleMaterial(diffuse=[55, 255, 0, 255])
     for material, red in ((linear, 128), (plain, 55)):

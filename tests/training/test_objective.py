@@ -60,11 +60,11 @@ class Spy(nn.Module):
         timestep: Any,
         condition: Any,
         *,
-        wanted: Any,
+        target_views: Any,
         with_rendering: bool = False,
     ) -> Any:
-        self.calls.append((noisy, timestep, condition, wanted))
-        zeros = torch.zeros(len(noisy), wanted.shape[-1], *noisy.shape[2:])
+        self.calls.append((noisy, timestep, condition, target_views))
+        zeros = torch.zeros(len(noisy), target_views.shape[-1], *noisy.shape[2:])
         return (zeros, zeros) if with_rendering else zeros
 
 
@@ -92,12 +92,12 @@ def test_one_time_for_a_set_one_target_an_object(
     spy.calls.clear()
     whole = batch(12)
     loss = published(spy, whole, step())["loss"]
-    noisy, timestep, _, wanted = spy.calls[0]
+    noisy, timestep, _, target_views = spy.calls[0]
     assert timestep.shape == (12,)
     assert len(set(timestep.tolist())) > 6, "each object has its own"
-    assert wanted.shape == (12, 1)
-    assert len(set(wanted.flatten().tolist())) > 3
-    # the prediction was zero, so the loss is the noise's square at the wanted views
+    assert target_views.shape == (12, 1)
+    assert len(set(target_views.flatten().tolist())) > 3
+    # the prediction was zero, so the loss is the noise's square at the target_views views
     assert loss.item() == pytest.approx(1.0, abs=0.1)
     assert noisy.shape == (12, VIEWS, 4, 8, 8)
 
@@ -259,7 +259,7 @@ def test_scheduled_sampling_starts_from_what_sampling_would(kind):
     spy, seen = Spy(model), small_batch()
     truth(spy, seen, step())
     own(spy, seen, step())
-    (plain, time, condition, wanted), (noisy, same, *_) = spy.calls
+    (plain, time, condition, target_views), (noisy, same, *_) = spy.calls
     torch.testing.assert_close(time, same)
     share = truth.scheduler.alphas_cumprod[time.long()].view(-1, 1, 1, 1, 1)
     clean = torch.stack([model.latents.encode(views) for views in seen.views])
@@ -276,7 +276,7 @@ def test_scheduled_sampling_starts_from_what_sampling_would(kind):
     expected = share.sqrt() * guess + (1 - share).sqrt() * noise
     torch.testing.assert_close(noisy, expected, atol=1e-4, rtol=1e-4)
     assert (noisy - plain).abs().max() > 0.1
-    assert wanted.shape == (2, truth.views)
+    assert target_views.shape == (2, truth.views)
 
 
 def test_a_share_of_the_steps_is_scheduled_sampling():

@@ -74,7 +74,7 @@ def test_the_rate_warms_up_and_follows_a_cosine() -> None:
     assert at(0, warmup=0) == 1.0
 
 
-def test_seeds_of_neighbours_differ_and_fit() -> None:
+def test_seeds_of_neighbors_differ_and_fit() -> None:
     seeds = {
         derive_seed(0, tag, step, share) for tag in (3, 4) for step in range(50) for share in (0, 1)
     }

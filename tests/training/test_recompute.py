@@ -35,7 +35,7 @@ def step(model: MultiViewDenoiser, recompute: bool) -> tuple[dict[str, torch.Ten
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         wanted = torch.tensor([[3], [9]])
-        out = model(noisy, torch.tensor([700.0, 200.0]), condition, wanted=wanted)
+        out = model(noisy, torch.tensor([700.0, 200.0]), condition, target_views=wanted)
     out.square().mean().backward()
     grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     return grads, sum(size for place, size in kept.items() if place not in parameters)
@@ -61,7 +61,7 @@ def test_nothing_is_computed_again_without_gradients(model: MultiViewDenoiser) -
     handle = model.unet.middle[0].register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         condition = model.condition(photos(1, 64), torch.tensor([10.0]))
-        model(torch.randn(1, 16, 4, 8, 8), torch.tensor([700.0]), condition, wanted=[0])
+        model(torch.randn(1, 16, 4, 8, 8), torch.tensor([700.0]), condition, target_views=[0])
     handle.remove()
     assert len(calls) == 1
 

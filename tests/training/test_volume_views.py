@@ -58,7 +58,7 @@ class Spy(nn.Module):
 
     def forward(self, noisy: Any, timestep: Any, condition: Any, **chosen: Any) -> Any:
         self.calls.append({"noisy": noisy, "timestep": timestep, **chosen})
-        zeros = torch.zeros(len(noisy), chosen["wanted"].shape[-1], *noisy.shape[2:])
+        zeros = torch.zeros(len(noisy), chosen["target_views"].shape[-1], *noisy.shape[2:])
         return (zeros, zeros) if chosen.get("with_rendering") else zeros
 
     def asked(self, setting: str, batch: Batch, seed: int = 5) -> dict[str, Any]:
@@ -77,11 +77,11 @@ def batch() -> Batch:
     return Pictures().batch_at(0, batch_size=4)
 
 
-def test_the_wanted_views_and_others_each_once(spy: Spy, batch: Batch) -> None:
+def test_the_target_views_and_others_each_once(spy: Spy, batch: Batch) -> None:
     counts = set()
     for seed in range(12):
         asked = spy.asked("[3,5]", batch, seed)
-        rows, wanted = asked["volume_views"], asked["wanted"]
+        rows, wanted = asked["volume_views"], asked["target_views"]
         counts.add(rows.shape[1])
         for row, mine in zip(rows.tolist(), wanted.tolist(), strict=True):
             assert set(mine) <= set(row) <= set(range(VIEWS))
@@ -108,7 +108,7 @@ def test_step_and_number_decide_however_the_batch_is_shared(spy: Spy, batch: Bat
             index=batch.index[chosen],
         )
         mine = spy.asked("[3,7]", part)
-        for name in ("volume_views", "wanted"):
+        for name in ("volume_views", "target_views"):
             assert torch.equal(mine[name], whole[name][chosen])
     assert not torch.equal(
         spy.asked("[4,4]", batch, 6)["volume_views"], spy.asked("[4,4]", batch)["volume_views"]
@@ -118,7 +118,7 @@ def test_step_and_number_decide_however_the_batch_is_shared(spy: Spy, batch: Bat
 def test_all_other_draws_are_what_they_are_without_it(spy: Spy, batch: Batch) -> None:
     plain, some = spy.asked("null", batch), spy.asked("[3,5]", batch)
     assert "volume_views" not in plain
-    for name in ("noisy", "timestep", "wanted"):
+    for name in ("noisy", "timestep", "target_views"):
         assert torch.equal(plain[name], some[name])
 
 
@@ -127,10 +127,10 @@ def test_attention_over_all_views_gets_one_choice_the_volume_one_an_object(
 ) -> None:
     monkeypatch.setattr(spy.module, "all_views", True)
     asked = spy.asked("[4,4]", batch)
-    assert asked["wanted"].shape == (2,)
+    assert asked["target_views"].shape == (2,)
     assert asked["volume_views"].shape == (4, 4)
     for row in asked["volume_views"].tolist():
-        assert row[:2] == asked["wanted"].tolist()
+        assert row[:2] == asked["target_views"].tolist()
     assert len({tuple(row) for row in asked["volume_views"].tolist()}) > 1
 
 

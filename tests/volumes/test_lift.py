@@ -43,7 +43,7 @@ def test_every_view_is_sampled_where_its_camera_projects_to():
         torch.testing.assert_close(found[inside], uv[inside], atol=1e-4, rtol=0)
 
 
-def test_the_published_offset_takes_pixel_centres_at_whole_numbers():
+def test_the_published_offset_takes_pixel_centers_at_whole_numbers():
     cameras = ring(1, size=SIDE)
     points = grid_points(4, 0.3, torch.zeros(1))
     lifted = lift(ramp(cameras, 0.0), cameras, points, offset=0.0)[0, 0]
@@ -79,7 +79,7 @@ def test_a_view_sees_to_the_edge_of_its_picture_and_no_further():
         found = seen(cameras, points, 2, 1)
         assert found.shape == (2, 1, 1, 1, 5)
         assert found[1].flatten().tolist() == [True, True, False, True, False]
-        # within the edge, what lies beyond the last pixel's centre does not fade
+        # within the edge, what lies beyond the last pixel's center does not fade
         ones = torch.ones(1, 1, 1, SIDE, SIDE)
         assert lift(ones, cameras, points, edge="border")[0, 0, 0, 0, 0, :2].tolist() == [1, 1]
         assert lift(ones, cameras, points)[0, 0, 0, 0, 0, 1] < 0.7
@@ -143,8 +143,8 @@ def test_planes_behind_a_near_camera_lie_at_it():
     _, depth = cameras.project(points)
     expected = torch.tensor([1e-4, 1e-4, 0.3, 0.6, 0.9])[:, None, None].expand(5, 4, 4)
     torch.testing.assert_close(depth[0, 0], expected, atol=1e-6, rtol=0)
-    centre = cameras.centers[0].expand(4, 4, 3)
-    torch.testing.assert_close(points[0, 0], centre, atol=1e-3, rtol=0)
+    center = cameras.centers[0].expand(4, 4, 3)
+    torch.testing.assert_close(points[0, 0], center, atol=1e-3, rtol=0)
 
 
 def test_lifted_and_looked_up_again_a_mark_lies_on_its_own_ray():

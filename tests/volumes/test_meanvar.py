@@ -31,7 +31,7 @@ def joined(features: torch.Tensor, cameras: Cameras) -> tuple[torch.Tensor, ...]
 
 
 def flat(values: list[float], channels: int = 2) -> torch.Tensor:
-    """Views of one colour each."""
+    """Views of one color each."""
     return torch.tensor(values)[None, :, None, None, None].expand(1, -1, channels, SIZE, SIZE)
 
 
@@ -182,10 +182,10 @@ def test_a_volume_of_some_views_is_that_of_a_smaller_rig():
     elevation = torch.tensor([20.0, -5.0])
     expected = few(noisy[:, chosen], time, few.condition(photo, elevation))
     cond = many.condition(photo, elevation)
-    shared = many(noisy, time, cond, wanted=chosen, volume_views=chosen)
+    shared = many(noisy, time, cond, target_views=chosen, volume_views=chosen)
     torch.testing.assert_close(shared, expected, atol=1e-4, rtol=1e-4)
     rows = torch.stack([chosen, chosen.flip(0)])
-    own = many(noisy, time, cond, wanted=rows[:, :2], volume_views=rows)
+    own = many(noisy, time, cond, target_views=rows[:, :2], volume_views=rows)
     torch.testing.assert_close(own[0], expected[0, [0, 1]], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(own[1], expected[1, [3, 2]], atol=1e-4, rtol=1e-4)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..utils.files import atomic
 from .report import COST, QUALITY, Column, Row
 
@@ -18,7 +18,7 @@ _ACROSS = ("step.flops",)
 def write_plots(out: Path, rows: Sequence[Row]) -> list[Path]:
     """`quality-cost.png` and `.pdf`; nothing when no run has figures.
 
-    Raises MvdiffError when matplotlib is missing.
+    Raises ConfigError when matplotlib is missing.
     """
     try:
         import matplotlib
@@ -26,7 +26,7 @@ def write_plots(out: Path, rows: Sequence[Row]) -> list[Path]:
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError as error:
-        raise MvdiffError(
+        raise ConfigError(
             "the plots need matplotlib: pip install 'mvdiff[ablate]'; the table and the contact "
             "sheet are written"
         ) from error

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import MvdiffError
+from ..errors import ConfigError, MvdiffError
 from ..training.trainer import Hyperparameters, Provenance, Trainer
 
 
@@ -219,4 +219,4 @@ def _resident(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return 1024 * int(line.split()[1])
-    raise MvdiffError(f"the system tells no {field}")
+    raise ConfigError(f"the system tells no {field}")

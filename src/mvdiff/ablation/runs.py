@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.fingerprint import data_fingerprint
-from ..errors import MvdiffError
+from ..errors import DataError, MvdiffError
 from ..utils.files import read_json, write_json
 
 #: settings that change nothing about a run's result
@@ -56,10 +56,10 @@ class Run:
 
     @staticmethod
     def load(folder: str | Path) -> Run:
-        """The run of a folder; MvdiffError when there is none."""
+        """The run of a folder; DataError when there is none."""
         content = read_json(Path(folder) / "run.json", dict)
         if content is None:
-            raise MvdiffError(f"no run in '{folder}': its run.json is missing or damaged")
+            raise DataError(f"no run in '{folder}': its run.json is missing or damaged")
         return Run(Path(folder), **{**content, "overrides": tuple(content["overrides"])})
 
     @property

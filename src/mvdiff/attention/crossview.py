@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .ray_tokens import RayTokens, TokenAttention
 
@@ -39,7 +39,7 @@ class CrossViewAttention(ViewAttention):
     ) -> None:
         super().__init__()
         if stride < 1:
-            raise MvdiffError(f"attention 'crossview' needs a stride of at least 1, got {stride}")
+            raise ConfigError(f"attention 'crossview' needs a stride of at least 1, got {stride}")
         self.stride = stride
         self.tokens = RayTokens(slot.channels, frequencies)
         self.mix = TokenAttention(slot.channels, heads, kernel, "crossview")

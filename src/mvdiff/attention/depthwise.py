@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .sdpa import check_kernel, scaled_dot_product
 
@@ -40,7 +40,7 @@ class DepthwiseAttention(ViewAttention):
     ) -> None:
         super().__init__()
         if slot.factor not in slot.frustum_channels:
-            raise MvdiffError(
+            raise ConfigError(
                 f"attention 'depthwise' needs frusta {slot.factor}× smaller than the latents, the "
                 f"volume offers {sorted(slot.frustum_channels) or 'none'}: choose a volume with "
                 "frusta (volume=concat) or attention=none"

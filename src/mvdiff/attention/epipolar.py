@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.epipolar import corners, into_views, nearest_views, ray_samples
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .ray_tokens import embed_rays
 from .sdpa import check_kernel, head_width, scaled_dot_product
@@ -47,12 +47,12 @@ class Samples:
     seen: Bool[Tensor, "view pixel sample"]
 
 
-def sample(cameras: Cameras, neighbours: int, count: int, radius: float) -> Samples:
-    """`count` points a ray, seen by `neighbours` near views: neighbours · count samples a pixel.
+def sample(cameras: Cameras, num_neighbors: int, count: int, radius: float) -> Samples:
+    """`count` points a ray, seen by `neighbors` near views: neighbors · count samples a pixel.
 
     cameras: at the size of the feature map. radius: of the object's sphere, world units.
     """
-    near = nearest_views(cameras, neighbours)
+    near = nearest_views(cameras, num_neighbors)
     points, position = ray_samples(cameras, count, radius)
     uv, depth, seen = into_views(cameras, points, near)
     pixels, weights = corners(uv, cameras.height, cameras.width)
@@ -83,9 +83,9 @@ def encode(x: Float[Tensor, "*numbers n"]) -> Float[Tensor, "*numbers encoding"]
 
 
 class PixelTokens(nn.Module):
-    """A token a pixel: its normalised features and its ray, see `embed_rays`.
+    """A token a pixel: its normalized features and its ray, see `embed_rays`.
 
-    Normalised over channels alone: a pixel's token says nothing about pixels off the line.
+    Normalized over channels alone: a pixel's token says nothing about pixels off the line.
     """
 
     def __init__(self, channels: int) -> None:
@@ -114,8 +114,8 @@ class EpipolarAttention(ViewAttention):
     EpiDiff's released code samples the pixel's own view in place of the near ones, so that views
     learn nothing from each other; here they do.
 
-    neighbours: near views, by angle as seen from the origin; all others where there are fewer.
-    samples: points a ray.
+    num_neighbors: near views, by angle as seen from the origin; all others where there are fewer.
+    samples: points per ray.
     radius: of the sphere around the origin that holds the object, world units.
     heads: of the attention; they divide the feature map's channels.
     kernel: see `scaled_dot_product`.
@@ -126,20 +126,20 @@ class EpipolarAttention(ViewAttention):
     def __init__(
         self,
         slot: SlotSpec,
-        neighbours: int,
+        num_neighbors: int,
         samples: int,
         radius: float,
         heads: int,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        if neighbours < 1 or samples < 1 or not 0 < radius < math.inf:
-            raise MvdiffError(
-                "attention 'epipolar' needs neighbours ≥ 1, samples ≥ 1 and a positive radius, "
-                f"got neighbours={neighbours}, samples={samples}, radius={radius}"
+        if num_neighbors < 1 or samples < 1 or not 0 < radius < math.inf:
+            raise ConfigError(
+                "attention 'epipolar' needs num_neighbors ≥ 1, samples ≥ 1 and a positive radius, "
+                f"got num_neighbors={num_neighbors}, samples={samples}, radius={radius}"
             )
         head_width(slot.channels, heads, "epipolar")
-        self.neighbours, self.samples, self.radius = neighbours, samples, radius
+        self.num_neighbors, self.samples, self.radius = num_neighbors, samples, radius
         self.heads, self.kernel = heads, check_kernel(kernel)
         self.tokens = PixelTokens(slot.channels)
         self.to_q = nn.Linear(slot.channels, slot.channels, bias=False)
@@ -168,7 +168,7 @@ class EpipolarAttention(ViewAttention):
         return x + rearrange(out, "b v (h w) c -> b v c h w", h=height)
 
     def _places(self, cameras: Cameras, height: int, width: int) -> Samples:
-        settings = (self.neighbours, self.samples, self.radius)
+        settings = (self.num_neighbors, self.samples, self.radius)
         return _samples(
             (height, width, *settings),
             cameras,

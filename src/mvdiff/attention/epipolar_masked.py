@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.epipolar import EpipolarLines, epipolar_lines
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .epipolar import PixelTokens, pixel_rays
 from .sdpa import check_kernel, head_width, scaled_dot_product
@@ -65,7 +65,7 @@ class EpipolarMaskedAttention(ViewAttention):
     def __init__(self, slot: SlotSpec, width: float, heads: int, kernel: str = "auto") -> None:
         super().__init__()
         if not width > 0:
-            raise MvdiffError(
+            raise ConfigError(
                 f"attention 'epipolar_mask' needs a band of width > 0 pixels, got width={width}"
             )
         head_width(slot.channels, heads, "epipolar_mask")

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .sdpa import check_kernel, head_width, scaled_dot_product
 
 _rays = CameraCache()
 
 
 class RayTokens(nn.Module):
-    """Normalised features plus an embedding of each pixel's ray.
+    """Normalized features plus an embedding of each pixel's ray.
 
     Rays are Plücker coordinates (direction, moment), as in light field networks (Sitzmann et
     al., arXiv 2106.02634), with NeRF's frequencies (arXiv 2003.08934, equation 4).
@@ -30,7 +30,7 @@ class RayTokens(nn.Module):
     def __init__(self, channels: int, frequencies: int) -> None:
         super().__init__()
         if frequencies < 0:
-            raise MvdiffError(f"attention needs frequencies ≥ 0 of its rays, got {frequencies}")
+            raise ConfigError(f"attention needs frequencies ≥ 0 of its rays, got {frequencies}")
         self.frequencies = frequencies
         self.norm = nn.GroupNorm(math.gcd(32, channels), channels)
         self.ray_in = nn.Conv2d(6 * (1 + 2 * frequencies), channels, 1)

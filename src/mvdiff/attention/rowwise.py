@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from .ray_tokens import RayTokens, TokenAttention
 
@@ -62,7 +62,7 @@ def row_error(cameras: Cameras) -> float:
     v_j(X) = v_i(X) for all X. For orthographic cameras v is linear in X, so their down axes,
     scales and offsets must be equal: for cameras that look at the origin from around the z axis,
     elevation 0. (Perspective cameras pass when they differ by a step along their own rows alone,
-    a rectified stereo rig, and never on a ring.) Measured at the picture's corners and centre,
+    a rectified stereo rig, and never on a ring.) Measured at the picture's corners and center,
     at half and at one and a half times the origin's depth, from each view in each other.
     """
     cameras = cameras.to(torch.float64)
@@ -82,7 +82,7 @@ def _check_rows(cameras: Cameras) -> None:
         return
     # NaN, of points on a camera's plane, counts as more
     apart = f"up to {error:.1%} of" if error < 1 else "more than"
-    raise MvdiffError(
+    raise ConfigError(
         "attention 'rowwise' needs cameras that see every point on one image row in all views, "
         f"but in these {cameras.projection} cameras its rows lie {apart} the picture's "
         "height apart: use orthographic cameras at elevation 0 (rig.projection=orthographic "

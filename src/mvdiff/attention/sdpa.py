@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 
 Kernel = Literal["auto", "sdpa", "xformers", "math"]
 KERNELS: tuple[str, ...] = get_args(Kernel)
@@ -37,13 +37,13 @@ def scaled_dot_product(
         warning). "auto" is sdpa.
     mask: True where a query may attend to a key; broadcastable to (*batch, head, query, key).
         A query that may attend to nothing gets zeros.
-    Raises MvdiffError on an unknown kernel, and on xformers for tensors on another device.
+    Raises ConfigError on an unknown kernel, and on xformers for tensors on another device.
     """
     check_kernel(kernel)
     if kernel == "math":
         return _math(query, key, value, mask)
     if kernel == "xformers" and not query.is_cuda:
-        raise MvdiffError(
+        raise ConfigError(
             f"kernel 'xformers' needs tensors on a CUDA device, got {query.device.type}: use "
             "kernel=auto, sdpa or math"
         )
@@ -59,16 +59,16 @@ def scaled_dot_product(
 
 
 def check_kernel(kernel: str) -> str:
-    """The kernel's name; MvdiffError when there is none of this name."""
+    """The kernel's name; ConfigError when there is none of this name."""
     if kernel not in KERNELS:
-        raise MvdiffError(f"unknown attention kernel '{kernel}'; choose from {', '.join(KERNELS)}")
+        raise ConfigError(f"unknown attention kernel '{kernel}'; choose from {', '.join(KERNELS)}")
     return kernel
 
 
 def head_width(channels: int, heads: int, variant: str) -> int:
-    """Channels of a head; MvdiffError when the heads do not divide the channels."""
+    """Channels of a head; ConfigError when the heads do not divide the channels."""
     if heads < 1 or channels % heads:
-        raise MvdiffError(
+        raise ConfigError(
             f"attention '{variant}' needs heads that divide the feature map's {channels} channels, "
             f"got attention.heads={heads}"
         )

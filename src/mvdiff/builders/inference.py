@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..config.instantiate import instantiate
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .model import build_model, swapped_prefixes
 from .sampler import build_sampler, build_training_scheduler
 
@@ -49,7 +49,7 @@ def resolve_device(name: str) -> Any:
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         # torch lists all backends and operators; the first few words say what is missing
         reason = str(error).splitlines()[0].split(". ")[0][:80]
-        raise MvdiffError(
+        raise ConfigError(
             f"device '{name}' is not available here ({reason}): use device=auto or device=cpu"
         ) from error
     return chosen
@@ -59,7 +59,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
     """The recipe with its weights, ready to generate."""
     from ..cameras.rigs import is_ring
     from ..denoiser.compilation import check_mode, compile_unet
-    from ..denoiser.precision import lower
+    from ..denoiser.precision import cast_weights
     from ..pipeline import MultiViewPipeline
     from ..utils.precision import describe_precision, has_native_bfloat16, resolve_precision
     from ..weights.load_model import load_pretrained
@@ -82,7 +82,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         )
     frame = build_framing(config)
     denoiser = load_pretrained(
-        lambda: lower(build_model(config), precision),
+        lambda: cast_weights(build_model(config), precision),
         config.weights,
         config.recipe_name,
         betas=build_training_scheduler(config).betas,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..config.instantiate import instantiate, to_container
-from ..errors import MvdiffError
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..cameras.camera import Cameras
@@ -46,7 +46,7 @@ def build_model(config: Any) -> MultiViewDenoiser:
     levels = [2 ** (len(config.unet.get("mults", [1])) - 1), *volume.frustum_channels]
     coarsest = latents.factor * max(levels)
     if config.size % coarsest:
-        raise MvdiffError(
+        raise ConfigError(
             f"size must be a multiple of {coarsest} for these latents and parts, got {config.size}"
         )
 

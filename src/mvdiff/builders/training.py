@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..config.instantiate import lookup, to_container
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .model import build_rig
 from .sampler import build_training_scheduler
 
@@ -23,7 +23,7 @@ def build_loss(config: Any) -> MultiViewDiffusionLoss:
 
     train, count = config.train, len(build_rig(config))
     if not 1 <= train.views <= count:
-        raise MvdiffError(f"train.views must lie in [1, {count}], got {train.views}")
+        raise ConfigError(f"train.views must lie in [1, {count}], got {train.views}")
     return MultiViewDiffusionLoss(
         scheduler=build_training_scheduler(config),
         views=train.views,
@@ -44,13 +44,13 @@ def _volume_views(config: Any, least: int, most: int) -> tuple[int, int] | None:
     if given is None:
         return None
     if not lookup(VOLUMES, config.volume.name).any_views:
-        raise MvdiffError(
+        raise ConfigError(
             f"volume '{config.volume.name}' is bound to all {most} views of the rig: use "
             "train.volume_views=null, or volume=meanvar"
         )
     whole = isinstance(given, list) and [type(n) for n in given] == [int, int]
     if not (whole and least <= given[0] <= given[1] <= most):
-        raise MvdiffError(
+        raise ConfigError(
             f"train.volume_views must be [fewest,most] within [{least}, {most}] (train.views to "
             f"the rig's cameras), got {given}"
         )
@@ -63,7 +63,7 @@ def _check_reached(model: MultiViewDenoiser) -> None:
     if model.unet is None or model.radiance is not None or list(model.unet.slots.parameters()):
         return
     if all(name.startswith(("volume.", "time.")) for name in trained):
-        raise MvdiffError(
+        raise ConfigError(
             "attention=none leaves nothing to train, for the UNet is frozen and nothing else sees "
             "the volume: choose another attention, or train the UNet, too (train.groups=[])"
         )
@@ -85,7 +85,7 @@ def build_param_groups(config: Any, model: MultiViewDenoiser) -> list[dict[str, 
 
 
 def load_training_data(config: Any, root: Any, split: str) -> MultiViewDataset:
-    """The objects at `root`, in our layout or the published one; MvdiffError unless they fit."""
+    """The objects at `root`, in our layout or the published one; ConfigError unless they fit."""
     from ..cameras.rigs import is_ring
     from ..data.dataset import RenderedDataset
     from ..data.render.cameras import check_cameras
@@ -94,7 +94,7 @@ def load_training_data(config: Any, root: Any, split: str) -> MultiViewDataset:
 
     root, cameras = to_container(root), build_rig(config)
     if not is_ring(cameras):
-        raise MvdiffError(
+        raise ConfigError(
             f"training turns its objects, so it needs an even ring of cameras, and rig "
             f"'{config.rig.name}' is none: train with rig=ring, then generate with any rig"
         )
@@ -105,7 +105,7 @@ def load_training_data(config: Any, root: Any, split: str) -> MultiViewDataset:
     if data.view_count % len(cameras) == 0:  # 8 of 16 views on an even ring are one, too
         data = ViewSubset(data, len(cameras))
     if data.view_count != len(cameras) or data.size != config.size:
-        raise MvdiffError(
+        raise ConfigError(
             f"the recipe wants {len(cameras)} views of {config.size}², '{root}' has "
             f"{data.view_count} of {data.size}²: render it again with those"
         )
@@ -123,9 +123,9 @@ def input_image_counts(config: Any) -> list[int]:
     """Numbers of input pictures an object, one of which is drawn a step."""
     counts = to_container(config.train.num_input_images)
     if not isinstance(counts, list) or any(type(n) is not int for n in counts):
-        raise MvdiffError(f"train.num_input_images must be a list of whole numbers, got {counts}")
+        raise ConfigError(f"train.num_input_images must be a list of whole numbers, got {counts}")
     if max(counts, default=1) > 1 and not config.volume.get("photo_features"):
-        raise MvdiffError(
+        raise ConfigError(
             "train.num_input_images has several input images per object, but volume "
             f"'{config.volume.name}' does not use them: set sizes.photo_features, or "
             "train.num_input_images=[1]"

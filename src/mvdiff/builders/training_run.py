@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..config.instantiate import to_container
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .model import build_model, swapped_prefixes
 from .sampler import build_sampler, build_training_scheduler
 from .training import (
@@ -151,7 +151,7 @@ def _validation(config: Any) -> Any:
         return None
     root = config.data if config.val_data is None else config.val_data
     if config.val_data is None and isinstance(root, str) and is_published(root):
-        raise MvdiffError(
+        raise ConfigError(
             "the published layout holds no objects out for validation: pass "
             "val_data=FOLDER with others, or validate_every=0"
         )
@@ -170,19 +170,19 @@ def _check_start(
     """What is frozen must come from a file: noise that is never trained teaches nothing."""
     random = [name for name in untrained if name in fixed]
     if random and not config.train.groups:
-        raise MvdiffError(
+        raise ConfigError(
             f"'{random[0]}' is never trained here and starts without weights: pass weights that "
             f"hold it, or choose other latents than '{config.latents.name}'"
         )
     if random and weights is None:
-        raise MvdiffError(
+        raise ConfigError(
             f"recipe '{config.recipe_name}' keeps most of its weights frozen ('{random[0]}', …): "
             "pass the ones to start from, weights=zero123.safetensors (mvdiff convert "
             "source=zero123-xl.ckpt output=zero123.safetensors), or train everything with "
             "train.groups=[]"
         )
     if random:
-        raise MvdiffError(
+        raise ConfigError(
             f"'{random[0]}' is frozen, yet '{weights}' does not have it: add it to "
             "train.groups, or start from weights that have it"
         )
@@ -199,7 +199,7 @@ def _encoded(
     encoders = build_encoders(config, model, device)
     if isinstance(encoders, str):
         if config.latent_cache != "auto":
-            raise MvdiffError(f"latent_cache={config.latent_cache} has nothing to keep: {encoders}")
+            raise ConfigError(f"latent_cache={config.latent_cache} has nothing to keep: {encoders}")
         return data
     root = to_container(config.data)
     folder = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..cameras.camera import Cameras
 from ..config.instantiate import instantiate
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..views import Views
 from ..views.loading import LoadedViews, load_views
 
@@ -18,7 +18,7 @@ _RIG_SIZE = 256
 def read_views(source: Path, max_size: int) -> tuple[Views, list[str]]:
     """Views in any form `Views.load` knows, scaled down where larger than `max_size` pixels.
 
-    Returns notes for the user, too. Raises MvdiffError as `view_loading.load_views` does.
+    Returns notes for the user, too. Raises ConfigError as `view_loading.load_views` does.
     """
     loaded = load_views(source, max_size=max_size)
     return loaded.views, loaded.notes
@@ -27,7 +27,7 @@ def read_views(source: Path, max_size: int) -> tuple[Views, list[str]]:
 def read_configured_views(source: Path, config: Any) -> LoadedViews:
     """The views of `mvdiff reconstruct`: its settings `images`, `rig` and `max_size`.
 
-    Raises MvdiffError for a longest side below 16 and as `view_loading.load_views` does.
+    Raises ConfigError for a longest side below 16 and as `view_loading.load_views` does.
     """
     images = None if config.images is None else user_path(config.images, "images")
     return load_views(source, read_rig(config), images, config.max_size)
@@ -43,9 +43,9 @@ def read_rig(config: Any) -> Cameras | None:
 
 
 def user_path(setting: object, name: str) -> Path:
-    """The path that a setting names, `~` expanded; MvdiffError where it names none."""
+    """The path that a setting names, `~` expanded; ConfigError where it names none."""
     if setting is None or str(setting) == "":
-        raise MvdiffError(f"{name} is empty: name a folder or file")
+        raise ConfigError(f"{name} is empty: name a folder or file")
     try:
         return Path(str(setting)).expanduser()
     except RuntimeError:  # no such user: a file may be called so

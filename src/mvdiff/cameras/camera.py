@@ -3,7 +3,7 @@
 World: right-handed, z up. Camera: OpenCV, x right, y down, z forward.
 `w2c = [R|t]` takes world points to camera points: `x_cam = R x_world + t`.
 Pixels: `u` right, `v` down, in pixels; the image spans [0, width] × [0, height] and the
-centre of the top-left pixel is (0.5, 0.5).
+center of the top-left pixel is (0.5, 0.5).
 Perspective: `u = fx x/z + cx`. Orthographic: `u = fx x + cx`, with `fx` in pixels per
 world unit. Depth is the camera's z in both cases, not the length of the ray.
 """
@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError
 
 Projection = Literal["perspective", "orthographic"]
 
@@ -45,7 +45,7 @@ class Cameras:
     height, width: of the image, in pixels.
     projection: "perspective" or "orthographic".
     `==` compares all numbers and gives a bool; sets are hashed by their size and projection.
-    Raises MvdiffError for anything but dense tensors of finite numbers on a real device.
+    Raises InputError for anything but dense tensors of finite numbers on a real device.
 
     Example:
         >>> import torch
@@ -70,19 +70,19 @@ class Cameras:
         check_dense("cameras' K", self.K)
         check_dense("cameras' w2c", self.w2c)
         if self.K.shape[1:] != (3, 3) or self.w2c.shape != (self.K.shape[0], 3, 4):
-            raise MvdiffError(
+            raise InputError(
                 "cameras need K of shape (view, 3, 3) and w2c of shape (view, 3, 4); "
                 f"got {tuple(self.K.shape)} and {tuple(self.w2c.shape)}"
             )
         if self.projection not in ("perspective", "orthographic"):
-            raise MvdiffError(
+            raise InputError(
                 f"projection must be 'perspective' or 'orthographic', got '{self.projection}'"
             )
         for name, side in (("height", self.height), ("width", self.width)):
             if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-                raise MvdiffError(f"cameras need a whole {name} of 1 pixel or more, got {side!r}")
+                raise InputError(f"cameras need a whole {name} of 1 pixel or more, got {side!r}")
         if not (torch.isfinite(self.K).all() and torch.isfinite(self.w2c).all()):
-            raise MvdiffError("cameras contain NaN or infinite numbers: check poses and intrinsics")
+            raise InputError("cameras contain NaN or infinite numbers: check poses and intrinsics")
 
     def __len__(self) -> int:
         return self.K.shape[0]
@@ -120,7 +120,7 @@ class Cameras:
                 first.width,
                 first.projection,
             ):
-                raise MvdiffError("cannot join cameras of different image size or projection")
+                raise InputError("cannot join cameras of different image size or projection")
         K, w2c = torch.cat([s.K for s in sets]), torch.cat([s.w2c for s in sets])
         return replace(first, K=K, w2c=w2c)
 
@@ -142,7 +142,7 @@ class Cameras:
     @property
     @_exact
     def centers(self) -> Float[Tensor, "view 3"]:
-        """Camera centres in the world."""
+        """Camera centers in the world."""
         return -torch.einsum("vji,vj->vi", self.R, self.t)
 
     @property
@@ -190,7 +190,7 @@ class Cameras:
         return torch.einsum("vji,vpj->vpi", self.R, cam).reshape(*shape[:-1], 3)
 
     def pixel_grid(self, offset: float = 0.5) -> Float[Tensor, "height width 2"]:
-        """(u, v) of every pixel; `offset=0.5` gives pixel centres."""
+        """(u, v) of every pixel; `offset=0.5` gives pixel centers."""
         v, u = torch.meshgrid(
             torch.arange(self.height, dtype=self.K.dtype, device=self.K.device) + offset,
             torch.arange(self.width, dtype=self.K.dtype, device=self.K.device) + offset,
@@ -203,7 +203,7 @@ class Cameras:
     ) -> tuple[Float[Tensor, "view height width 3"], Float[Tensor, "view height width 3"]]:
         """One ray a pixel: origins and unit directions in the world.
 
-        Perspective rays start at the camera's centre, orthographic ones on the plane of
+        Perspective rays start at the camera's center, orthographic ones on the plane of
         depth 0.
         """
         uv = self.pixel_grid(offset).expand(len(self), -1, -1, -1)
@@ -224,12 +224,12 @@ class Cameras:
 
 
 def check_dense(name: str, value: object) -> None:
-    """Raise MvdiffError unless a value is a dense tensor that holds numbers."""
+    """Raise InputError unless a value is a dense tensor that holds numbers."""
     if not isinstance(value, Tensor):
-        raise MvdiffError(f"{name} must be a torch tensor, got {type(value).__name__}")
+        raise InputError(f"{name} must be a torch tensor, got {type(value).__name__}")
     if value.layout != torch.strided or value.is_meta:
         kind = "a meta tensor, which holds no numbers" if value.is_meta else "a sparse tensor"
-        raise MvdiffError(f"{name} must be a dense tensor, got {kind}")
+        raise InputError(f"{name} must be a dense tensor, got {kind}")
 
 
 def same_tensor(a: Tensor, b: Tensor) -> bool:

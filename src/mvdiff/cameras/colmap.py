@@ -1,6 +1,6 @@
 """COLMAP models, text (`cameras.txt`, `images.txt`) and binary (`cameras.bin`, `images.bin`).
 
-COLMAP's world-to-camera and its pixels (top-left centre at (0.5, 0.5)) are ours.
+COLMAP's world-to-camera and its pixels (top-left center at (0.5, 0.5)) are ours.
 Formats: https://colmap.github.io/format.html
 """
 
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from ..utils.files import write_text
 from .camera import Cameras
 from .frames import Frame, check_coordinates, checked_intrinsics, to_cameras
@@ -31,23 +31,23 @@ def write_colmap(folder: str | Path, cameras: Cameras, names: list[str]) -> None
     """Write a COLMAP text model of PINHOLE cameras into `folder`.
 
     names: one picture a camera, without blanks. Image ids count from 1 in this order.
-    Raises MvdiffError for orthographic cameras, skew, and poses that are no rotations.
+    Raises InputError for orthographic cameras, skew, and poses that are no rotations.
     """
     folder = Path(folder)
     if cameras.projection != "perspective":
-        raise MvdiffError(
+        raise InputError(
             "COLMAP has no orthographic camera: write transforms.json instead, or use perspective"
         )
     if len(names) != len(cameras):
-        raise MvdiffError(
+        raise InputError(
             f"{len(cameras)} cameras need as many picture names, got {len(names)}: give one each"
         )
     for name in names:
         if not name or name.split() != [name]:
-            raise MvdiffError(f"COLMAP cannot hold the name '{name}': use names without blanks")
+            raise InputError(f"COLMAP cannot hold the name '{name}': use names without blanks")
     K, w2c = (x.detach().cpu().double() for x in (cameras.K, cameras.w2c))
     if K[:, [0, 1, 2, 2], [1, 0, 0, 1]].any() or (K[:, 2, 2] != 1).any():
-        raise MvdiffError(
+        raise InputError(
             "COLMAP's PINHOLE has no skew: write cameras whose K is "
             "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
         )
@@ -55,7 +55,7 @@ def write_colmap(folder: str | Path, cameras: Cameras, names: list[str]) -> None
     is_rotation = bool((torch.linalg.det(R) > 0).all())
     quaternions = rotation_to_quaternion(R) if is_rotation else R.new_zeros(len(R), 4)
     if not is_rotation or (quaternion_to_rotation(quaternions) - R).abs().amax() > 1e-3:
-        raise MvdiffError(
+        raise InputError(
             "COLMAP stores rotations only, and these poses have scaled, skewed or mirrored axes: "
             "remove that first"
         )
@@ -107,7 +107,7 @@ def read_colmap(folder: str | Path) -> tuple[Cameras, list[str]]:
 def read_colmap_frames(folder: str | Path) -> list[Frame]:
     """Read a COLMAP model in float64, by image id; the binary one where both are there.
 
-    Raises MvdiffError for missing or broken files, and for camera models that are not read (see
+    Raises InputError for missing or broken files, and for camera models that are not read (see
     `lens.COLMAP_PARAMETERS`).
     """
     folder = Path(folder)
@@ -121,7 +121,7 @@ def read_colmap_frames(folder: str | Path) -> list[Frame]:
         cameras = _read_cameras_txt(cameras_file)
         images = _read_images_txt(images_file, cameras)
     if not images:
-        raise MvdiffError(f"'{images_file}' lists no images: expected at least one")
+        raise InputError(f"'{images_file}' lists no images: expected at least one")
     return [frame for _, frame in sorted(images, key=lambda image: image[0])]
 
 
@@ -138,18 +138,18 @@ def _make_frame(
 ) -> Frame:
     """A frame from a quaternion (w, x, y, z), a translation and a camera id."""
     if camera not in cameras:
-        raise MvdiffError(
+        raise InputError(
             f"'{path}' uses camera {camera}, which cameras{path.suffix} does not list: add it"
         )
     # the length of a quaternion means nothing, but its square must not overflow or vanish
     if not (all(map(math.isfinite, pose)) and 1e-100 < max(map(abs, pose[:4])) < 1e100):
-        raise MvdiffError(f"'{path}' has no usable pose for '{name}': expected finite numbers")
+        raise InputError(f"'{path}' has no usable pose for '{name}': expected finite numbers")
     quaternion = torch.tensor([pose[:4]], dtype=torch.float64)
     rotation = quaternion_to_rotation(quaternion)[0].numpy()
     w2c = np.concatenate([rotation, np.array(pose[4:])[:, None]], axis=1)
     check_coordinates(w2c, f"'{path}'")
     if not name or "\0" in name:
-        raise MvdiffError(f"'{path}' has an image without a name: write the model again")
+        raise InputError(f"'{path}' has an image without a name: write the model again")
     its = cameras[camera]
     return Frame(name.replace("\\", "/"), its.K, w2c, its.width, its.height, its.lens)
 
@@ -164,7 +164,7 @@ def _lines(path: Path) -> list[str]:
         utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except (OSError, ValueError) as error:
-        raise MvdiffError(
+        raise InputError(
             f"cannot read COLMAP's '{path}' ({error}): expected a model with cameras.txt and "
             "images.txt, or with cameras.bin and images.bin"
         ) from error
@@ -183,7 +183,7 @@ def _read_cameras_txt(path: Path) -> dict[int, _Camera]:
             key, width, height = int(words[0]), int(words[2]), int(words[3])
             parameters = [float(word) for word in words[4:]]
         except (ValueError, IndexError) as error:
-            raise MvdiffError(
+            raise InputError(
                 f"'{path}' has a broken camera line '{line[:60]}': expected id, {model}, width, "
                 f"height and {COLMAP_PARAMETERS[model]} numbers"
             ) from error
@@ -228,7 +228,7 @@ def _read_image_line(line: str, cameras: dict[int, _Camera], path: Path) -> tupl
         index, camera, name = int(words[0]), int(words[8]), words[9]
         pose = [float(word) for word in words[1:8]]
     except (ValueError, IndexError) as error:
-        raise MvdiffError(
+        raise InputError(
             f"'{path}' has a broken image line '{line[:60]}': expected "
             "id, 4 of a quaternion, 3 of a translation, camera id and name"
         ) from error
@@ -239,13 +239,13 @@ def _read_image_line(line: str, cameras: dict[int, _Camera], path: Path) -> tupl
 
 
 class _Binary:
-    """Little-endian numbers read one after the other; MvdiffError at the end of the file."""
+    """Little-endian numbers read one after the other; InputError at the end of the file."""
 
     def __init__(self, path: Path) -> None:
         try:
             self.data = path.read_bytes()
         except OSError as error:
-            raise MvdiffError(f"cannot read '{path}': {error.strerror or error}") from error
+            raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
         self.path, self.at = path, 0
 
     def take(self, form: str) -> tuple:

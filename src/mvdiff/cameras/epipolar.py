@@ -21,7 +21,7 @@ END_ON = 1e-2
 def directions(cameras: Cameras) -> Float[Tensor, "view 3"]:
     """Unit vectors from the origin to where each camera looks from.
 
-    To the camera's centre; orthographic cameras, which have none, and cameras at the origin look
+    To the camera's center; orthographic cameras, which have none, and cameras at the origin look
     from the side they turn their back to.
     """
     back = -cameras.R[:, 2]
@@ -101,7 +101,7 @@ def corners(
 ) -> tuple[Int[Tensor, "*points 4"], Float[Tensor, "*points 4"]]:
     """Bilinear interpolation as a weighted sum of four pixels: their numbers and weights.
 
-    Numbers count row by row. Pixel centres lie at +0.5; beyond the outermost ones the border
+    Numbers count row by row. Pixel centers lie at +0.5; beyond the outermost ones the border
     goes on.
     """
     xy = uv - 0.5

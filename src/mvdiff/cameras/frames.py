@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from .camera import Cameras, Projection
 from .lens import PINHOLE, Lens
 
@@ -60,23 +60,23 @@ def checked_intrinsics(
 ) -> Float[np.ndarray, "3 3"]:
     """The matrix K of these numbers.
 
-    Raises MvdiffError, in the name of `where`, for sizes, focal lengths (pixels; pixels per world
+    Raises InputError, in the name of `where`, for sizes, focal lengths (pixels; pixels per world
     unit of orthographic cameras) and principal points that no camera has.
     """
     if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-        raise MvdiffError(
+        raise InputError(
             f"{where} has size {_short(width)}×{_short(height)}, expected whole pixels from 1 to "
             f"{_MAX_SIDE}"
         )
     side = max(width, height)
     low, high = (1e-4 * side, 1e6 * side) if projection == "perspective" else (1e-12, 1e12)
     if not (low <= fx <= high and low <= fy <= high):
-        raise MvdiffError(
+        raise InputError(
             f"{where} needs a positive fl_x and fl_y that fit its size of {width}×{height} pixels; "
             f"got focal lengths {fx:g} and {fy:g}"
         )
     if not (abs(cx) <= 100 * side and abs(cy) <= 100 * side):
-        raise MvdiffError(
+        raise InputError(
             f"{where} has its principal point at ({cx:g}, {cy:g}), far outside its picture of "
             f"{width}×{height} pixels: correct cx and cy"
         )
@@ -84,19 +84,19 @@ def checked_intrinsics(
 
 
 def check_coordinates(w2c: Float[np.ndarray, "3 4"], where: str) -> None:
-    """Raise MvdiffError for poses that are not finite or absurdly far away."""
+    """Raise InputError for poses that are not finite or absurdly far away."""
     if not np.isfinite(w2c).all() or np.abs(w2c).max() > _MAX_COORDINATE:
-        raise MvdiffError(
+        raise InputError(
             f"{where} has a pose with coordinates up to {np.abs(w2c).max():g}: expected finite "
             f"numbers below {_MAX_COORDINATE:g}"
         )
 
 
 def check_rotations(R: Float[Tensor, "view 3 3"], where: str, what: str) -> None:
-    """Raise MvdiffError for matrices that are no rotations, in the name of `where`."""
+    """Raise InputError for matrices that are no rotations, in the name of `where`."""
     error = (R @ R.mT - torch.eye(3, dtype=R.dtype)).abs().amax(dim=(1, 2))
     if not (error <= 1e-3).all() or (torch.linalg.det(R) < 0).any():
-        raise MvdiffError(
+        raise InputError(
             f"{where}: the {what} is no rotation (scaled, skewed or mirrored axes): "
             "remove scale and mirroring from the camera"
         )
@@ -146,12 +146,12 @@ def relative_to(frames: list[Frame], origin: tuple[float, float, float]) -> list
 def to_cameras(frames: list[Frame], what: str) -> Cameras:
     """float32 `Cameras` of frames that share size and projection and have no distortion.
 
-    what: names the file in messages. Raises MvdiffError otherwise, and for scenes so far from the
+    what: names the file in messages. Raises InputError otherwise, and for scenes so far from the
     origin that float32 would ruin them.
     """
     for frame in frames:
         if not frame.lens.is_pinhole:
-            raise MvdiffError(
+            raise InputError(
                 f"the camera of '{frame.name}' in {what} has lens distortion, and cameras alone "
                 "cannot hold it: load the pictures with it (Views.load), which undistorts them"
             )
@@ -159,13 +159,13 @@ def to_cameras(frames: list[Frame], what: str) -> Cameras:
     sizes = {(frame.width, frame.height) for frame in frames}
     if len(sizes) != 1:
         listed = ", ".join(f"{w}×{h}" for w, h in sorted(sizes))
-        raise MvdiffError(
+        raise InputError(
             f"the cameras of {what} must share one image size, got {listed}: load the pictures "
             "with them (Views.load), which pads them"
         )
     origin = scene_origin(frames)
     if any(origin):
-        raise MvdiffError(
+        raise InputError(
             f"the cameras of {what} stand around {origin}, so far from the origin that float32 "
             "would round them: load the pictures with them (Views.load), or subtract that point"
         )
@@ -181,10 +181,10 @@ def stack_cameras(frames: list[Frame]) -> Cameras:
 
 
 def check_one_projection(frames: list[Frame], what: str) -> None:
-    """Raise MvdiffError for perspective and orthographic cameras in one file."""
+    """Raise InputError for perspective and orthographic cameras in one file."""
     kinds = sorted({frame.projection for frame in frames})
     if len(kinds) != 1:
-        raise MvdiffError(
+        raise InputError(
             f"the cameras of {what} must share one image size and projection, got "
             f"{' and '.join(kinds)}: split them into several files"
         )

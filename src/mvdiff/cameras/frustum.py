@@ -20,7 +20,7 @@ def frustum_points(
     planes: number of depth planes, linear over the origin's depth ± radius.
     radius: of the sphere around the origin that holds the object, world units. Planes that would
         lie behind a camera nearer than that lie at the camera.
-    offset: 0.5 places a pixel's ray at its centre; the published weights expect 0.
+    offset: 0.5 places a pixel's ray at its center; the published weights expect 0.
     """
     steps = torch.linspace(-radius, radius, planes, dtype=cameras.K.dtype, device=cameras.K.device)
     depths = (cameras.t[:, 2, None] + steps).clamp(min=NEAREST)  # (view, depth)

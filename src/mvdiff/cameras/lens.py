@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import MvdiffError
+from ..errors import InputError
 
 #: Radii of the ideal image plane that are searched for the point where a lens model folds back.
 _MAX_RADIUS = 20.0
@@ -144,18 +144,18 @@ def from_colmap(
 ) -> tuple[tuple[float, float, float, float], Lens]:
     """Focal lengths and principal point (fx, fy, cx, cy), and the lens of a COLMAP camera.
 
-    Raises MvdiffError for models that are not read and for a wrong number of parameters.
+    Raises InputError for models that are not read and for a wrong number of parameters.
     """
     count = COLMAP_PARAMETERS.get(model)
     if count is None:
-        raise MvdiffError(
+        raise InputError(
             f"{where} has a camera of model {model}, expected one of "
             f"{', '.join(COLMAP_PARAMETERS)}: undistort the pictures first "
             "(`colmap image_undistorter`)"
         )
     values = [float(value) for value in parameters]
     if len(values) != count or not all(map(math.isfinite, values)):
-        raise MvdiffError(
+        raise InputError(
             f"{where} has a broken camera: {model} takes {count} finite numbers, got "
             f"{[f'{value:g}' for value in values][:12]}"
         )
@@ -176,7 +176,7 @@ def from_colmap(
 def _check_coefficients(coefficients: Sequence[float], where: str) -> None:
     largest = max(map(abs, coefficients), default=0.0)
     if largest > _MAX_COEFFICIENT:
-        raise MvdiffError(
+        raise InputError(
             f"{where} has a distortion coefficient of {largest:g}, which no lens has: correct it"
         )
 
@@ -190,14 +190,14 @@ def from_coefficients(
     fisheye: instant-ngp's `is_fisheye`, or a fisheye model.
     k4 is the coefficient of r⁸, as in nerfstudio, unless k5 or k6 say that the model is OpenCV's
     rational one (FULL_OPENCV), in which k4 to k6 stand in the denominator.
-    Raises MvdiffError for combinations that no model has.
+    Raises InputError for combinations that no model has.
     """
     k1, k2, k3, k4, k5, k6 = (coefficient(f"k{i}") for i in range(1, 7))
     tangential = coefficient("p1"), coefficient("p2")
     _check_coefficients([k1, k2, k3, k4, k5, k6, *tangential], where)
     if fisheye:
         if any((*tangential, k5, k6)):
-            raise MvdiffError(
+            raise InputError(
                 f"{where} is a fisheye lens with p1, p2, k5 or k6, which OpenCV's fisheye model "
                 "does not have: undistort the pictures first"
             )

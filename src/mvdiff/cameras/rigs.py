@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..registry import Registry
 from .camera import Cameras, Projection
 
@@ -46,26 +46,26 @@ def look_at(
     fov: degrees. For orthographic cameras it fixes the scale: they show, at the origin's
         depth, what a perspective camera of this field of view would show.
     size: image side in pixels.
-    Raises MvdiffError on numbers out of range.
+    Raises ConfigError on numbers out of range.
     """
     if len(azimuth) != len(elevation):
-        raise MvdiffError(
+        raise ConfigError(
             f"expected as many azimuths as elevations, got {len(azimuth)} and {len(elevation)}"
         )
     for e in elevation:
         if not -90 <= e <= 90:  # also catches NaN
-            raise MvdiffError(f"elevation must lie in [-90, 90] degrees, got {e}")
+            raise ConfigError(f"elevation must lie in [-90, 90] degrees, got {e}")
     if not all(math.isfinite(a) for a in azimuth):
-        raise MvdiffError(f"azimuths must be finite numbers of degrees, got {list(azimuth)}")
+        raise ConfigError(f"azimuths must be finite numbers of degrees, got {list(azimuth)}")
     several = isinstance(distance, Sequence)
     distances = list(distance) if several else [float(distance)] * len(azimuth)
     if len(distances) != len(azimuth):
-        raise MvdiffError(
+        raise ConfigError(
             f"expected one distance, or as many as azimuths, got {len(distances)} distances and "
             f"{len(azimuth)} azimuths"
         )
     if not (all(0 < d < math.inf for d in distances) and 0 < fov < 180 and size > 0):
-        raise MvdiffError(
+        raise ConfigError(
             "cameras need distance > 0, 0 < fov < 180 and size > 0; "
             f"got distance={distance}, fov={fov}, size={size}"
         )
@@ -141,7 +141,7 @@ def alternating(
     _check_count("alternating rig", count)
     elevations = _numbers("elevation", elevation, None)
     if not elevations:
-        raise MvdiffError("rig 'alternating' needs at least one elevation, got an empty list")
+        raise ConfigError("rig 'alternating' needs at least one elevation, got an empty list")
     return look_at(
         [azimuth + 360.0 * i / count for i in range(count)],
         [elevations[i % len(elevations)] for i in range(count)],
@@ -233,7 +233,7 @@ def custom(
     """
     azimuths = _numbers("azimuth", azimuth, None)
     if not azimuths:
-        raise MvdiffError("rig 'custom' needs at least one azimuth, got an empty list")
+        raise ConfigError("rig 'custom' needs at least one azimuth, got an empty list")
     count = len(azimuths)
     return look_at(
         azimuths,
@@ -247,30 +247,30 @@ def custom(
 
 def _check_count(rig: str, count: int) -> None:
     if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
-        raise MvdiffError(f"a {rig} needs at least 1 camera, got count={count}")
+        raise ConfigError(f"a {rig} needs at least 1 camera, got count={count}")
     if count > _MAX_COUNT:
-        raise MvdiffError(f"a {rig} has at most {_MAX_COUNT} cameras, got count={count}")
+        raise ConfigError(f"a {rig} has at most {_MAX_COUNT} cameras, got count={count}")
 
 
 def _range(rig: str, elevation: Any) -> tuple[float, float]:
     found = _numbers("elevation", elevation, None)
     if len(found) != 2:
-        raise MvdiffError(f"rig '{rig}' needs elevation=[first,last] in degrees, got {elevation}")
+        raise ConfigError(f"rig '{rig}' needs elevation=[first,last] in degrees, got {elevation}")
     for e in found:
         if not -90 <= e <= 90:
-            raise MvdiffError(f"elevation must lie in [-90, 90] degrees, got {e}")
+            raise ConfigError(f"elevation must lie in [-90, 90] degrees, got {e}")
     return found[0], found[1]
 
 
 def _numbers(what: str, given: Any, count: int | None) -> list[float]:
-    """A list as it is, one number repeated; MvdiffError unless there are `count` of them."""
+    """A list as it is, one number repeated; ConfigError unless there are `count` of them."""
     several = isinstance(given, Sequence) and not isinstance(given, str)
     values = list(given) if several else [given] * (count or 1)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise MvdiffError(f"rig.{what} must be a number or a list of numbers, got {given}")
+            raise ConfigError(f"rig.{what} must be a number or a list of numbers, got {given}")
     if count is not None and len(values) != count:
-        raise MvdiffError(
+        raise ConfigError(
             f"rig.{what} must be one number or one a camera: got {len(values)} for {count} azimuths"
         )
     return [float(value) for value in values]

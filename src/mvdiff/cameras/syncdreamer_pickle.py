@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from .camera import Cameras
 from .frames import check_rotations, checked_intrinsics
 
@@ -90,7 +90,7 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type[_Inert]:
         if (module, name) not in _ADMITTED:
-            raise MvdiffError(
+            raise InputError(
                 f"this pickle asks for '{module}.{name}', and only numpy arrays are read: "
                 "do not trust the file, or convert it with the program that wrote it"
             )
@@ -106,21 +106,21 @@ def _from_bytes(data: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) ->
 def load_arrays(path: str | Path) -> Any:
     """Unpickle lists, tuples, dicts, numbers, strings and numpy arrays; nothing else.
 
-    Raises MvdiffError that names the first other thing the pickle asks for.
+    Raises InputError that names the first other thing the pickle asks for.
     """
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise MvdiffError(f"it is larger than {_MAX_BYTES // 2**20} MiB")
+            raise InputError(f"it is larger than {_MAX_BYTES // 2**20} MiB")
         data = path.read_bytes()
         _check_memo(data)
         return _plain(_Unpickler(io.BytesIO(data)).load())
     except MvdiffError as error:
-        raise MvdiffError(f"refused to read '{path}': {error}") from None
+        raise InputError(f"refused to read '{path}': {error}") from None
     except OSError as error:
-        raise MvdiffError(f"cannot read '{path}': {error.strerror or error}") from error
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
     except Exception as error:  # a broken pickle can fail with almost any exception
-        raise MvdiffError(
+        raise InputError(
             f"'{path}' is not a readable pickle of numpy arrays ({error}): get the file again"
         ) from error
 
@@ -148,7 +148,7 @@ def read_meta_pickle(path: str | Path) -> Cameras:
     The file holds `[K (3,3), azimuths, elevations, distances, poses (N,3,4)]`, with poses
     world-to-camera in OpenCV axes; the angles (radians) repeat what the poses say.
     The image size is twice the principal point.
-    Raises MvdiffError for any other content.
+    Raises InputError for any other content.
     """
     content = load_arrays(path)
     try:
@@ -162,7 +162,7 @@ def read_meta_pickle(path: str | Path) -> Cameras:
         if width < 1 or height < 1:
             raise ValueError(f"principal point {K[0, 2]}, {K[1, 2]}")
     except (TypeError, ValueError, OverflowError) as error:
-        raise MvdiffError(
+        raise InputError(
             f"'{path}' does not hold SyncDreamer's cameras: expected "
             f"[K (3,3), azimuths, elevations, distances, poses (N,3,4)], got {error}"
         ) from error
@@ -170,7 +170,7 @@ def read_meta_pickle(path: str | Path) -> Cameras:
     fx, fy, cx, cy = (float(K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
     checked_intrinsics(fx, fy, cx, cy, width, height, where)
     if not np.isfinite(poses).all():
-        raise MvdiffError(f"{where} has poses with NaN or infinite numbers: get the file again")
+        raise InputError(f"{where} has poses with NaN or infinite numbers: get the file again")
     check_rotations(torch.from_numpy(poses[:, :, :3]).double(), where, "poses")
     intrinsics = torch.from_numpy(K).repeat(count, 1, 1)
     return Cameras(intrinsics, torch.from_numpy(poses), height, width)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from ..utils.files import load_json, write_text
 from .camera import Cameras, Projection
 from .frames import Frame, check_coordinates, check_rotations, checked_intrinsics, to_cameras
@@ -69,17 +69,17 @@ def write_transforms(
     Orthographic cameras become ORTHOPHOTO, with `fl_x` in pixels per world unit.
     Each frame also carries our `w2c`, since inverting a matrix twice loses the smallest
     digits: float32 cameras read back to the same bits. Other programs ignore the key.
-    Raises MvdiffError for skewed intrinsics and for poses that are no rotations.
+    Raises InputError for skewed intrinsics and for poses that are no rotations.
     """
     if len(names) != len(cameras):
-        raise MvdiffError(
+        raise InputError(
             f"{len(cameras)} cameras need as many picture names, got {len(names)}: give one each"
         )
     exact = cameras.to("cpu", torch.float64)
     form = exact.K.clone()
     form[:, [0, 1, 0, 1], [0, 1, 2, 2]] = 0
     if not torch.equal(form, torch.diag(form.new_tensor([0, 0, 1])).expand_as(form)):
-        raise MvdiffError(
+        raise InputError(
             "transforms.json holds only fl_x, fl_y, cx and cy, and these intrinsics have skew or "
             "another last row: write cameras whose K is [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
         )
@@ -130,19 +130,19 @@ def read_frames(path: str | Path) -> TransformsFile:
 
     Intrinsics stand at the top or in each frame, as `fl_x` (pixels), `camera_angle_x` (radians) or
     `x_fov` (degrees). A missing size is taken from the pictures, a missing principal point is the
-    centre, a missing second focal length equals the first, and a name without suffix means the
+    center, a missing second focal length equals the first, and a name without suffix means the
     picture that is there, else `.png`.
     Lenses: `camera_model`, k1 to k6, p1, p2, `distortion_params` (k1 k2 k3 k4 p1 p2) and
     `is_fisheye`, see `lens.from_coefficients`. Masks: `mask_path` (`mask_filename`).
-    Raises MvdiffError for anything else: lens models that are not read, missing fields, NaN.
+    Raises InputError for anything else: lens models that are not read, missing fields, NaN.
     """
     path = Path(path)
     if not is_file(path):
-        raise MvdiffError(f"cannot read the cameras '{path}': there is no such file")
+        raise InputError(f"cannot read the cameras '{path}': there is no such file")
     meta = load_json(path, dict)
     frames = meta.get("frames")
     if not (isinstance(frames, list) and frames and all(isinstance(f, dict) for f in frames)):
-        raise MvdiffError(
+        raise InputError(
             f"'{path}' lists no cameras: expected an object with a non-empty list 'frames'"
         )
     notes: list[str] = []
@@ -174,7 +174,7 @@ def _with_defaults(frame: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any
 def _name(frame: dict[str, Any], index: int, path: Path) -> str:
     name = frame.get("file_path")
     if not (isinstance(name, str) and name and "\0" not in name):
-        raise MvdiffError(f"frame {index} of '{path}' has no 'file_path': name its picture there")
+        raise InputError(f"frame {index} of '{path}' has no 'file_path': name its picture there")
     name = name.replace("\\", "/").removeprefix("./")
     if Path(name).suffix.lower() in _SUFFIXES or is_file(path.parent / name):
         return name
@@ -197,7 +197,7 @@ def _read_frame(frame: dict[str, Any], path: Path, name: str, notes: list[str]) 
     width, height = _size(frame, path.parent / name, where)
     fx, fy = _focal(frame, "x", width, where), _focal(frame, "y", height, where)
     if fx is None and fy is None:
-        raise MvdiffError(
+        raise InputError(
             f"{where} has neither 'fl_x' nor 'camera_angle_x': add one, in pixels or radians"
         )
     fx, fy = (fy if fx is None else fx), (fx if fy is None else fy)
@@ -209,14 +209,14 @@ def _read_frame(frame: dict[str, Any], path: Path, name: str, notes: list[str]) 
     if frame.get("w") is None and is_off_center:
         notes.append(
             f"'{path.name}' has no 'w' and 'h', and its principal point ({cx:g}, {cy:g}) lies far "
-            f"from the centre of pictures of {width}×{height} pixels: if they were cropped or "
+            f"from the center of pictures of {width}×{height} pixels: if they were cropped or "
             "resized, add the original 'w' and 'h'"
         )
     w2c = _pose(frame, where).numpy()
     check_coordinates(w2c, where)
     mask = next((frame[key] for key in _MASK_KEYS if frame.get(key) is not None), None)
     if mask is not None and not (isinstance(mask, str) and mask and "\0" not in mask):
-        raise MvdiffError(f"{where} has a mask that is no file name: correct mask_path")
+        raise InputError(f"{where} has a mask that is no file name: correct mask_path")
     mask = None if mask is None else mask.replace("\\", "/").removeprefix("./")
     return Frame(name, K, w2c, width, height, lens, projection, mask)
 
@@ -248,20 +248,20 @@ def _read_lens(frame: dict[str, Any], where: str) -> tuple[Projection, Lens]:
     model = "PINHOLE" if model is None else model
     model = model.upper() if isinstance(model, str) else model
     if not (isinstance(model, str) and model in _MODELS):
-        raise MvdiffError(
+        raise InputError(
             f"{where} has camera_model '{_shorten(model)}', expected one of {', '.join(_MODELS)}: "
             "undistort the pictures first"
         )
     for key in (*_UNSUPPORTED, *(key for key in frame if key.startswith("ftheta_"))):
         if frame.get(key) not in (None, False):
-            raise MvdiffError(
+            raise InputError(
                 f"{where} has '{key}', a lens model that is not supported: undistort the pictures "
                 "first"
             )
     own = frame.get("lens")
     mode = own.get("mode") if isinstance(own, dict) else own
     if isinstance(mode, str) and mode.lower() not in ("perspective", "pinhole", ""):
-        raise MvdiffError(
+        raise InputError(
             f"{where} has lens '{_shorten(mode)}', which is not supported: undistort the pictures "
             "first"
         )
@@ -269,7 +269,7 @@ def _read_lens(frame: dict[str, Any], where: str) -> tuple[Projection, Lens]:
     numbers = dict.fromkeys(_PARAMETERS, 0.0)
     if listed is not None:
         if not isinstance(listed, list) or len(listed) > len(_PARAMETERS):
-            raise MvdiffError(
+            raise InputError(
                 f"{where} has distortion_params {_shorten(listed)}, expected a list of "
                 "k1, k2, k3, k4, p1, p2"
             )
@@ -280,7 +280,7 @@ def _read_lens(frame: dict[str, Any], where: str) -> tuple[Projection, Lens]:
         own = _number(frame, key, where) if frame.get(key) is not None else 0.0
         both = numbers.get(key, 0.0)
         if own and both and own != both:
-            raise MvdiffError(
+            raise InputError(
                 f"{where} has {key}={own:g} and another value in distortion_params ({both:g}): "
                 "keep one of them"
             )
@@ -291,7 +291,7 @@ def _read_lens(frame: dict[str, Any], where: str) -> tuple[Projection, Lens]:
     fisheye = is_flagged or model.endswith("FISHEYE")
     lens = from_coefficients(model, coefficient, fisheye, where)
     if _MODELS[model] == "orthographic" and not lens.is_pinhole:
-        raise MvdiffError(
+        raise InputError(
             f"{where} is orthographic and has lens distortion, which is not supported: undistort "
             "the pictures first"
         )
@@ -307,7 +307,7 @@ def _number(frame: dict[str, Any], key: str, where: str) -> float:
         or not math.isfinite(value if isinstance(value, float) else 0)
         or (abs(value) > 1e300)
     ):
-        raise MvdiffError(
+        raise InputError(
             f"{where} has {key}={_shorten(value)}, expected a finite number: correct the file"
         )
     return float(value)
@@ -326,7 +326,7 @@ def _size(frame: dict[str, Any], picture: Path, where: str) -> tuple[int, int]:
     if frame.get("w") is not None and frame.get("h") is not None:
         width, height = _number(frame, "w", where), _number(frame, "h", where)
         if width < 1 or height < 1 or width % 1 or height % 1:
-            raise MvdiffError(f"{where} has size {width:g}×{height:g}, expected whole pixels ≥ 1")
+            raise InputError(f"{where} has size {width:g}×{height:g}, expected whole pixels ≥ 1")
         return int(width), int(height)
     from ..utils.images import open_image
 
@@ -334,13 +334,13 @@ def _size(frame: dict[str, Any], picture: Path, where: str) -> tuple[int, int]:
         with open_image(picture) as image:
             size = image.size
     except MvdiffError as error:
-        raise MvdiffError(
+        raise InputError(
             f"{where} has no 'w' and 'h', and its picture cannot be read either ({error}): add "
             "them in pixels"
         ) from error
     for key, side in zip("wh", size, strict=True):
         if frame.get(key) is not None and _number(frame, key, where) != side:
-            raise MvdiffError(
+            raise InputError(
                 f"{where} has {key}={frame[key]:g}, its picture is {size[0]}×{size[1]} pixels, and "
                 "the other side is missing: give both 'w' and 'h'"
             )
@@ -361,7 +361,7 @@ def _focal(frame: dict[str, Any], axis: str, pixels: int, where: str) -> float |
     if angle is None:
         return None
     if not 1e-6 < angle < math.pi - 1e-6:
-        raise MvdiffError(
+        raise InputError(
             f"{where} needs a positive fl_{axis} or a camera_angle_{axis} between 0 and pi "
             f"radians, got {key}={_shorten(frame[key])}"
         )
@@ -373,7 +373,7 @@ def _pose(frame: dict[str, Any], where: str) -> Float[Tensor, "3 4"]:
     given = frame.get("transform_matrix")
     matrix = _matrix(given)
     if matrix is None or (len(matrix) == 4 and matrix[3].tolist() != [0, 0, 0, 1]):
-        raise MvdiffError(
+        raise InputError(
             f"{where} needs 'transform_matrix' as 4×4 finite numbers with last row 0 0 0 1, "
             f"got {_shorten(given)}"
         )

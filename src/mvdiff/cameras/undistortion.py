@@ -1,6 +1,6 @@
 """Undistorting pictures: from what a lens shows to what a pinhole camera would show.
 
-The pinhole camera keeps the focal lengths, so the picture's centre keeps its resolution. Its
+The pinhole camera keeps the focal lengths, so the picture's center keeps its resolution. Its
 picture is as large as the original one, and larger where a barrel or fisheye lens shows more
 than fits into it, up to `MAX_GROWTH` times in width and height.
 """
@@ -93,7 +93,7 @@ def undistort(
     """
     u, v = np.meshgrid(np.arange(width) + 0.5 - left, np.arange(height) + 0.5 - top)
     at_u, at_v, _ = _source(K, lens, u, v)
-    # OpenCV counts from the centre of the first pixel
+    # OpenCV counts from the center of the first pixel
     map_u, map_v = (np.clip(m - 0.5, -1e4, 1e5).astype(np.float32) for m in (at_u, at_v))
 
     def remap(x: np.ndarray) -> np.ndarray:

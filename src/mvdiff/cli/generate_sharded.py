@@ -16,6 +16,7 @@ from ..config.schema import GenerateConfig
 from ..errors import ConfigError, MvdiffError
 from ..generation.planning import InputImage, ObjectPlan, plan_objects
 from ..generation.run import run_plans
+from ..generation.sharding import Shard
 from ..preprocessing.image_io import user_path
 from ..utils.files import read_json, write_json
 from .generate import exit_code

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..config.schema import ReconstructConfig
-from ..errors import ConfigError, MvdiffError
+from ..errors import ConfigError
 from .command import Command
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Clock:
         """A progress callback that books each of its stages and passes on what it is told."""
 
         def update(stage: str, share: float) -> None:
-            name = re.sub(r"\s*\d.*", "", stage)  # "fitting 25/1500 colour 0.01" is one stage
+            name = re.sub(r"\s*\d.*", "", stage)  # "fitting 25/1500 color 0.01" is one stage
             if name != self._stage:
                 self.start(name)
             told(stage, share)
@@ -64,7 +64,7 @@ def run(config: ReconstructConfig) -> int:
     out = user_path(config.out, "out") if config.out is not None else beside
     reconstructor = builders.build_reconstructor(config)
     if reconstructor is None:
-        raise MvdiffError("reconstructor=none makes no mesh: choose another, see mvdiff list")
+        raise ConfigError("reconstructor=none makes no mesh: choose another, see mvdiff list")
     clock = Clock()
     with ProgressDisplay("reading") as stages:
         clock.start("reading")

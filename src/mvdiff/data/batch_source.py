@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from ..errors import MvdiffError
+from ..errors import DataError
 from .augment import Augment, AugmentParams
 from .shuffled_order import ShuffledOrder
 
@@ -49,7 +49,7 @@ class DatasetBatches:
         self._order = ShuffledOrder(data.sources, mix)
         self._photos = list(photos)
         if not self._photos or any(not 1 <= n <= data.view_count for n in self._photos):
-            raise MvdiffError(
+            raise DataError(
                 f"photos must be numbers of input pictures from 1 to {data.view_count}, such as "
                 f"[1,1,4]; got {self._photos}"
             )
@@ -69,10 +69,10 @@ class DatasetBatches:
         The whole batch is samples `step * batch_size …` of the run. Which object a sample is
         and how it is changed depends on (seed, its number) alone, so that shares put together
         are the batch of one process: a `Batch`, or what `data.assemble` makes instead.
-        Raises MvdiffError when the batch cannot be shared evenly.
+        Raises DataError when the batch cannot be shared evenly.
         """
         if batch_size % shards:
-            raise MvdiffError(
+            raise DataError(
                 f"a batch of {batch_size} cannot be split into {shards} equal shares "
                 "(processes × accumulation steps): choose a multiple"
             )

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import DataError
 from .augment import Augment, AugmentParams, apply, apply_photo, permute_views
 from .memmap import pack
 
@@ -188,7 +188,7 @@ class RenderedDataset(MultiViewDataset):
 
     root: a folder written by `mvdiff render`, or several that share size and view count.
     split: "train" or "val". threads: used to pack PNGs the first time.
-    Raises MvdiffError when a folder is unusable or they do not fit together.
+    Raises DataError when a folder is unusable or they do not fit together.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class RenderedDataset(MultiViewDataset):
         self._packs = [pack(r, split, threads=threads) for r in roots]
         shapes = {p.pixels.shape[2:] for p in self._packs}
         if len(shapes) != 1:
-            raise MvdiffError(
+            raise DataError(
                 f"rendered folders must share view count and size; got {sorted(shapes)} as "
                 "(views, channels, height, width): render them alike"
             )

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from ..errors import MvdiffError
+from ..errors import DataError
 from .memmap import read_index
 
 _PARTS = ("target", "input")
@@ -20,7 +20,7 @@ def data_fingerprint(folder: str | Path) -> str:
     are there now. Of SyncDreamer's layout: of all objects' names and of names and sizes of their
     files. Times do not count, so a copy of a folder has the same fingerprint. Pictures are not
     read, so this takes microseconds a file.
-    Raises MvdiffError when the folder is neither.
+    Raises DataError when the folder is neither.
     """
     folder = Path(folder)
     digest = hashlib.sha256()
@@ -33,7 +33,7 @@ def data_fingerprint(folder: str | Path) -> str:
                 _add(digest, *file_sizes(folder / entry["name"] / part))
         return digest.hexdigest()
     if not all((folder / part).is_dir() for part in _PARTS):
-        raise MvdiffError(
+        raise DataError(
             f"no training data in '{folder}': expected index.json, written by `mvdiff render`, or "
             "the folders target/ and input/"
         )

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import DataError
 from ..utils.files import atomic
 from .augment import AugmentParams, composite_on_white, permute_views
 from .dataset import MultiViewDataset
@@ -92,7 +92,7 @@ class CachedLatentDataset:
         precision: str = "fp32",
     ) -> None:
         if precision not in TYPES:
-            raise MvdiffError(f"unknown precision '{precision}'; choose from {', '.join(TYPES)}")
+            raise DataError(f"unknown precision '{precision}'; choose from {', '.join(TYPES)}")
         self.data, self.encoders, self.type = data, encoders, TYPES[precision]
         self.names, self.sources, self.view_count = data.names, data.sources, data.view_count
         key = (_VERSION, precision, encoders.digest, data.fingerprint, str(data.size), str(CHUNK))
@@ -141,16 +141,16 @@ class CachedLatentDataset:
         params: list[AugmentParams],
         device: torch.device | str = "cpu",
     ) -> EncodedBatch:
-        """Chosen objects, turned as drawn. Raises MvdiffError for other changes of pictures."""
+        """Chosen objects, turned as drawn. Raises DataError for other changes of pictures."""
         targets, photos, tokens, elevation = [], [], [], []
         for index, draw in zip(indices, params, strict=True):
             if not draw.rotation_only:
-                raise MvdiffError(
+                raise DataError(
                     "pictures that were encoded beforehand cannot be changed any more: train with "
                     "latent_cache=none, or switch all of train.augment but roll off"
                 )
             if draw.extra_views:
-                raise MvdiffError(
+                raise DataError(
                     "one image per object was encoded beforehand, but "
                     "train.num_input_images asks for more: train with latent_cache=none, or "
                     "train.num_input_images=[1]"
@@ -195,7 +195,7 @@ class CachedLatentDataset:
 
     def _stored(self, numbers: Tensor) -> Tensor:
         if not torch.isfinite(numbers).all():
-            raise MvdiffError("the encoders gave NaN: their weights are broken")
+            raise DataError("the encoders gave NaN: their weights are broken")
         return numbers.to("cpu", self.type)
 
     def _whole(self, chunk: int) -> bool:
@@ -209,6 +209,6 @@ class CachedLatentDataset:
         try:
             return safe_open(self._path(chunk), framework="pt")
         except (SafetensorError, OSError) as error:
-            raise MvdiffError(
+            raise DataError(
                 f"cannot read '{self._path(chunk)}' ({error}): start again, and it is made anew"
             ) from error

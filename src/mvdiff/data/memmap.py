@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ..errors import MvdiffError
+from ..errors import DataError, MvdiffError
 from ..utils.files import atomic, load_json, write_text
 from ..utils.images import open_image
 
@@ -49,29 +49,27 @@ class Packed:
 
 
 def read_index(root: str | Path) -> tuple[dict, str]:
-    """The index of a rendered folder and the hash of its bytes; MvdiffError when unusable."""
+    """The index of a rendered folder and the hash of its bytes; DataError when unusable."""
     path = Path(root) / "index.json"
     if not path.is_file():
-        raise MvdiffError(
-            f"no index.json in '{root}': expected a folder written by `mvdiff render`"
-        )
+        raise DataError(f"no index.json in '{root}': expected a folder written by `mvdiff render`")
     index = load_json(path, dict)
     size, objects = index.get("size"), index.get("objects")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MAX_SIDE:
-        raise MvdiffError(f"'{path}' is not a rendered folder's index: its size is {size!r:.40}")
+        raise DataError(f"'{path}' is not a rendered folder's index: its size is {size!r:.40}")
     if not isinstance(objects, list):
-        raise MvdiffError(f"'{path}' is not a rendered folder's index: it lists no objects")
+        raise DataError(f"'{path}' is not a rendered folder's index: it lists no objects")
     for entry in objects:
         name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not is_object_name(name):
-            raise MvdiffError(
+            raise DataError(
                 f"'{path}' is not a rendered folder's index: an object has the name {name!r:.40}, "
                 "expected that of a folder beside it"
             )
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
+        raise DataError(f"cannot read '{path}' ({error.strerror or error})") from error
     return index, hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -87,14 +85,14 @@ def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False)
     threads: how many read PNGs at once. fresh: pack again in any case.
     A pack is out of date when the index changed, or a picture that is there has another size or
     time than when it was packed; pictures that are gone are not missed.
-    Raises MvdiffError when the folder, the split or an object's pictures are unusable.
+    Raises DataError when the folder, the split or an object's pictures are unusable.
     """
     root = Path(root)
     index, digest = read_index(root)
     objects = [o for o in index["objects"] if o.get("split") == split]
     if not objects:
         present = sorted({str(o.get("split")) for o in index["objects"]})
-        raise MvdiffError(
+        raise DataError(
             f"'{root}' has no objects in the split '{split}'; its index has: {', '.join(present)}"
         )
     folder = root / f".packed-{split}-{digest}"
@@ -216,7 +214,7 @@ def _read_object(folder: Path, size: int, shape: tuple[int, ...]) -> tuple[np.nd
     targets, azimuth, target_elevation = _read_part(folder / "target", size)
     inputs, input_azimuth, elevation = _read_part(folder / "input", size)
     if targets.shape != shape or inputs.shape != shape:
-        raise MvdiffError(
+        raise DataError(
             f"'{folder}' has {len(targets)} target and {len(inputs)} input views; training needs "
             f"{shape[0]} of each: render it again with as many inputs as targets"
         )
@@ -226,7 +224,7 @@ def _read_object(folder: Path, size: int, shape: tuple[int, ...]) -> tuple[np.nd
         or _angle(input_azimuth - azimuth) > 0.1
         or np.abs(target_elevation - target_elevation[0]).max() > 0.1
     ):
-        raise MvdiffError(
+        raise DataError(
             f"the cameras of '{folder}' are not an even ring with inputs at the targets' "
             "azimuths, which training turns and mirrors: render it with `mvdiff render`"
         )
@@ -244,7 +242,7 @@ def _read_part(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     from ..cameras.rigs import to_spherical
 
     if not (folder / "transforms.json").is_file():
-        raise MvdiffError(
+        raise DataError(
             f"'{folder}' has no transforms.json, yet the index lists it: render it again"
         )
     cameras, names = read_transforms(folder / "transforms.json")
@@ -259,9 +257,9 @@ def _read_png(path: Path, size: int) -> UInt8[np.ndarray, "4 height width"]:
         with open_image(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
     except MvdiffError as error:
-        raise MvdiffError(f"the data lacks a view: {error}; rendering again repairs it") from error
+        raise DataError(f"the data lacks a view: {error}; rendering again repairs it") from error
     if pixels.shape != (size, size, 4):
-        raise MvdiffError(
+        raise DataError(
             f"'{path}' is {pixels.shape[1]}×{pixels.shape[0]}, the index says {size}×{size}: "
             "render it again"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from ..errors import ConfigError, MvdiffError
+from ..errors import ConfigError, InputError
 from ..mesh_readers import SUFFIXES, LoadedMesh, Material, MeshPart, read_mesh_file
 from ..rendering.surface import SurfaceVisuals, has_holes, point_colors
 from ..utils.color_space import multiply
@@ -42,18 +42,16 @@ DIAGONAL = 1.2
 def find_meshes(folder: str | Path) -> list[Path]:
     """Every mesh file under `folder` that can be read (`mesh_readers.SUFFIXES`), sorted.
 
-    Raises MvdiffError when there is no such folder or no mesh in it.
+    Raises InputError when there is no such folder or no mesh in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise MvdiffError(
-            f"no mesh folder at '{folder}': expected a folder of GLB, OBJ, PLY or STL"
-        )
+        raise InputError(f"no mesh folder at '{folder}': expected a folder of GLB, OBJ, PLY or STL")
     meshes = sorted(path for path in _files(folder) if path.suffix.lower() in SUFFIXES)
     if not meshes:
         others = passed_over(folder)
         reason = f"; {_count_formats(others)} are not read: convert them to GLB" if others else ""
-        raise MvdiffError(
+        raise InputError(
             f"no meshes in '{folder}': expected files ending in {', '.join(SUFFIXES)}{reason}"
         )
     return meshes
@@ -99,15 +97,15 @@ def load_mesh(path: str | Path, up: str = "auto") -> trimesh.Trimesh:
     displayed (sRGB) elsewhere.
 
     up: the file's upward axis; "auto" is y for glTF (its standard) and z for other formats.
-    Raises MvdiffError naming the file when it is missing, unreadable or has no faces.
+    Raises InputError naming the file when it is missing, unreadable or has no faces.
     """
     path = Path(path)
     if up not in ("auto", "y", "z"):
-        raise MvdiffError(f"up must be 'auto', 'y' or 'z', got '{up}'")
+        raise InputError(f"up must be 'auto', 'y' or 'z', got '{up}'")
     loaded = read_mesh_file(path)
     mesh = flatten(loaded)
     if not mesh.extents.max() > 0:
-        raise MvdiffError(f"the mesh '{path}' has no usable faces: expected a triangle mesh")
+        raise InputError(f"the mesh '{path}' has no usable faces: expected a triangle mesh")
     if up == "y" or (up == "auto" and loaded.up == "y"):
         _transform(mesh, _Y_TO_Z)
     mesh.metadata.update(notes=list(loaded.notes), files=[str(file) for file in loaded.files])
@@ -128,7 +126,7 @@ def normalize_to_rig(mesh: trimesh.Trimesh, normalization: str = "diagonal") -> 
     used = np.asarray(mesh.vertices)[np.unique(mesh.faces)] if len(mesh.faces) else np.zeros((0, 3))
     size = used.max(axis=0) - used.min(axis=0) if len(used) else np.zeros(3)
     if not size.max() > 0:
-        raise MvdiffError("cannot scale a mesh without extent: expected at least one triangle")
+        raise InputError("cannot scale a mesh without extent: expected at least one triangle")
     factor = 1 / size.max()
     if normalization == "diagonal":
         factor = min(factor, DIAGONAL / float(np.linalg.norm(size)))
@@ -250,7 +248,7 @@ def _is_invisible(part: MeshPart) -> bool:
 
 
 def _corner_colors(part: MeshPart, tint: np.ndarray) -> np.ndarray | None:
-    """Colours (face, 3 corners, rgb) in [0, 1]; None when there are holes or more detail."""
+    """Colors (face, 3 corners, rgb) in [0, 1]; None when there are holes or more detail."""
     material = _material(part)
     if material.cutoff > 0 and has_holes(tint, material):
         return None
@@ -282,7 +280,7 @@ def _corner_colors(part: MeshPart, tint: np.ndarray) -> np.ndarray | None:
 def _unlit_colors(
     part: MeshPart, material: Material, spots: np.ndarray, faces: np.ndarray | slice = slice(None)
 ) -> np.ndarray:
-    """Colours (face, spot, rgb) of spots with barycentric coordinates (spot, 3), without tint."""
+    """Colors (face, spot, rgb) of spots with barycentric coordinates (spot, 3), without tint."""
     count = len(part.faces[faces])
     at = [
         np.zeros((count * len(spots), 2))

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..errors import MvdiffError
+from ..errors import DataError
 
 #: Shares of a mix hold exactly in every run of this many samples.
 BLOCK = 1000
@@ -18,7 +18,7 @@ class ShuffledOrder:
 
     sources: of each object. mix: shares by source; None sees all objects equally often.
     Each source is gone through in shuffled passes: no object comes again before all others
-    of its source have come. Raises MvdiffError on a mix that does not fit the sources.
+    of its source have come. Raises DataError on a mix that does not fit the sources.
     """
 
     def __init__(self, sources: Sequence[str], mix: Mapping[str, float] | None = None) -> None:
@@ -59,13 +59,13 @@ def _groups(sources: Sequence[str], mix: Mapping[str, float]) -> tuple[list[np.n
     labels = np.array(sources)
     missing = [name for name in mix if name not in sources]
     if missing:
-        raise MvdiffError(
+        raise DataError(
             f"the mix names the source '{missing[0]}', which no object has; "
             f"the data has: {', '.join(sorted(set(sources)))}"
         )
     shares = np.array([float(share) for share in mix.values()])
     if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
-        raise MvdiffError(f"a mix needs shares of at least 0 and not all 0, got {dict(mix)}")
+        raise DataError(f"a mix needs shares of at least 0 and not all 0, got {dict(mix)}")
     exact = shares / shares.sum() * BLOCK
     quotas = np.floor(exact).astype(int)
     # Largest remainders first, so that the quotas add up.

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from ..cameras.camera import Cameras
 from ..cameras.rigs import to_spherical
 from ..cameras.syncdreamer_pickle import load_arrays, read_meta_pickle
-from ..errors import MvdiffError
+from ..errors import DataError, MvdiffError
 from ..utils.images import open_image
 from .dataset import MultiViewDataset, Sample
 from .fingerprint import file_sizes
@@ -41,7 +41,7 @@ class SyncDreamerDataset(MultiViewDataset):
 
     root: the folder with `target/`, `input/` and `uid_set.pkl`.
     rig: the recipe's target cameras, at the pictures' size; every object's are compared.
-    Raises MvdiffError when the list is unreadable or folders are missing; unusable pictures and
+    Raises DataError when the list is unreadable or folders are missing; unusable pictures and
     cameras of an object are found when it is read.
     """
 
@@ -88,20 +88,20 @@ class SyncDreamerDataset(MultiViewDataset):
         try:
             present = set(os.listdir(self.root / part))
         except OSError as error:
-            raise MvdiffError(
+            raise DataError(
                 f"no folder '{self.root / part}': the published layout has target/, input/ and "
                 f"{UIDS}"
             ) from error
         missing = [name for name in self.names if name not in present]
         if missing:
-            raise MvdiffError(
+            raise DataError(
                 f"{len(missing)} of the {len(self.names)} objects in '{self.root / UIDS}' have no "
                 f"folder in '{self.root / part}', the first is '{missing[0]}': add it, or take it "
                 "off the list"
             )
 
     def _read_elevation(self, index: int) -> np.ndarray:
-        """Elevations of the inputs, degrees; MvdiffError unless all cameras are as expected."""
+        """Elevations of the inputs, degrees; DataError unless all cameras are as expected."""
         name = self.names[index]
         self._check_targets(name, self._cameras(self.root / "target" / name))
         azimuth, elevation, distance = to_spherical(self._cameras(self.root / "input" / name))
@@ -110,7 +110,7 @@ class SyncDreamerDataset(MultiViewDataset):
         turned = ((turned + 180) % 360 - 180).abs()
         for view in range(self.view_count):
             if turned[view] > 0.1 or (distance[view] - wanted_distance[view]).abs() > 0.01:
-                raise MvdiffError(
+                raise DataError(
                     f"input {view} of '{name}' was taken from azimuth "
                     f"{float(azimuth[view]) * _DEGREES % 360:.1f}° at distance "
                     f"{float(distance[view]):.2f}; the input beside target {view} stands at "
@@ -127,7 +127,7 @@ class SyncDreamerDataset(MultiViewDataset):
             return
         view = wrong[0]
         theirs, ours = (_place(c[view]) for c in (cameras, self.rig))
-        raise MvdiffError(
+        raise DataError(
             f"{len(wrong)} of the {self.view_count} target cameras of '{name}' are not the "
             f"recipe's: view {view} has {theirs}, the rig has {ours}; render it again, or set "
             "rig.* to what the data has"
@@ -135,10 +135,10 @@ class SyncDreamerDataset(MultiViewDataset):
 
     def _cameras(self, folder: Path) -> Cameras:
         if not (folder / "meta.pkl").is_file():
-            raise MvdiffError(f"'{folder}' has no meta.pkl with its cameras: render it again")
+            raise DataError(f"'{folder}' has no meta.pkl with its cameras: render it again")
         cameras = read_meta_pickle(folder / "meta.pkl")
         if len(cameras) != self.view_count:
-            raise MvdiffError(
+            raise DataError(
                 f"'{folder}' has {len(cameras)} views, the recipe's rig has {self.view_count}: "
                 "render it again with as many"
             )
@@ -157,7 +157,7 @@ def read_uids(path: str | Path) -> tuple[str, ...]:
     """The objects' names in `uid_set.pkl`, each once, in its order (a set's: sorted)."""
     path = Path(path)
     if not path.is_file():
-        raise MvdiffError(
+        raise DataError(
             f"no {UIDS} in '{path.parent}': the published layout has target/, input/ and {UIDS}, "
             "a pickled list of the objects' folder names"
         )
@@ -167,11 +167,11 @@ def read_uids(path: str | Path) -> tuple[str, ...]:
     if isinstance(uids, (set, frozenset)):
         uids = sorted(uids, key=str)
     if not isinstance(uids, (list, tuple)) or not uids:
-        raise MvdiffError(f"'{path}' must hold a list of names, got {type(uids).__name__}")
+        raise DataError(f"'{path}' must hold a list of names, got {type(uids).__name__}")
     for uid in uids:
         # A name is joined to paths: it must not lead out of the folder.
         if not isinstance(uid, str) or uid in ("", ".", "..") or "/" in uid or "\\" in uid:
-            raise MvdiffError(f"'{path}' must hold names of folders, got {uid!r}")
+            raise DataError(f"'{path}' must hold names of folders, got {uid!r}")
     return tuple(dict.fromkeys(uids))
 
 
@@ -188,9 +188,9 @@ def _read_png(path: Path, size: int) -> UInt8[np.ndarray, "4 height width"]:
         with open_image(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
     except MvdiffError as error:
-        raise MvdiffError(f"the data lacks a view: {error}; render the object again") from error
+        raise DataError(f"the data lacks a view: {error}; render the object again") from error
     if pixels.shape != (size, size, 4):
-        raise MvdiffError(
+        raise DataError(
             f"'{path}' is {pixels.shape[1]}×{pixels.shape[0]}, the recipe works at {size}×{size}: "
             f"set size={pixels.shape[1]}, or render it again"
         )

@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from ..errors import MvdiffError
+from ..errors import DataError
 from .dataset import MultiViewDataset, Sample
 
 
 class ViewSubset(MultiViewDataset):
     """An `MultiViewDataset` with `count` of its views, evenly spread, view 0 among them.
 
-    Raises MvdiffError unless `count` divides the number of views.
+    Raises DataError unless `count` divides the number of views.
     """
 
     def __init__(self, data: MultiViewDataset, count: int) -> None:
         if count < 1 or data.view_count % count:
-            raise MvdiffError(f"{data.view_count} views cannot be thinned evenly to {count}")
+            raise DataError(f"{data.view_count} views cannot be thinned evenly to {count}")
         self._data, self._each = data, data.view_count // count
         self.names, self.sources, self.families = data.names, data.sources, data.families
         self.view_count, self.size = count, data.size

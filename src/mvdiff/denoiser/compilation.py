@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .multiview_denoiser import MultiViewDenoiser
 
 #: torch.compile's modes; "reduce-overhead" records CUDA graphs.
@@ -10,9 +10,9 @@ MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 def check_mode(mode: str | None) -> None:
-    """Raise MvdiffError for a mode that is none."""
+    """Raise ConfigError for a mode that is none."""
     if mode is not None and mode not in MODES:
-        raise MvdiffError(f"compile must be one of {', '.join(MODES)}, or null; got '{mode}'")
+        raise ConfigError(f"compile must be one of {', '.join(MODES)}, or null; got '{mode}'")
 
 
 def compile_unet(model: MultiViewDenoiser, mode: str | None, backend: str = "inductor") -> None:

@@ -15,7 +15,7 @@ EMBEDDERS = Registry("embedder")
 
 
 class Embedder(nn.Module, ABC):
-    """Embeds RGBA pictures in [0, 1], colours on white. dim: of the embedding.
+    """Embeds RGBA pictures in [0, 1], colors on white. dim: of the embedding.
 
     Example:
         >>> import torch
@@ -77,7 +77,7 @@ class ClipEmbedder(Embedder):
     patch: side of a patch. size: the picture's side inside, pixels.
     """
 
-    #: of OpenAI's training pictures, colours in [0, 1]
+    #: of OpenAI's training pictures, colors in [0, 1]
     MEAN = (0.48145466, 0.4578275, 0.40821073)
     STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -102,7 +102,7 @@ class ClipEmbedder(Embedder):
         )
 
     def pixels(self, rgba: Float[Tensor, "batch 4 height width"]) -> Float[Tensor, "batch 3 s s"]:
-        """What the tower reads: resized with corners aligned and no antialiasing, normalised."""
+        """What the tower reads: resized with corners aligned and no antialiasing, normalized."""
         small = F.interpolate(
             rgba[:, :3], (self.size, self.size), mode="bicubic", align_corners=True
         )

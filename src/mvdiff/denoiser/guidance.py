@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Condition:
         return replace(self, keep_token=zero, keep_latent=zero, keep_volume=zero)
 
 
-def join(conditions: Sequence[Condition]) -> Condition:
+def concat_conditions(conditions: Sequence[Condition]) -> Condition:
     """The conditions of several objects as one batch, in this order.
 
-    Raises MvdiffError where they do not fit together (other sizes or kinds of cameras).
+    Raises ConfigError where they do not fit together (other sizes or kinds of cameras).
     """
     joined = {}
     for field in fields(Condition):
@@ -55,11 +55,11 @@ def join(conditions: Sequence[Condition]) -> Condition:
         try:
             joined[field.name] = (Cameras if field.name == "cameras" else torch).cat(parts)
         except RuntimeError as error:
-            raise MvdiffError(f"these conditions do not fit into one batch: {error}") from error
+            raise ConfigError(f"these conditions do not fit into one batch: {error}") from error
     return Condition(**joined)
 
 
-def drop(
+def drop_conditions(
     condition: Condition,
     *,
     everything: float,
@@ -90,19 +90,19 @@ def drop(
     )
 
 
-def read_interval(value: Any) -> tuple[float, float] | None:
-    """A config's [lowest, highest] within [0, 1], or None; MvdiffError when it is neither."""
+def parse_interval(value: Any) -> tuple[float, float] | None:
+    """A config's [lowest, highest] within [0, 1], or None; ConfigError when it is neither."""
     if value is None:
         return None
     numbers = isinstance(value, (list, tuple)) and all(type(x) in (int, float) for x in value)
     if not (numbers and len(value) == 2 and 0 <= value[0] < value[1] <= 1):
-        raise MvdiffError(
+        raise ConfigError(
             "guidance.interval must be [lowest,highest] with 0 ≤ lowest < highest ≤ 1 (shares of "
             f"the schedule's time, 1 is pure noise) or null, got {value}"
         )
     return float(value[0]), float(value[1])
 
 
-def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+def classifier_free_guidance(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (arXiv 2207.12598): move away from the unconditional answer."""
     return unconditional + scale * (conditional - unconditional)

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from ..attention.base import ViewContext
 from ..cameras.camera import Cameras
 from ..cameras.rigs import input_cameras, to_spherical
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..latents.autoencoders import LatentCodec
 from ..radiance.base import RadianceField
 from ..utils.mmap import release_pages
 from ..volumes.base import Volume, VolumeInputs
 from .embedders import Embedder
-from .guidance import Condition, guide
+from .guidance import Condition, classifier_free_guidance
 from .unet import MultiViewUNet
 from .winograd import use_winograd
 
@@ -74,7 +74,7 @@ class MultiViewDenoiser(nn.Module):
             nn.Linear(time_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
         )
         if unet is None and (radiance is None or not residual):
-            raise MvdiffError(
+            raise ConfigError(
                 "without a UNet the rendering is the prediction: choose radiance=voxels with a "
                 "volume and noise.prediction_type=sample, or unet=small"
             )
@@ -103,7 +103,7 @@ class MultiViewDenoiser(nn.Module):
     ) -> Condition:
         """Everything about the input pictures that the denoiser needs.
 
-        photos: RGBA in [0, 1] on white, of the rig's size: one an object, or several.
+        photos: RGBA in [0, 1] on white, of the rig's size: one per object, or several.
         elevation: of their cameras, degrees. azimuth: theirs beyond the first one's, degrees.
         Several serve volumes that lift them (`photo_features`); the first one alone is also
         embedded and laid beside the noisy views.
@@ -150,66 +150,76 @@ class MultiViewDenoiser(nn.Module):
         timestep: Float[Tensor, "batch"],
         condition: Condition,
         *,
-        wanted: Sequence[int] | Int[Tensor, "wanted"] | Int[Tensor, "batch wanted"] | None = None,
+        target_views: Sequence[int]
+        | Int[Tensor, "target"]
+        | Int[Tensor, "batch target"]
+        | None = None,
         volume_views: Int[Tensor, "source"] | Int[Tensor, "batch source"] | None = None,
         batch_views: int | None = None,
         guidance: float = 1.0,
         with_rendering: bool = False,
     ) -> (
-        Float[Tensor, "batch wanted channel height width"]
+        Float[Tensor, "batch target channel height width"]
         | tuple[
-            Float[Tensor, "batch wanted channel height width"],
-            Float[Tensor, "batch wanted channel height width"] | None,
+            Float[Tensor, "batch target channel height width"],
+            Float[Tensor, "batch target channel height width"] | None,
         ]
     ):
-        """Prediction (noise, clean latent or velocity, as trained) for the wanted views.
+        """Prediction (noise, clean latent or velocity, as trained) for the target views.
 
         noisy: latents of ALL views at one noise level per object.
-        timestep: of the noise schedule, one an object.
-        wanted: positions in the rig, for all objects or a row an object; default all.
+        timestep: of the noise schedule, one per object.
+        target_views: positions in the rig, for all objects or one row per object; default all.
         volume_views: positions of the noisy views that the volume is built from, likewise;
             default all.
         batch_views: views the UNet takes at a time, to save memory; the result is the same.
             Ignored by attention that needs all views at once.
-        guidance: 1 is the conditional answer alone.
+        guidance: scale of classifier-free guidance; 1 is the conditional prediction alone.
         with_rendering: also return the rendering, for its own loss; None where there is none, or
             where it is the prediction.
         """
         cameras = self.rig.to(noisy.device).resize(self.latent_size)
         time = self.embed_time(timestep)
-        volume = self._volume(noisy, cameras, time, condition, volume_views)
-        index = torch.as_tensor(range(len(self.rig)) if wanted is None else wanted)
+        index = torch.as_tensor(range(len(self.rig)) if target_views is None else target_views)
         if index.ndim == 2 and self.all_views:
-            raise MvdiffError("attention that needs all views needs the same views of each object")
-        chunk = index.shape[-1] if self.all_views or not batch_views else batch_views
+            raise ConfigError("attention that needs all views needs the same views of each object")
+
+        # build the volume of all objects, and what is rendered from it
+        volume = self._volume(noisy, cameras, time, condition, volume_views)
         grid = (
             None
             if self.radiance is None
             else self.radiance.decode(volume, condition.photos, condition.cameras)
         )
-        parts, renderings = [], []
-        for some in index.split(chunk, dim=-1):
-            these, x = cameras[some.flatten()], _pick(noisy, some)
+
+        # denoise in chunks of views
+        chunk_size = index.shape[-1] if self.all_views or not batch_views else batch_views
+        predictions, renderings = [], []
+        for chunk in index.split(chunk_size, dim=-1):
+            chunk_cameras, chunk_noisy = cameras[chunk.flatten()], _pick(noisy, chunk)
             frusta = {}
             if self.needs_frusta:
-                frusta = self.volume.frusta(volume, these, time, _pick(condition.view, some))
-            scene = ViewContext(these, frusta, time, some)
-            rendering = None if grid is None else self.radiance.render(grid, cameras, some)
-            out = self._denoise(x, timestep, condition, scene, rendering)
+                pose = _pick(condition.view, chunk)
+                frusta = self.volume.frusta(volume, chunk_cameras, time, pose)
+            scene = ViewContext(chunk_cameras, frusta, time, chunk)
+            rendering = None if grid is None else self.radiance.render(grid, cameras, chunk)
+            pred = self._denoise(chunk_noisy, timestep, condition, scene, rendering)
+            # classifier-free guidance
             if guidance != 1.0:
-                nothing = replace(scene, empty=True)
-                free = self._denoise(x, timestep, condition.unconditional(), nothing, rendering)
-                out = guide(out, free, guidance)
-            parts.append(out)
+                uncond, uncond_scene = condition.unconditional(), replace(scene, empty=True)
+                uncond_pred = self._denoise(chunk_noisy, timestep, uncond, uncond_scene, rendering)
+                pred = classifier_free_guidance(pred, uncond_pred, guidance)
+            predictions.append(pred)
             renderings.append(rendering)
-        out = torch.cat(parts, dim=1)
+
+        prediction = torch.cat(predictions, dim=1)
         if not with_rendering:
-            return out
-        alone = grid is None or self.unet is None
-        return out, None if alone else torch.cat(renderings, dim=1)
+            return prediction
+        rendering_is_prediction = grid is None or self.unet is None
+        return prediction, None if rendering_is_prediction else torch.cat(renderings, dim=1)
 
     def embed_time(self, timestep: Float[Tensor, "batch"]) -> Float[Tensor, "batch time"]:
-        """The noise level as volume and slots know it."""
+        """The embedding of the noise level for volume and attention."""
         waves = get_timestep_embedding(timestep, self.time_dim, True, downscale_freq_shift=0)
         return self.time(waves.to(self.project.weight.dtype))
 
@@ -243,12 +253,12 @@ class MultiViewDenoiser(nn.Module):
             rendering = rendering * (0.0 if scene.empty else keep[..., 0].to(rendering.dtype))
         if self.unet is None:
             return rendering
-        kept = {
+        gated_frusta = {
             # zeros without memory of their own
             factor: f.new_zeros(()).expand_as(f) if scene.empty else f * keep.to(f.dtype)
             for factor, f in scene.frusta.items()
         }
-        scene = replace(scene, frusta=kept)
+        scene = replace(scene, frusta=gated_frusta)
         # each view's token: the picture's embedding with that view's relative pose
         view = _pick(cond.view, scene.index)
         token = cond.token[:, None].expand(-1, view.shape[1], -1)
@@ -259,19 +269,19 @@ class MultiViewDenoiser(nn.Module):
         x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
         if rendering is None:
             return self.unet(x, timestep, context[:, :, None], scene)
-        # the rendering has a loss of its own: correcting it is the UNet's part alone
+        # the rendering has its own loss: the UNet's gradient corrects the UNet alone
         rendering = rendering.detach()
         flat = rearrange(rendering.to(x.dtype), "b v ... -> (b v) ...")
-        seen = self.radiance_stem(flat).unflatten(0, x.shape[:2])
-        out = self.unet(x, timestep, context[:, :, None], scene, seen)
+        stem_residual = self.radiance_stem(flat).unflatten(0, x.shape[:2])
+        out = self.unet(x, timestep, context[:, :, None], scene, stem_residual)
         if not self.residual:
             return out
-        if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colours
+        if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colors
             opacity = self.latents.patch**2
             out = torch.cat([out[:, :, :-opacity], torch.zeros_like(out[:, :, -opacity:])], dim=2)
         return out + rendering
 
 
 def _pick(x: Tensor, index: Tensor) -> Tensor:
-    """Views at `index`: the same of every object, or a row an object."""
+    """Views at `index`: the same for every object, or one row per object."""
     return x[:, index] if index.ndim == 1 else x[torch.arange(len(x))[:, None], index]

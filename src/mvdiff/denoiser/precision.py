@@ -9,7 +9,7 @@ from ..utils.precision import check_precision
 from .layout import channels_last
 
 
-def lower(model: nn.Module, precision: str) -> nn.Module:
+def cast_weights(model: nn.Module, precision: str) -> nn.Module:
     """A denoiser with all its weights in a precision's type; in place.
 
     In half precision volume and UNet have their channels last, which is faster. On the meta device

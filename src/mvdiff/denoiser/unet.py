@@ -115,7 +115,7 @@ class MultiViewUNet(nn.Module):
         timestep: Float[Tensor, "batch"],
         context: Float[Tensor, "batch view token context"],
         scene: ViewContext,
-        beside: Float[Tensor, "batch view features height width"] | None = None,
+        stem_residual: Float[Tensor, "batch view features height width"] | None = None,
     ) -> Float[Tensor, "batch view out height width"]:
         batch, views = x.shape[:2]
         time = get_timestep_embedding(
@@ -124,8 +124,8 @@ class MultiViewUNet(nn.Module):
         time = repeat(self.time(time.to(self.stem.weight.dtype)), "b t -> (b v) t", v=views)
         context = rearrange(context, "b v t c -> (b v) t c")
         x = self.stem(rearrange(x, "b v c h w -> (b v) c h w"))
-        if beside is not None:
-            x = x + rearrange(beside, "b v c h w -> (b v) c h w")
+        if stem_residual is not None:
+            x = x + rearrange(stem_residual, "b v c h w -> (b v) c h w")
 
         skips = [x]
         for block in self.down:

@@ -30,7 +30,7 @@ def sample(
     noise: standard normal, the start.
     eta: share of fresh noise a step, for schedulers that take one (DDIM: 1 is ancestral).
     generators: one an object, for the fresh noise, so that a sample does not depend on its
-        neighbours in the batch.
+        neighbors in the batch.
     callback: called after every step with (step, steps, latents).
     """
     scheduler.set_timesteps(steps, device=noise.device)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from ..metrics import Lpips, diversity
 from .discovery import ObjectFiles, find_pairs, find_samples, load_views, read_depths
 from .protocol import evaluate_mesh, evaluate_views
@@ -53,15 +53,15 @@ def evaluate_folder(
     sentence}}, and with controls {"controls": {row: means over objects}, "object_controls":
     {name: {row: figures}}, "uncontrolled": {name: sentence}}; and where the IoU of meshes that
     have a Chamfer distance could not be measured {"without_iou": {name: sentence}}.
-    Raises MvdiffError when nothing pairs up, and when no pair can be compared.
+    Raises InputError when nothing pairs up, and when no pair can be compared.
     """
     pred, truth = Path(pred).expanduser(), Path(truth).expanduser()
     for path, which in ((pred, "predictions"), (truth, "truth")):
         if not path.exists():
-            raise MvdiffError(f"nothing at '{path}': expected a folder or file of {which}")
+            raise InputError(f"nothing at '{path}': expected a folder or file of {which}")
     pairs, missing = find_pairs(pred, truth)
     if not pairs:
-        raise MvdiffError(
+        raise InputError(
             f"nothing to compare between '{pred}' and '{truth}': expected objects of the same "
             "names, each with views (transforms.json or meta.pkl) or a mesh (mesh.glb)"
         )
@@ -77,7 +77,7 @@ def evaluate_folder(
     if not found.samples:
         name, reason = next(iter(found.failed.items()))
         more = f" (and {len(found.failed) - 1} more failed)" if len(found.failed) > 1 else ""
-        raise MvdiffError(f"{name}: {reason}{more}")
+        raise InputError(f"{name}: {reason}{more}")
     return found.report(missing, controls)
 
 
@@ -205,6 +205,6 @@ def _figures(
 def _check_angles(rotate_z: Mapping[str, float], names: Mapping[str, Any]) -> None:
     unknown = [name for name in rotate_z if name not in names]
     if unknown:
-        raise MvdiffError(
+        raise InputError(
             f"rotate_z names '{unknown[0]}', which is not among the objects: {', '.join(names)}"
         )

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras import Cameras, ring
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from ..mesh.io import read
 from ..mesh.mesh import Mesh
 from ..metrics import Lpips, hull_iou, volume_iou
@@ -52,12 +52,12 @@ def evaluate_views(
     resize: bring a prediction of another size to the truth's. The figures are then not
         comparable with published ones.
     consistency: also what `consistency_scores` gives of `pred`, where it can be measured.
-    Raises MvdiffError when numbers of views or sizes differ; warns when cameras do.
+    Raises InputError when numbers of views or sizes differ; warns when cameras do.
     """
     check_views(pred, "the prediction")
     check_views(truth, "the truth")
     if len(pred) != len(truth):
-        raise MvdiffError(
+        raise InputError(
             f"view i is compared with view i, but there are {len(pred)} predicted and "
             f"{len(truth)} true views"
         )
@@ -89,7 +89,7 @@ def evaluate_mesh(
 
     pred: a mesh in the cameras' world, or a file; taken as it is.
     truth: likewise.
-    normalise_truth: centre the truth's box and scale its largest side to 1, as published.
+    normalize_truth: center the truth's box and scale its largest side to 1, as published.
     rotate_z: degrees by which the truth is turned about z after that, counter-clockwise seen
         from above.
     depth: the truth's depth maps in the published cameras (0 = nothing). The published
@@ -99,7 +99,7 @@ def evaluate_mesh(
         leaves [-1, 1]³ or encloses nothing, mesh2sdf is missing); default a warning.
     Returns chamfer, chamfer_floor (what a perfect surface typically gets) and, where it can be
     measured, iou.
-    Raises MvdiffError on empty meshes, on NaN, and when the published cameras see nothing.
+    Raises InputError on empty meshes, on NaN, and when the published cameras see nothing.
     """
     pred, truth = _mesh(pred, "predicted"), _mesh(truth, "true")
     if normalize_reference:
@@ -154,12 +154,12 @@ def _of_size(pred: Views, wanted: torch.Size, resize: bool) -> Views:
         return pred
     shown = f"{have[1]}×{have[0]}", f"{wanted[1]}×{wanted[0]}"
     if not resize:
-        raise MvdiffError(
+        raise InputError(
             f"predicted views of {shown[0]} cannot be compared with true ones of {shown[1]}: make "
             "them of one size, or say resize=true"
         )
     if wanted[0] != wanted[1]:
-        raise MvdiffError(f"cannot bring views of {shown[0]} to {shown[1]}: not square")
+        raise InputError(f"cannot bring views of {shown[0]} to {shown[1]}: not square")
     warnings.warn(
         f"predicted views of {shown[0]} were resized to the truth's {shown[1]}", stacklevel=3
     )
@@ -183,22 +183,22 @@ def _warn_of_cameras(pred: Cameras, truth: Cameras) -> None:
 
 
 def _mesh(mesh: trimesh.Trimesh | str | Path, which: str) -> trimesh.Trimesh:
-    """A mesh to measure, from itself or a file; MvdiffError unless it has finite triangles."""
+    """A mesh to measure, from itself or a file; InputError unless it has finite triangles."""
     if isinstance(mesh, str | Path):
         try:
             mesh = Mesh.from_trimesh(read(mesh, load_textures=False))
         except MvdiffError as error:
-            raise MvdiffError(f"the {which} mesh cannot be used: {error}") from error
+            raise InputError(f"the {which} mesh cannot be used: {error}") from error
     if isinstance(mesh, trimesh.Scene):
         mesh = Mesh.from_trimesh(mesh)
     if isinstance(mesh, Mesh):
         mesh = mesh.to_trimesh(textured=False)
     if not isinstance(mesh, trimesh.Trimesh):
-        raise MvdiffError(
+        raise InputError(
             f"the {which} mesh must be a file or a trimesh.Trimesh, got {type(mesh).__name__}"
         )
     if not len(mesh.faces):
-        raise MvdiffError(f"the {which} mesh has no faces: expected at least one triangle")
+        raise InputError(f"the {which} mesh has no faces: expected at least one triangle")
     if not np.isfinite(mesh.vertices).all():
-        raise MvdiffError(f"the {which} mesh has NaN or infinite vertices: nothing to compare")
+        raise InputError(f"the {which} mesh has NaN or infinite vertices: nothing to compare")
     return mesh

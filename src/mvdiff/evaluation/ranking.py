@@ -16,9 +16,9 @@ from ..metrics.photometric import photometric_error
 from ..preprocessing.photo import PreparedImage
 from ..views import Views
 
-#: What a colour difference of 1 costs, in units of silhouette agreement. Set by hand: in
+#: What a color difference of 1 costs, in units of silhouette agreement. Set by hand: in
 #: benchmarks/ranking.py no weight made a measurable difference.
-COLOUR = 2.0
+COLOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,17 @@ def score_sample(views: Views, photo: PreparedImage, elevation: float) -> dict[s
 
     elevation: of the picture, degrees; it joins the views as one more, seen from there.
     Returns `hull_iou` (of the silhouettes, the picture's among them, in [0, 1], higher is
-    better), `photometric` (of the colours, in [0, 1], lower is better) and `score`, which adds
+    better), `photometric` (of the colors, in [0, 1], lower is better) and `score`, which adds
     them up (higher is better). No learned weights are involved.
     """
     joined = with_photo(views, photo, elevation)
     silhouettes = hull_iou(joined)
-    colours = photometric_error(joined)
-    worst = colours if colours == colours else 1.0  # nothing to compare: the views are empty
+    colors = photometric_error(joined)
+    worst = colors if colors == colors else 1.0  # nothing to compare: the views are empty
     return {
         "hull_iou": silhouettes,
-        "photometric": colours,
-        "score": silhouettes - COLOUR * worst,
+        "photometric": colors,
+        "score": silhouettes - COLOR * worst,
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..utils.files import check_writable, write_text
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def write(figures: Mapping[str, Any], path: str | Path) -> list[Path]:
 
     The CSV has a row a sample, and with controls those of each object, whose sample is named
     `control:truth` and so on; figures that were not measured are empty.
-    Raises MvdiffError for any other suffix.
+    Raises InputError for any other suffix.
     """
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
@@ -114,12 +114,12 @@ def write(figures: Mapping[str, Any], path: str | Path) -> list[Path]:
     elif suffix == ".csv":
         write_text(path, _csv(figures))
     else:
-        raise MvdiffError(f"cannot write figures as '{path.name}': choose .json, .csv or a folder")
+        raise InputError(f"cannot write figures as '{path.name}': choose .json, .csv or a folder")
     return [path]
 
 
 def check_target(path: str | Path) -> None:
-    """Raise MvdiffError now when `write` could not write to `path` later."""
+    """Raise InputError now when `write` could not write to `path` later."""
     path = Path(path).expanduser()
     check_writable(path if _holds_both(path) else path.parent)
 

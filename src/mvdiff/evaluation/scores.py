@@ -84,7 +84,7 @@ def picture_scores(
 ) -> dict[str, Float[Tensor, "view"]]:
     """PSNR, SSIM and, with weights, LPIPS of every view.
 
-    SSIM counts whole windows only, as published, for colours of range 1 (the published
+    SSIM counts whole windows only, as published, for colors of range 1 (the published
     script takes each pair's own range, which is 1 wherever black meets white).
     """
     out = {"psnr": view_psnr(pred, truth), "ssim": view_ssim(pred, truth, border=False)}

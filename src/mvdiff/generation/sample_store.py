@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..utils.files import read_json
 
 #: Settings that do not change a sample's files, or are kept beside them.
@@ -33,7 +33,7 @@ def fingerprint(
     """A hash that changes when images, settings, weights or version change the samples.
 
     images: every picture with its elevation and azimuth.
-    Raises MvdiffError when the picture cannot be read.
+    Raises InputError when the picture cannot be read.
     """
     from .. import __version__
 
@@ -55,7 +55,7 @@ def _digest(picture: Path) -> str:
     digest = hashlib.sha256()
     try:
         if picture.stat().st_size > MAX_FILE_BYTES:
-            raise MvdiffError(
+            raise InputError(
                 f"'{picture}' is larger than {MAX_FILE_BYTES / 2**30:g} GiB: no picture that is "
                 "read here is"
             )
@@ -63,7 +63,7 @@ def _digest(picture: Path) -> str:
             while chunk := file.read(2**20):
                 digest.update(chunk)
     except OSError as error:
-        raise MvdiffError(f"cannot read '{picture}' ({error.strerror}): check the file") from error
+        raise InputError(f"cannot read '{picture}' ({error.strerror}): check the file") from error
     return digest.hexdigest()
 
 

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..registry import Registry
 
 LATENTS = Registry("latents")
 
 
 class LatentCodec(nn.Module, ABC):
-    """Encodes RGBA pictures in [0, 1], colours composited on white.
+    """Encodes RGBA pictures in [0, 1], colors composited on white.
 
     channels: of a latent. factor: picture side / latent side.
     clip: bound of a latent's values, when they have one (samplers clip clean pictures to it).
@@ -57,7 +57,7 @@ class LatentCodec(nn.Module, ABC):
     def decode(
         self, latent: Float[Tensor, "batch channel h w"]
     ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 1 height width"] | None]:
-        """Colours on white and, where the latents carry it, alpha; in [0, 1] but not clamped."""
+        """Colors on white and, where the latents carry it, alpha; in [0, 1] but not clamped."""
 
 
 @LATENTS.register("pixel_shuffle")
@@ -80,7 +80,7 @@ class PixelUnshuffleCodec(LatentCodec):
     ) -> Float[Tensor, "batch channel h w"]:
         height, width = rgba.shape[-2:]
         if height % self.factor or width % self.factor:
-            raise MvdiffError(
+            raise ConfigError(
                 f"pictures of {width}×{height} cannot be cut into patches of {self.factor}: choose "
                 "a size that is a multiple of it"
             )
@@ -127,11 +127,11 @@ class VAE(LatentCodec):
     ) -> tuple[Float[Tensor, "batch channel h w"], Float[Tensor, "batch channel h w"]]:
         """Mean and log-variance of the latent, unscaled.
 
-        Raises MvdiffError for sides that are no multiple of `factor`.
+        Raises ConfigError for sides that are no multiple of `factor`.
         """
         height, width = rgba.shape[-2:]
         if height % self.factor or width % self.factor:
-            raise MvdiffError(
+            raise ConfigError(
                 f"pictures of {width}×{height} have no latents of a {self.factor}th of the side: "
                 f"choose a size that is a multiple of {self.factor}"
             )
@@ -159,9 +159,9 @@ class VAE(LatentCodec):
 
 
 def check_finite(latent: Tensor) -> Tensor:
-    """The latent itself; MvdiffError when it holds NaN or infinities."""
+    """The latent itself; ConfigError when it holds NaN or infinities."""
     if not torch.isfinite(latent).all():
-        raise MvdiffError(
+        raise ConfigError(
             "the denoiser produced NaN: its weights are broken, or the precision is too low "
             "(try precision=fp32)"
         )

@@ -13,7 +13,7 @@ import trimesh
 from jaxtyping import UInt8
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..mesh_readers import MeshPart, read_mesh_file
 from ..utils.color_space import multiply, to_linear
 from ..utils.files import atomic
@@ -34,11 +34,11 @@ def read(path: str | Path, *, load_textures: bool = True) -> trimesh.Scene:
     as z-up. Vertices of equal position and look are merged.
 
     load_textures: False for shape alone. What of the file was not used is warned of.
-    Raises MvdiffError when the file is missing or unreadable.
+    Raises InputError when the file is missing or unreadable.
     """
     path = Path(path)
     if not path.is_file():
-        raise MvdiffError(f"no mesh at '{path}': expected a {_listing()} file")
+        raise InputError(f"no mesh at '{path}': expected a {_listing()} file")
     loaded = read_mesh_file(path, load_textures=load_textures)
     if loaded.notes and load_textures:
         warnings.warn(f"'{path}': {'; '.join(loaded.notes)}", stacklevel=2)
@@ -86,18 +86,18 @@ def _tinted(
 def write(mesh: Mesh, path: str | Path) -> Path:
     """Write a mesh as its suffix says, in world units (files name no unit; glTF reads metres).
 
-    .glb: turned to y up, as glTF wants it; texture, or vertex colours, in a material that is
+    .glb: turned to y up, as glTF wants it; texture, or vertex colors, in a material that is
         no metal.
-    .obj: z up; a texture goes to NAME.mtl and NAME_texture.png beside it, colours behind the
+    .obj: z up; a texture goes to NAME.mtl and NAME_texture.png beside it, colors behind the
         vertices.
-    .ply: z up, vertex colours. .stl: z up, shape alone.
-    All files appear, or none. Raises MvdiffError for any other suffix and when the disk
+    .ply: z up, vertex colors. .stl: z up, shape alone.
+    All files appear, or none. Raises InputError for any other suffix and when the disk
     refuses.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise MvdiffError(f"cannot write a mesh as '{path.name}': choose {_listing()}")
+        raise InputError(f"cannot write a mesh as '{path.name}': choose {_listing()}")
     if suffix == ".obj" and mesh.texture is not None:
         _write_textured_obj(mesh, path)
         return path
@@ -142,7 +142,7 @@ def _glb(mesh: Mesh) -> bytes:
         shape = mesh.to_trimesh()
         shape.apply_transform(_TO_GLTF)
         return export_glb(trimesh.Scene(shape), include_normals=True)
-    # glTF multiplies COLOR_0 in linear light; 16 bits keep dark colours apart. The default
+    # glTF multiplies COLOR_0 in linear light; 16 bits keep dark colors apart. The default
     # material of glTF is a metal, which viewers show nearly black.
     linear = (to_linear(mesh.colors / 255) * 65535).round().astype(np.uint16)
     rgba = np.concatenate([linear, np.full_like(linear[:, :1], 65535)], axis=1)
@@ -156,7 +156,7 @@ def _glb(mesh: Mesh) -> bytes:
 
 
 def _name_colors(tree: dict) -> None:
-    """Turn trimesh's custom attribute into glTF's normalised vertex colour."""
+    """Turn trimesh's custom attribute into glTF's normalized vertex color."""
     for mesh in tree["meshes"]:
         for primitive in mesh["primitives"]:
             accessor = primitive["attributes"].pop("_color")

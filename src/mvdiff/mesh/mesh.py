@@ -1,4 +1,4 @@
-"""`Mesh`: coloured, perhaps textured triangles in the library's z-up world."""
+"""`Mesh`: colored, perhaps textured triangles in the library's z-up world."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trimesh
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..rendering.surface import material_color, to_display, to_linear
 from .io import FORMATS, read, write
 
@@ -22,7 +22,7 @@ class Texture:
     """A picture wrapped around a mesh.
 
     uv: of every face's corners, in the picture's widths: u to the right, v up from the
-        bottom edge; the centre of the top-left texel of a picture n wide lies at
+        bottom edge; the center of the top-left texel of a picture n wide lies at
         u = 0.5/n, v = 1 − 0.5/n, as in glTF and OBJ. Corners, not vertices, carry them, so
         that seams split no vertices.
     image: sRGB, 8 bit, first row on top.
@@ -32,7 +32,7 @@ class Texture:
     image: UInt8[np.ndarray, "height width 3"]
 
     def at(self, uv: Float[np.ndarray, "*points 2"]) -> UInt8[np.ndarray, "*points 3"]:
-        """Bilinear colours; the picture repeats beyond its borders."""
+        """Bilinear colors; the picture repeats beyond its borders."""
         height, width = self.image.shape[:2]
         place = np.stack([uv[..., 0] * width, (1 - uv[..., 1]) * height], axis=-1) - 0.5
         low = np.floor(place).astype(np.int64)
@@ -50,7 +50,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A triangle mesh with a colour at each vertex, and a texture where one was baked.
+    """A triangle mesh with a color at each vertex, and a texture where one was baked.
 
     vertices: positions in world units (those of the cameras; the published rigs show a cube
         of side 1), z up.
@@ -67,24 +67,24 @@ class Mesh:
     def __post_init__(self) -> None:
         n = len(self.vertices)
         if self.vertices.shape != (n, 3) or self.colors.shape != (n, 3):
-            raise MvdiffError(
+            raise InputError(
                 "a mesh needs vertices and colors of shape (vertex, 3); got "
                 f"{self.vertices.shape} and {self.colors.shape}"
             )
         if self.faces.ndim != 2 or self.faces.shape[1] != 3:
-            raise MvdiffError(f"a mesh needs faces of shape (face, 3), got {self.faces.shape}")
+            raise InputError(f"a mesh needs faces of shape (face, 3), got {self.faces.shape}")
         if self.texture is not None and self.texture.uv.shape != (len(self.faces), 3, 2):
-            raise MvdiffError(
+            raise InputError(
                 f"a texture of {len(self.faces)} faces needs uv of shape "
                 f"{(len(self.faces), 3, 2)}, got {self.texture.uv.shape}"
             )
         if not np.isfinite(self.vertices).all():
-            raise MvdiffError("the mesh has NaN or infinite vertices: the reconstruction failed")
+            raise InputError("the mesh has NaN or infinite vertices: the reconstruction failed")
 
     def to_trimesh(self, *, textured: bool = True) -> trimesh.Trimesh:
         """The same mesh for trimesh, z up.
 
-        Without a texture, or with `textured` off: vertex colours, vertices in the same order.
+        Without a texture, or with `textured` off: vertex colors, vertices in the same order.
         With one: vertices are split at the texture's seams and keep the smooth normals of
         before, so `is_watertight` looks at the wrong thing; ask with `textured` off.
         """
@@ -119,13 +119,13 @@ class Mesh:
         """From a z-up mesh or scene.
 
         A single textured part keeps its texture, and its vertices of equal position become
-        one. Of scenes with several parts, textures and materials become vertex colours.
-        Raises MvdiffError when there are no triangles.
+        one. Of scenes with several parts, textures and materials become vertex colors.
+        Raises InputError when there are no triangles.
         """
         parts = mesh.dump() if hasattr(mesh, "dump") else [mesh]
         parts = [part for part in parts if len(getattr(part, "faces", ()))]
         if not parts:
-            raise MvdiffError("the file holds no triangles: expected a mesh, not lines or points")
+            raise InputError("the file holds no triangles: expected a mesh, not lines or points")
         if len(parts) == 1 and (texture := _texture(parts[0])) is not None:
             return _welded(parts[0], texture)
         first = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
@@ -140,20 +140,20 @@ class Mesh:
     def load(path: str | Path) -> Mesh:
         """Read a file trimesh knows; glTF is turned from y-up to z-up, the rest taken as z-up.
 
-        Raises MvdiffError when the file is missing, unreadable or without triangles.
+        Raises InputError when the file is missing, unreadable or without triangles.
         """
         return Mesh.from_trimesh(read(path))
 
     def export(self, path: str | Path) -> Path:
         """Write GLB, OBJ, PLY or STL, chosen by suffix; see `mesh_files.write`."""
         if not isinstance(path, str | Path):
-            raise MvdiffError(
+            raise InputError(
                 f"a mesh is written to a path such as 'mesh.glb', got {type(path).__name__}"
             )
         return write(self, path)
 
     def simplify(self, faces: int) -> Mesh:
-        """About `faces` triangles at most (quadric edge collapse), coloured like the nearest.
+        """About `faces` triangles at most (quadric edge collapse), colored like the nearest.
 
         A mesh that is small enough is returned as it is; otherwise a texture is lost, and must
         be baked anew.
@@ -162,7 +162,7 @@ class Mesh:
         from scipy.spatial import cKDTree
 
         if faces < 4:
-            raise MvdiffError(f"a closed mesh has at least 4 faces, got max_faces={faces}")
+            raise InputError(f"a closed mesh has at least 4 faces, got max_faces={faces}")
         if len(self.faces) <= faces:
             return self
         points, triangles = fast_simplification.simplify(
@@ -200,7 +200,7 @@ def _texture(mesh: trimesh.Trimesh) -> Texture | None:
 
 
 def _welded(mesh: trimesh.Trimesh, texture: Texture) -> Mesh:
-    """Vertices that files split at seams become one again, coloured as the texture there."""
+    """Vertices that files split at seams become one again, colored as the texture there."""
     points = np.asarray(mesh.vertices, np.float32)
     vertices, number = np.unique(points, axis=0, return_inverse=True)
     faces = number.reshape(-1)[np.asarray(mesh.faces)]

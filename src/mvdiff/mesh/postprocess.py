@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..silhouettes.scene_bounds import move_cameras_back
 from ..utils.callbacks import ProgressCallback
 from ..views import Views
@@ -30,8 +30,8 @@ def postprocess(
     faces: triangles at most (closing holes may add a few); None keeps what the reconstructor
         made, and 20,000 of it with a texture.
     watertight: close holes where there are any, see `close.close`.
-    texture: side in texels, painted from `views`; None keeps vertex colours alone.
-    Raises MvdiffError for a wrong number of faces or texels.
+    texture: side in texels, painted from `views`; None keeps vertex colors alone.
+    Raises InputError for a wrong number of faces or texels.
     """
     report = progress or (lambda stage, share: None)
     views = replace(views, cameras=move_cameras_back(views.cameras))
@@ -64,11 +64,11 @@ def postprocess(
 
 
 def texture_side(setting: object, *, holds: bool = True) -> int | None:
-    """The side a `texture_size=` setting means, None for vertex colours.
+    """The side a `texture_size=` setting means, None for vertex colors.
 
     setting: a whole number, "none" (or 0), or None for the default: 1024 where the file format
         holds a texture (`holds`), else none.
-    Raises MvdiffError for anything else.
+    Raises InputError for anything else.
     """
     if setting is None:
         return 1024 if holds else None
@@ -76,6 +76,6 @@ def texture_side(setting: object, *, holds: bool = True) -> int | None:
         return None
     if isinstance(setting, int) and not isinstance(setting, bool) and 16 <= setting <= 8192:
         return setting
-    raise MvdiffError(
+    raise InputError(
         f"texture must be a side in texels, a whole number in [16, 8192], or none; got {setting}"
     )

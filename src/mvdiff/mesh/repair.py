@@ -60,7 +60,7 @@ def _closed(vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "fac
 def _same_winding(
     vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"]
 ) -> Int[np.ndarray, "face 3"]:
-    """Faces turned over so that neighbours agree about where outside is."""
+    """Faces turned over so that neighbors agree about where outside is."""
     shape = trimesh.Trimesh(vertices, faces, process=False)
     if not shape.is_winding_consistent:
         trimesh.repair.fix_winding(shape)
@@ -99,7 +99,7 @@ def _fans(
 
 
 def _rebuilt(mesh: Mesh) -> Mesh:
-    """The surface around the mesh's voxels and all they enclose, coloured like the nearest."""
+    """The surface around the mesh's voxels and all they enclose, colored like the nearest."""
     from scipy import ndimage
     from scipy.spatial import cKDTree
     from skimage.measure import marching_cubes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import MvdiffError
+from ..errors import InputError
 
 DRACO = "KHR_draco_mesh_compression"
 
@@ -29,10 +29,10 @@ def decode_draco(data: bytes, attributes: dict) -> DracoMesh:
     """Decode one primitive.
 
     attributes: glTF attribute names and the numbers that the extension gives them.
-    Raises MvdiffError when DracoPy is missing, and for damaged data.
+    Raises InputError when DracoPy is missing, and for damaged data.
     """
     if not is_draco_available():
-        raise MvdiffError(
+        raise InputError(
             f"a part is compressed with {DRACO}: pip install 'mvdiff[draco]' reads it, or "
             "decompress the file ('gltf-transform copy' writes plain files)"
         )
@@ -46,8 +46,8 @@ def decode_draco(data: bytes, attributes: dict) -> DracoMesh:
         }
         faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
     except Exception as error:  # DracoPy raises errors of several kinds
-        raise MvdiffError(f"its Draco data is damaged ({type(error).__name__})") from error
+        raise InputError(f"its Draco data is damaged ({type(error).__name__})") from error
     count = len(np.asarray(mesh.points))
     if any(len(value) != count for value in values.values()) or "POSITION" not in values:
-        raise MvdiffError("its Draco data lacks attributes that the file names")
+        raise InputError("its Draco data lacks attributes that the file names")
     return DracoMesh(faces, {name: value.reshape(count, -1) for name, value in values.items()})

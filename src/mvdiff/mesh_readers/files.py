@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from ..utils.images import FORMATS, MAX_DECODING_BYTES, decoding_bytes, open_image
 
 #: Largest texture, pixels: 8192².
@@ -55,20 +55,20 @@ class SourceFiles:
 
 
 def read_regular_file(path: Path, what: str = "mesh file") -> bytes:
-    """The bytes of a regular file of at most `MAX_BYTES`; MvdiffError otherwise."""
+    """The bytes of a regular file of at most `MAX_BYTES`; InputError otherwise."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise MvdiffError(f"no {what} at '{path}' ({reason}): check the path") from error
+        raise InputError(f"no {what} at '{path}' ({reason}): check the path") from error
     if not stat.S_ISREG(status.st_mode):
-        raise MvdiffError(f"expected a {what}, but '{path}' is a folder, pipe or device")
+        raise InputError(f"expected a {what}, but '{path}' is a folder, pipe or device")
     if status.st_size > MAX_BYTES:
-        raise MvdiffError(f"'{path}' is larger than {MAX_BYTES // 2**30} GiB: not read")
+        raise InputError(f"'{path}' is larger than {MAX_BYTES // 2**30} GiB: not read")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
+        raise InputError(f"cannot read '{path}' ({error.strerror or error})") from error
 
 
 def describe_content(head: bytes) -> str | None:
@@ -90,12 +90,12 @@ def describe_content(head: bytes) -> str | None:
 
 
 def relative_path(folder: Path, uri: str) -> Path:
-    """The file that a relative URI names; MvdiffError for URLs, absolute paths and NUL bytes."""
+    """The file that a relative URI names; InputError for URLs, absolute paths and NUL bytes."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", uri):
-        raise MvdiffError(f"'{shorten(uri)}' is a URL, and only files beside the mesh are read")
+        raise InputError(f"'{shorten(uri)}' is a URL, and only files beside the mesh are read")
     name = unquote(uri)
     if not name or "\0" in name or Path(name).is_absolute() or name.startswith("\\\\"):
-        raise MvdiffError(f"'{shorten(uri)}' is not a path relative to the mesh")
+        raise InputError(f"'{shorten(uri)}' is not a path relative to the mesh")
     path = folder / name
     if not path.exists() and name != uri and (folder / uri).exists():
         return folder / uri  # a name with a per cent sign of its own
@@ -139,7 +139,7 @@ def _match_case(folder: Path, parts: list[str]) -> Path | None:
 def load_pixels(
     source: Path | bytes, alpha: bool = False
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """An image as RGB, or RGBA when `alpha` is set; MvdiffError when it cannot be read.
+    """An image as RGB, or RGBA when `alpha` is set; InputError when it cannot be read.
 
     source: a path, or the content of an image file.
     """
@@ -148,9 +148,9 @@ def load_pixels(
         with open_image(source, MAX_TEXTURE_PIXELS) as image:
             return _to_8_bit(image, mode)
     if source[:12] == b"\xabKTX 20\xbb\r\n\x1a\n":
-        raise MvdiffError("it is KTX2, which is not read: convert the textures to PNG")
+        raise InputError("it is KTX2, which is not read: convert the textures to PNG")
     if source[:4] == b"DDS ":
-        raise MvdiffError("it is DDS, which is not read: convert the textures to PNG")
+        raise InputError("it is DDS, which is not read: convert the textures to PNG")
     Image.init()  # Pillow fails on names of formats that it was built without
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
@@ -158,17 +158,17 @@ def load_pixels(
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(source), formats=formats) as image:
                 if image.width * image.height > MAX_TEXTURE_PIXELS:
-                    raise MvdiffError(
+                    raise InputError(
                         f"it has {image.width}×{image.height} pixels, the limit is "
                         f"{MAX_TEXTURE_PIXELS // 2**20} million"
                     )
                 if decoding_bytes(image) > MAX_DECODING_BYTES:
-                    raise MvdiffError("decoding it would need too much memory")
+                    raise InputError("decoding it would need too much memory")
                 return _to_8_bit(image, mode)
     except MvdiffError:
         raise
     except Exception as error:  # Pillow's plug-ins fail on broken files in many ways
-        raise MvdiffError("it is not a readable image") from error
+        raise InputError("it is not a readable image") from error
 
 
 def _to_8_bit(image: Image.Image, mode: str) -> UInt8[np.ndarray, "height width channel"]:

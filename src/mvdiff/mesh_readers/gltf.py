@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..utils.color_space import to_display
 from .draco import DRACO, decode_draco, is_draco_available
 from .files import SourceFiles, shorten
@@ -47,7 +47,7 @@ _TRIMESH = "trimesh"
 
 
 def read_gltf(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedMesh:
-    """The triangles of the default scene. Raises MvdiffError for what cannot be read in full."""
+    """The triangles of the default scene. Raises InputError for what cannot be read in full."""
     tree, binary = read_container(content)
     notes = Notes()
     _check_required(tree)
@@ -58,10 +58,10 @@ def read_gltf(files: SourceFiles, content: bytes, load_textures: bool) -> Loaded
 
 
 def _check_required(tree: dict) -> None:
-    """Raise MvdiffError when the file requires an extension that is not decoded."""
+    """Raise InputError when the file requires an extension that is not decoded."""
     for name in get_list(tree, "extensionsRequired"):
         if name == DRACO and not is_draco_available():
-            raise MvdiffError(
+            raise InputError(
                 f"it is compressed with {DRACO}: pip install 'mvdiff[draco]' reads it, or "
                 "decompress the file ('gltf-transform copy' writes plain files)"
             )
@@ -69,7 +69,7 @@ def _check_required(tree: dict) -> None:
         if known or str(name).startswith("KHR_materials_"):
             continue
         what = "its textures need" if name in IMAGE_EXTENSIONS else "it requires"
-        raise MvdiffError(
+        raise InputError(
             f"{what} the extension {shorten(str(name))}, which is not read: convert the file"
         )
 
@@ -124,7 +124,7 @@ class _Reader:
         while stack:
             index, parent, visible, depth = stack.pop()
             if len(placed) > _MAX_VISITS + 16 * len(nodes) or depth > len(nodes):
-                raise MvdiffError("its nodes form a loop, or are used again and again")
+                raise InputError("its nodes form a loop, or are used again and again")
             node = get_item(self._tree, "nodes", index)
             visibility = get_dict(get_dict(node, "extensions"), "KHR_node_visibility")
             visible = visible and visibility.get("visible", True) is not False
@@ -187,7 +187,7 @@ class _Reader:
                 continue
             self._face_count += len(part.faces)
             if self._face_count > MAX_FACES:
-                raise MvdiffError(f"it has more than {MAX_FACES} triangles: simplify it first")
+                raise InputError(f"it has more than {MAX_FACES} triangles: simplify it first")
             # a skin's joints place the vertices, whatever the node says
             skinned = joints is not None and "JOINTS_0" in get_dict(primitive, "attributes")
             yield part if skinned else part.transformed(matrix)
@@ -200,7 +200,7 @@ class _Reader:
         attributes = get_dict(primitive, "attributes")
         if mode not in (4, 5, 6):
             if mode not in (0, 1, 2, 3):
-                raise MvdiffError(f"a primitive has the unknown mode {str(mode)[:20]}")
+                raise InputError(f"a primitive has the unknown mode {str(mode)[:20]}")
             self._notes.add("lines and points are not drawn")
             return None
         if "POSITION" not in attributes:
@@ -262,7 +262,7 @@ class _Reader:
             if "indices" in primitive:
                 values = self._buffers.accessor(primitive["indices"], normalize=False)
                 if values.dtype.kind != "u" or values.shape[1] != 1:
-                    raise MvdiffError("the vertex numbers of a primitive must be unsigned integers")
+                    raise InputError("the vertex numbers of a primitive must be unsigned integers")
                 indices = values.reshape(-1).astype(np.int64)
         return get, indices
 
@@ -279,7 +279,7 @@ class _Reader:
             if weight and isinstance(target, dict) and "POSITION" in target:
                 moved = self._values(target["POSITION"], 3)
                 if len(moved) != len(vertices):
-                    raise MvdiffError("a morph target has another number of vertices")
+                    raise InputError("a morph target has another number of vertices")
                 vertices = vertices + weight * moved
         return vertices
 
@@ -294,9 +294,9 @@ class _Reader:
             index = get(f"JOINTS_{number}", 4).astype(np.int64)
             weight = get(f"WEIGHTS_{number}", 4).astype(np.float64)
             if len(index) != len(vertices) or len(weight) != len(vertices):
-                raise MvdiffError("the skin has another number of vertices")
+                raise InputError("the skin has another number of vertices")
             if len(index) and int(index.max()) >= len(joints):
-                raise MvdiffError("the skin names joints that are not there")
+                raise InputError("the skin names joints that are not there")
             for k in range(4):
                 total += weight[:, k, None, None] * joints[index[:, k]]
         sums = total[:, 3, 3]
@@ -325,7 +325,7 @@ class _Reader:
                 return None
             uv = get(name, 2)
             if len(uv) != count:
-                raise MvdiffError(f"{name} has {len(uv)} elements for {count} vertices")
+                raise InputError(f"{name} has {len(uv)} elements for {count} vertices")
             return coordinates(uv)[faces]
 
         uv = emissive_uv = None
@@ -338,7 +338,7 @@ class _Reader:
     def _colors(self, values: np.ndarray) -> np.ndarray:
         """COLOR_0 as RGBA for display, in [0, 1]."""
         if values.shape[1] not in (3, 4):
-            raise MvdiffError("COLOR_0 must have 3 or 4 components")
+            raise InputError("COLOR_0 must have 3 or 4 components")
         is_display = values.dtype == np.uint8 and self._bytes_are_display
         colors = np.ones((len(values), 4))
         colors[:, : values.shape[1]] = dequantize(values).astype(np.float64).clip(0, 1)
@@ -350,7 +350,7 @@ class _Reader:
 
 def _of_width(values: np.ndarray, width: int | None, name: str) -> np.ndarray:
     if width is not None and values.shape[1] != width:
-        raise MvdiffError(f"{name} must have {width} components, got {values.shape[1]}")
+        raise InputError(f"{name} must have {width} components, got {values.shape[1]}")
     return values
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from .files import SourceFiles, relative_path
 from .meshopt import decode_view
 
@@ -33,28 +33,28 @@ MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
 def read_container(content: bytes) -> tuple[dict, bytes | None]:
-    """The JSON of a .glb or .gltf, and a GLB's binary chunk. Raises MvdiffError when damaged."""
+    """The JSON of a .glb or .gltf, and a GLB's binary chunk. Raises InputError when damaged."""
     if content[:4] != b"glTF":
         if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-            raise MvdiffError("it is neither binary nor JSON glTF")
+            raise InputError("it is neither binary nor JSON glTF")
         return _parse_json(content), None
     if len(content) < 20:
-        raise MvdiffError("the GLB is cut short")
+        raise InputError("the GLB is cut short")
     version, length = struct.unpack_from("<II", content, 4)
     if version != 2:
-        raise MvdiffError(f"it is glTF of version {version}, expected 2: convert it")
+        raise InputError(f"it is glTF of version {version}, expected 2: convert it")
     if length > len(content):
-        raise MvdiffError(f"the GLB is cut short: {len(content)} of {length} bytes are there")
+        raise InputError(f"the GLB is cut short: {len(content)} of {length} bytes are there")
     chunks: dict[int, bytes] = {}
     offset = 12
     while offset + 8 <= length:
         size, kind = struct.unpack_from("<II", content, offset)
         if offset + 8 + size > len(content):
-            raise MvdiffError("a chunk of the GLB reaches beyond the file's end")
+            raise InputError("a chunk of the GLB reaches beyond the file's end")
         chunks.setdefault(kind, content[offset + 8 : offset + 8 + size])
         offset += 8 + size
     if _JSON_CHUNK not in chunks:
-        raise MvdiffError("the GLB has no JSON chunk")
+        raise InputError("the GLB has no JSON chunk")
     return _parse_json(chunks[_JSON_CHUNK]), chunks.get(_BINARY_CHUNK)
 
 
@@ -62,59 +62,59 @@ def _parse_json(text: bytes) -> dict:
     try:
         tree = json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise MvdiffError(f"its JSON is damaged ({type(error).__name__})") from error
+        raise InputError(f"its JSON is damaged ({type(error).__name__})") from error
     if not isinstance(tree, dict):
-        raise MvdiffError("its JSON is not an object")
+        raise InputError("its JSON is not an object")
     version = str(get_dict(tree, "asset").get("version", "2.0"))
     if not version.startswith("2"):
-        raise MvdiffError(f"it is glTF of version {version[:20]}, expected 2: convert it")
+        raise InputError(f"it is glTF of version {version[:20]}, expected 2: convert it")
     return tree
 
 
 def get_list(parent: dict, key: str) -> list:
-    """`parent[key]`, empty when missing; MvdiffError unless it is a list."""
+    """`parent[key]`, empty when missing; InputError unless it is a list."""
     value = parent.get(key, [])
     if not isinstance(value, list):
-        raise MvdiffError(f"'{key}' must be a list in its JSON")
+        raise InputError(f"'{key}' must be a list in its JSON")
     return value
 
 
 def get_dict(parent: dict, key: str) -> dict:
-    """`parent[key]`, empty when missing; MvdiffError unless it is an object."""
+    """`parent[key]`, empty when missing; InputError unless it is an object."""
     value = parent.get(key, {})
     if not isinstance(value, dict):
-        raise MvdiffError(f"'{key}' must be an object in its JSON")
+        raise InputError(f"'{key}' must be an object in its JSON")
     return value
 
 
 def get_item(tree: dict, key: str, index: Any) -> dict:
-    """The object `tree[key][index]`; MvdiffError when there is none."""
+    """The object `tree[key][index]`; InputError when there is none."""
     items = get_list(tree, key)
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(items):
-        raise MvdiffError(f"it refers to {key}[{str(index)[:20]}], and there are {len(items)}")
+        raise InputError(f"it refers to {key}[{str(index)[:20]}], and there are {len(items)}")
     if not isinstance(items[index], dict):
-        raise MvdiffError(f"{key}[{index}] must be an object in its JSON")
+        raise InputError(f"{key}[{index}] must be an object in its JSON")
     return items[index]
 
 
 def get_integer(parent: dict, key: str, default: int | None = None) -> int:
-    """A whole number ≥ 0; MvdiffError for anything else."""
+    """A whole number ≥ 0; InputError for anything else."""
     value = parent.get(key, default)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise MvdiffError(f"'{key}' must be a whole number, got {str(value)[:20]}")
+        raise InputError(f"'{key}' must be a whole number, got {str(value)[:20]}")
     return value
 
 
 def get_numbers(parent: dict, key: str, default: list[float]) -> np.ndarray:
-    """As many finite numbers as `default` has; MvdiffError for anything else."""
+    """As many finite numbers as `default` has; InputError for anything else."""
     value = parent.get(key, default)
     good = isinstance(value, list) and len(value) == len(default)
     good = good and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
     numbers = np.array(value, dtype=np.float64) if good else np.full(1, np.nan)
     if not np.isfinite(numbers).all():
-        raise MvdiffError(f"'{key}' must be {len(default)} finite numbers")
+        raise InputError(f"'{key}' must be {len(default)} finite numbers")
     return numbers
 
 
@@ -162,7 +162,7 @@ class Buffers:
         buffer = self._buffer(item.get("buffer"))
         offset, length = get_integer(item, "byteOffset", 0), get_integer(item, "byteLength")
         if offset + length > len(buffer):
-            raise MvdiffError(
+            raise InputError(
                 f"a buffer view ends at byte {offset + length} of a buffer of {len(buffer)}"
             )
         return memoryview(buffer)[offset : offset + length]
@@ -177,17 +177,17 @@ class Buffers:
         uri = item.get("uri")
         if uri is None:
             if index != 0 or self._binary is None:
-                raise MvdiffError(f"buffers[{index}] has no data")
+                raise InputError(f"buffers[{index}] has no data")
             return self._binary
         if not isinstance(uri, str):
-            raise MvdiffError("the 'uri' of a buffer must be text")
+            raise InputError("the 'uri' of a buffer must be text")
         if uri.startswith("data:"):
             return decode_data_uri(uri)
         folder = self._files.folder
         path = relative_path(folder, uri)
         # by name, not by where links lead: caches of downloads consist of links
         if os.path.relpath(path, folder).split(os.sep)[0] == os.pardir:
-            raise MvdiffError(f"its buffer '{uri[:60]}' lies outside of the mesh's folder")
+            raise InputError(f"its buffer '{uri[:60]}' lies outside of the mesh's folder")
         return self._files.read(path, "buffer of the mesh")
 
     def accessor(self, index: Any, *, normalize: bool = True) -> np.ndarray:
@@ -198,7 +198,7 @@ class Buffers:
         item = get_item(self._tree, "accessors", index)
         component = item.get("componentType")
         if component not in _COMPONENT_TYPES or item.get("type") not in _COMPONENT_COUNTS:
-            raise MvdiffError(f"accessors[{index}] has an unknown type")
+            raise InputError(f"accessors[{index}] has an unknown type")
         dtype, width = np.dtype("<" + _COMPONENT_TYPES[component]), _COMPONENT_COUNTS[item["type"]]
         count = get_integer(item, "count")
         if "bufferView" in item:
@@ -206,9 +206,9 @@ class Buffers:
             values = self._array(item["bufferView"], offset, count, width, dtype, strided=True)
         else:
             if "sparse" not in item:
-                raise MvdiffError(f"accessors[{index}] has no data")
+                raise InputError(f"accessors[{index}] has no data")
             if count > _MAX_IMPLICIT:
-                raise MvdiffError(f"accessors[{index}] claims {count} elements without data")
+                raise InputError(f"accessors[{index}] claims {count} elements without data")
             values = np.zeros((count, width), dtype)
         if "sparse" in item:
             values = self._with_sparse(values, get_dict(item, "sparse"))
@@ -224,7 +224,7 @@ class Buffers:
         if strided:
             stride = get_integer(get_item(self._tree, "bufferViews", view), "byteStride", size)
         if stride < size or offset + stride * (count - 1) + size > len(data):
-            raise MvdiffError(
+            raise InputError(
                 f"an accessor of {count} elements does not fit into its buffer view of "
                 f"{len(data)} bytes"
             )
@@ -238,7 +238,7 @@ class Buffers:
         indices, replaced = get_dict(sparse, "indices"), get_dict(sparse, "values")
         component = indices.get("componentType")
         if component not in (5121, 5123, 5125):
-            raise MvdiffError("a sparse accessor has indices of an unknown type")
+            raise InputError("a sparse accessor has indices of an unknown type")
         at = self._array(
             indices.get("bufferView"),
             get_integer(indices, "byteOffset", 0),
@@ -256,7 +256,7 @@ class Buffers:
             strided=False,
         )
         if count and int(at.max()) >= len(values):
-            raise MvdiffError("a sparse accessor replaces elements that are not there")
+            raise InputError("a sparse accessor replaces elements that are not there")
         values[at.astype(np.int64)] = new
         return values
 
@@ -270,13 +270,13 @@ def dequantize(values: np.ndarray) -> np.ndarray:
 
 
 def decode_data_uri(uri: str) -> bytes:
-    """The bytes of a data URI; MvdiffError when it is damaged."""
+    """The bytes of a data URI; InputError when it is damaged."""
     head, comma, body = uri.partition(",")
     if not comma:
-        raise MvdiffError("a data URI has no data")
+        raise InputError("a data URI has no data")
     if not head.endswith(";base64"):
         return unquote_to_bytes(body)
     try:
         return base64.b64decode(unquote_to_bytes(body), validate=False)
     except (binascii.Error, ValueError) as error:
-        raise MvdiffError("a data URI is not valid base64") from error
+        raise InputError("a data URI is not valid base64") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from ..utils.color_space import to_display
 from .files import SourceFiles, relative_path, shorten
 from .gltf_buffers import Buffers, decode_data_uri, get_dict, get_integer, get_item, get_numbers
@@ -112,7 +112,7 @@ class GltfMaterials:
         if reference is None or not self._load_textures:
             return None, TextureCoordinates()
         if not isinstance(reference, dict):
-            raise MvdiffError("a material's texture must be an object in its JSON")
+            raise InputError("a material's texture must be an object in its JSON")
         item = get_item(self._tree, "textures", reference.get("index"))
         pixels = self._image(item, alpha)
         if pixels is None:
@@ -152,7 +152,7 @@ class GltfMaterials:
             if "bufferView" in item:
                 return self._files.load_pixels(bytes(self._buffers.view(item["bufferView"])), alpha)
             if not isinstance(uri, str):
-                raise MvdiffError("it has neither a file nor data")
+                raise InputError("it has neither a file nor data")
             if uri.startswith("data:"):
                 return self._files.load_pixels(decode_data_uri(uri), alpha)
             name = uri

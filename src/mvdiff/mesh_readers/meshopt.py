@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt8
 
-from ..errors import MvdiffError
+from ..errors import InputError
 
 _ATTRIBUTES, _TRIANGLES, _INDICES = 0xA0, 0xE1, 0xD1
 _TAIL = 32
@@ -20,36 +20,36 @@ def decode_view(data: bytes, mode: str, stride: int, count: int, filter_name: st
 
     mode: "ATTRIBUTES", "TRIANGLES" or "INDICES". filter_name: "NONE", "OCTAHEDRAL",
     "QUATERNION" or "EXPONENTIAL".
-    Raises MvdiffError for damaged streams, and for modes, filters and versions not known.
+    Raises InputError for damaged streams, and for modes, filters and versions not known.
     """
     # a byte of the stream gives 64 bytes of attributes (equal ones) or 3 vertex numbers at most
     if count * (stride if mode == "ATTRIBUTES" else 1) > 64 * max(len(data), 1):
-        raise MvdiffError(f"a compressed view of {len(data)} bytes claims {count} elements")
+        raise InputError(f"a compressed view of {len(data)} bytes claims {count} elements")
     try:
         if mode == "ATTRIBUTES":
             values = _decode_attributes(data, stride, count)
             return _FILTERS[filter_name](values).tobytes()
         if stride not in (2, 4):
-            raise MvdiffError("compressed vertex numbers must have 2 or 4 bytes")
+            raise InputError("compressed vertex numbers must have 2 or 4 bytes")
         if mode == "TRIANGLES":
             numbers = _decode_triangles(data, count)
         elif mode == "INDICES":
             numbers = _decode_indices(data, count)
         else:
-            raise MvdiffError(f"the compression mode '{mode[:20]}' is not known")
+            raise InputError(f"the compression mode '{mode[:20]}' is not known")
     except (IndexError, ValueError, KeyError) as error:
-        raise MvdiffError("its meshopt data is damaged") from error
+        raise InputError("its meshopt data is damaged") from error
     return numbers.astype(f"<u{stride}").tobytes()
 
 
 def _check_header(data: bytes, expected: int) -> None:
     if data[0] != expected:
-        raise MvdiffError(f"its meshopt data is of an unknown version (0x{data[0]:02x})")
+        raise InputError(f"its meshopt data is of an unknown version (0x{data[0]:02x})")
 
 
 def _decode_attributes(data: bytes, stride: int, count: int) -> UInt8[np.ndarray, "count stride"]:
     if stride % 4 or not 0 < stride <= 256:
-        raise MvdiffError("compressed attributes must have a multiple of 4 bytes, at most 256")
+        raise InputError("compressed attributes must have a multiple of 4 bytes, at most 256")
     _check_header(data, _ATTRIBUTES)
     stream = np.frombuffer(data, np.uint8)
     end = len(data) - max(_TAIL, stride)
@@ -130,7 +130,7 @@ def _decode_indices(data: bytes, count: int) -> np.ndarray:
 
 def _decode_triangles(data: bytes, count: int) -> np.ndarray:
     if count % 3:
-        raise MvdiffError("compressed triangles must have three vertex numbers each")
+        raise InputError("compressed triangles must have three vertex numbers each")
     _check_header(data, _TRIANGLES)
     triangles = count // 3
     if 1 + triangles + 16 > len(data):

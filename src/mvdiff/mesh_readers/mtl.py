@@ -37,7 +37,7 @@ def read_mtl(
     """The materials of a file by name. Textures are loaded for those in `used` only.
 
     Diffuse colors are taken as displayed; a diffuse texture replaces the color. Keywords may
-    be written in any letter case. Raises MvdiffError when the file cannot be read.
+    be written in any letter case. Raises InputError when the file cannot be read.
     """
     materials: dict[str, Material] = {}
     name = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from .files import SourceFiles, shorten
 from .mtl import read_mtl
 from .parts import LoadedMesh, Material, MeshPart, Notes, check_faces, unit
@@ -35,7 +35,7 @@ class _Lines:
 
 
 def read_obj(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedMesh:
-    """The polygons as triangles. Raises MvdiffError for damaged numbers and indices.
+    """The polygons as triangles. Raises InputError for damaged numbers and indices.
 
     Positions may carry colors (`v x y z r g b`), taken as displayed.
     """
@@ -55,7 +55,7 @@ def read_obj(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedM
         if kind == 0:
             check_faces(corners[:, :1], limit)
         elif len(corners) and int(corners[:, kind].max()) >= limit:
-            raise MvdiffError(f"a face names {('', 'vt', 'vn')[kind]} number that is not there")
+            raise InputError(f"a face names {('', 'vt', 'vn')[kind]} number that is not there")
     triangles, polygon = triangulate(vertices[corners[:, 0]], sizes)
     material = np.asarray(lines.material)[polygon]
     parts = []
@@ -143,7 +143,7 @@ def _rows(lines: list[str], kind: str) -> tuple[np.ndarray, np.ndarray]:
         try:
             numbers += [float(word) for word in words]
         except ValueError as error:
-            raise MvdiffError(f"'{kind} {shorten(line, 40)}' holds no numbers") from error
+            raise InputError(f"'{kind} {shorten(line, 40)}' holds no numbers") from error
         counts.append(len(words))
     return np.array(numbers, dtype=np.float64), np.array(counts, dtype=np.int64)
 
@@ -158,7 +158,7 @@ def _table(lines: list[str], widths: tuple[int, ...], kind: str) -> np.ndarray:
         return out
     values, counts = _rows(lines, kind)
     if counts.min() < widths[-1]:
-        raise MvdiffError(f"a '{kind}' line has too few numbers")
+        raise InputError(f"a '{kind}' line has too few numbers")
     start = np.concatenate([[0], np.cumsum(counts)[:-1]])
     for column in range(widths[0]):
         present = counts > column
@@ -172,7 +172,7 @@ def _positions(lines: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
         return np.zeros((0, 3)), None
     values, counts = _rows(lines, "v")
     if counts.min() < 3:
-        raise MvdiffError("a 'v' line has fewer than 3 numbers")
+        raise InputError("a 'v' line has fewer than 3 numbers")
     start = np.concatenate([[0], np.cumsum(counts)[:-1]])
     vertices = values[start[:, None] + np.arange(3)]
     if counts.min() < 6:
@@ -203,12 +203,12 @@ def _corners(lines: _Lines) -> tuple[np.ndarray, np.ndarray]:
     corners = np.zeros((total, 3), dtype=np.int64)  # 0 stands for nothing, as files count from 1
     if numbers is not None and len(numbers) == total * len(columns):
         if not (np.isfinite(numbers) & (np.abs(numbers) < 2**53)).all():
-            raise MvdiffError("a face holds something other than vertex numbers")
+            raise InputError("a face holds something other than vertex numbers")
         corners[:, columns] = numbers.reshape(total, -1).astype(np.int64)
     else:
         corners, sizes = _corners_one_by_one(lines.faces)
     if len(corners) and (corners[:, 0] == 0).any():
-        raise MvdiffError("a face names vertex 0, but OBJ counts from 1")
+        raise InputError("a face names vertex 0, but OBJ counts from 1")
     is_relative = corners < 0
     absolute = corners - 1
     if is_relative.any():
@@ -217,7 +217,7 @@ def _corners(lines: _Lines) -> tuple[np.ndarray, np.ndarray]:
             before[face] = counts
         absolute = np.where(is_relative, corners + np.repeat(before, sizes, axis=0), absolute)
         if (is_relative & (absolute < 0)).any():
-            raise MvdiffError("a face counts back beyond the first vertex")
+            raise InputError("a face counts back beyond the first vertex")
     return absolute, sizes
 
 
@@ -230,9 +230,9 @@ def _corners_one_by_one(faces: list[str]) -> tuple[np.ndarray, np.ndarray]:
             try:
                 numbers = [int(text) if text else 0 for text in fields[:3]]
             except ValueError as error:
-                raise MvdiffError(f"the face '{shorten(line, 40)}' is not understood") from error
+                raise InputError(f"the face '{shorten(line, 40)}' is not understood") from error
             if any(abs(number) >= 2**53 for number in numbers):
-                raise MvdiffError(f"the face '{shorten(line, 40)}' names vertices out of range")
+                raise InputError(f"the face '{shorten(line, 40)}' names vertices out of range")
             corners.append(numbers + [0] * (3 - len(numbers)))
         sizes.append(len(words))
     return (

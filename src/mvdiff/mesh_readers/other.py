@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import trimesh
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from .files import SourceFiles
 from .parts import LoadedMesh, MeshPart, check_faces, unit
 
@@ -26,7 +26,7 @@ _PLY_BYTES = {
 def read_with_trimesh(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedMesh:
     """The triangles of a PLY, STL or OFF file, with vertex or face colors.
 
-    Raises MvdiffError when the header claims more than the file holds.
+    Raises InputError when the header claims more than the file holds.
     """
     del load_textures  # these formats have none that trimesh reads
     kind = files.path.suffix.lower()[1:]
@@ -77,7 +77,7 @@ def _check_ply(content: bytes) -> list[str]:
     """Compare the header's counts with the file's length; notes on what is not used."""
     end = re.search(rb"end_header[^\n]*\n", content[: 1 << 20])
     if not content.startswith(b"ply") or end is None:
-        raise MvdiffError("it has no PLY header")
+        raise InputError("it has no PLY header")
     header = content[: end.start()].decode("latin-1")
     is_text = "format ascii" in header
     needed, count, notes = 0, 0, []
@@ -85,7 +85,7 @@ def _check_ply(content: bytes) -> list[str]:
         words = line.split()
         if words[:1] == ["element"] and len(words) == 3:
             if not words[2].isdecimal() or len(words[2]) > 12:
-                raise MvdiffError(f"its header claims '{words[2][:20]}' elements")
+                raise InputError(f"its header claims '{words[2][:20]}' elements")
             count = int(words[2])
         elif words[:1] == ["property"] and len(words) >= 3:
             if words[1] == "list":
@@ -96,7 +96,7 @@ def _check_ply(content: bytes) -> list[str]:
             notes.append("the texture of a PLY is not read")
     # the last number of a text has no blank after it
     if needed > len(content) - end.end() + 1:
-        raise MvdiffError(
+        raise InputError(
             f"its header claims at least {needed} bytes, the file has {len(content) - end.end()}"
         )
     return notes
@@ -113,4 +113,4 @@ def _check_off(content: bytes) -> None:
     numbers = re.findall(rb"[^\s#]+", re.sub(rb"#[^\n]*", b"", content[:4096]))[:4]
     counts = [int(n) for n in numbers if n.isdigit()][:2]
     if sum(counts) * 2 > len(content):
-        raise MvdiffError(f"its header claims {sum(counts)} lines, the file is too short for them")
+        raise InputError(f"its header claims {sum(counts)} lines, the file is too short for them")

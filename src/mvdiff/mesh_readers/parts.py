@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ..errors import MvdiffError
+from ..errors import InputError
 
 #: More triangles than this, after instancing, are refused: they would fill the memory.
 MAX_FACES = 50_000_000
@@ -156,15 +156,15 @@ class Notes:
 
 
 def check_faces(faces: np.ndarray, vertex_count: int, where: str = "") -> None:
-    """Raise MvdiffError for vertex numbers outside of the vertices."""
+    """Raise InputError for vertex numbers outside of the vertices."""
     if len(faces) and not 0 <= int(faces.min()) <= int(faces.max()) < vertex_count:
-        raise MvdiffError(
+        raise InputError(
             f"a face{where} names vertex {int(faces.max())}, but there are {vertex_count} vertices"
         )
 
 
 def check_size(parts: Sequence[MeshPart]) -> None:
-    """Raise MvdiffError for more than `MAX_FACES` triangles."""
+    """Raise InputError for more than `MAX_FACES` triangles."""
     count = sum(len(part.faces) for part in parts)
     if count > MAX_FACES:
-        raise MvdiffError(f"it has {count} triangles, the limit is {MAX_FACES}: simplify it first")
+        raise InputError(f"it has {count} triangles, the limit is {MAX_FACES}: simplify it first")

@@ -8,16 +8,16 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..silhouettes.matting import object_mask
 from ..views import Views
 from .checks import check_views
 
 #: Shift as a share of the picture's side: 4 pixels at 256².
 _SHIFT = 4 / 256
-#: How much of the tint is mixed into the colours.
+#: How much of the tint is mixed into the colors.
 _TINT = 0.1
-#: Step of hues from view to view, in turns: by the golden ratio neighbours differ strongly.
+#: Step of hues from view to view, in turns: by the golden ratio neighbors differ strongly.
 _HUE = (math.sqrt(5) - 1) / 2
 
 
@@ -29,13 +29,13 @@ def corrupt(views: Views, *, seed: int = 0) -> dict[str, Views]:
         uncovered is background.
     rolled: odd views exchanged in turn: view 3 shows what view 1 showed, and so on, and view 1
         the last odd one, under unchanged cameras. Each half of the views agrees in itself.
-    tinted: 10 % of a saturated colour, another for every view, mixed into the object's colours.
+    tinted: 10 % of a saturated color, another for every view, mixed into the object's colors.
     seed: of the directions and hues. Cameras are unchanged.
-    Raises MvdiffError for fewer than 4 views, of which the odd ones cannot be exchanged.
+    Raises InputError for fewer than 4 views, of which the odd ones cannot be exchanged.
     """
     check_views(views)
     if len(views) < 4:
-        raise MvdiffError(f"controls need at least 4 views, got {len(views)}")
+        raise InputError(f"controls need at least 4 views, got {len(views)}")
     generator = torch.Generator().manual_seed(seed)
     return {
         "shifted": _shifted(views, generator),

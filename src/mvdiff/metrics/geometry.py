@@ -1,6 +1,6 @@
 """Mesh against mesh, by SyncDreamer's published protocol (arXiv 2309.03453, section 4).
 
-Depths are unprojected at the pixels' centres, where they were measured; the published script
+Depths are unprojected at the pixels' centers, where they were measured; the published script
 unprojects both clouds at the pixels' corners.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..cameras.camera import Cameras
 from ..cameras.rigs import ring
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..rendering import Raycaster
 from .checks import check_mesh
 
@@ -56,31 +56,31 @@ def volume_iou(pred: trimesh.Trimesh, truth: trimesh.Trimesh) -> float:
     """Intersection over union of the insides on a 64³ grid over [-1, 1]³; higher is better.
 
     Inside is where mesh2sdf's signed distance is negative, so scans need not be watertight.
-    Raises MvdiffError when a mesh leaves the grid or encloses nothing, and when mesh2sdf is
+    Raises InputError when a mesh leaves the grid or encloses nothing, and when mesh2sdf is
     missing.
     """
     return occupancy_iou(inside(pred), inside(truth))
 
 
 def occupancy_iou(pred: Bool[np.ndarray, "64 64 64"], truth: Bool[np.ndarray, "64 64 64"]) -> float:
-    """Intersection over union of what `inside` gives; MvdiffError when both are empty."""
+    """Intersection over union of what `inside` gives; InputError when both are empty."""
     either = int((pred | truth).sum())
     if not either:
-        raise MvdiffError("neither mesh encloses a volume, so they have no IoU: close their holes")
+        raise InputError("neither mesh encloses a volume, so they have no IoU: close their holes")
     return int((pred & truth).sum()) / either
 
 
 def normalize_to_unit_box(mesh: trimesh.Trimesh, rotate_z: float = 0.0) -> trimesh.Trimesh:
-    """A copy with its box centred on the origin, largest side 1, then turned about z.
+    """A copy with its box centered on the origin, largest side 1, then turned about z.
 
     rotate_z: degrees, counter-clockwise seen from +z.
     """
     check_mesh(mesh)
     if not len(mesh.faces):
-        raise MvdiffError("the mesh has no faces: expected at least one triangle")
+        raise InputError("the mesh has no faces: expected at least one triangle")
     low, high = mesh.bounds
     if not float((high - low).max()) > 0:
-        raise MvdiffError("the mesh has no extent, so it cannot be scaled to size 1")
+        raise InputError("the mesh has no extent, so it cannot be scaled to size 1")
     out = mesh.copy()
     out.apply_translation(-(low + high) / 2)
     out.apply_scale(1 / float((high - low).max()))
@@ -93,7 +93,7 @@ def normalize_to_unit_box(mesh: trimesh.Trimesh, rotate_z: float = 0.0) -> trime
 def visible_points(mesh: trimesh.Trimesh) -> Float[np.ndarray, "point 3"]:
     """What the published cameras see of a mesh: 256² depths as points, one per 0.01-cube.
 
-    Raises MvdiffError when they see nothing.
+    Raises InputError when they see nothing.
     """
     return depth_points(*published_depths(mesh))
 
@@ -117,15 +117,15 @@ def depth_points(
 def unproject_depths(
     depth: Float[Tensor, "view height width"], cameras: Cameras
 ) -> Float[np.ndarray, "point 3"]:
-    """Depth maps (0 = nothing) as world points, one a pixel, at the pixels' centres.
+    """Depth maps (0 = nothing) as world points, one a pixel, at the pixels' centers.
 
-    Raises MvdiffError when all is nothing.
+    Raises InputError when all is nothing.
     """
     exact = cameras.to(torch.float64)
     uv = exact.pixel_grid().expand(len(cameras), -1, -1, -1)
     points = exact.unproject(uv, depth.double())[depth > 0].numpy()
     if not len(points):
-        raise MvdiffError(
+        raise InputError(
             "the 16 published cameras see nothing of the mesh: it must lie around the origin "
             "and be about 1 in size"
         )
@@ -159,14 +159,14 @@ def inside(mesh: trimesh.Trimesh) -> Bool[np.ndarray, "64 64 64"]:
     try:
         import mesh2sdf
     except ImportError as error:
-        raise MvdiffError(
+        raise InputError(
             "the IoU of meshes needs the package mesh2sdf: pip install 'mvdiff[evaluate]', or "
             "leave the IoU out with iou=false"
         ) from error
     check_mesh(mesh)
     if not len(mesh.faces):
-        raise MvdiffError("the mesh has no faces: expected at least one triangle")
+        raise InputError("the mesh has no faces: expected at least one triangle")
     vertices = np.asarray(mesh.vertices, dtype=np.float64)
     if np.abs(vertices).max() > 1:
-        raise MvdiffError("the mesh leaves [-1, 1]³, where the IoU is measured: scale it to size 1")
+        raise InputError("the mesh leaves [-1, 1]³, where the IoU is measured: scale it to size 1")
     return mesh2sdf.compute(vertices, np.asarray(mesh.faces), 64, fix=False) < 0

@@ -15,7 +15,7 @@ def hull_mesh(views: Views, resolution: int, *, colored: bool = False) -> trimes
     """The visual hull of all masks, one view's veto sufficing; None when it is empty.
 
     views: with alpha. resolution: grid points along the hull's longest side.
-    colored: give the vertices the colours of the views that see them best.
+    colored: give the vertices the colors of the views that see them best.
     Raises MvdiffError when the cameras do not look towards the origin.
     """
     cameras, edges = views.cameras.to("cpu", torch.float32), edge_distance(views.mask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..silhouettes.masks import edge_distance, overlap
 from ..silhouettes.matting import object_mask
 from ..silhouettes.visual_hull import carve, render_silhouettes
@@ -23,12 +23,12 @@ def hull_iou(views: Views, *, resolution: int = 64, size: int = 64) -> float:
     resolution: grid points along the hull's longest side.
     size: larger views are reduced to this side first, so that figures of different sizes
         can be compared.
-    Views that show no object count 0. Colours do not matter. Raises MvdiffError for fewer
+    Views that show no object count 0. Colors do not matter. Raises InputError for fewer
     than 2 views.
     """
     check_views(views)
     if len(views) < 2:
-        raise MvdiffError(f"agreement needs at least 2 views, got {len(views)}")
+        raise InputError(f"agreement needs at least 2 views, got {len(views)}")
     mask, cameras = object_mask(views), views.cameras.to("cpu", torch.float32)
     if mask.shape[-1] > size:
         mask = torch.nn.functional.interpolate(mask, size=(size, size), mode="area")

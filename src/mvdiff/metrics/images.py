@@ -1,11 +1,11 @@
-"""Pictures against pictures: colours in [0, 1], on white where they had alpha."""
+"""Pictures against pictures: colors in [0, 1], on white where they had alpha."""
 
 from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from .checks import check_comparable
 
 #: Equal pictures have an infinite PSNR; it is cut off here, so that means stay finite.
@@ -17,8 +17,8 @@ def psnr(
 ) -> float:
     """Peak signal-to-noise ratio, dB: over pixels and channels, then the mean over views.
 
-    Higher is better; at most `MAX_PSNR`. Raises MvdiffError when shapes differ, on NaN, and on
-    colours outside [0, 1].
+    Higher is better; at most `MAX_PSNR`. Raises InputError when shapes differ, on NaN, and on
+    colors outside [0, 1].
     """
     return float(view_psnr(pred, truth).mean())
 
@@ -40,11 +40,11 @@ def ssim(
 ) -> float:
     """Structural similarity (Wang et al., 2004; Gaussian window of 11 pixels, sigma 1.5).
 
-    The mean over pixels, channels and views, for colours of range 1; 1 for equal pictures.
+    The mean over pixels, channels and views, for colors of range 1; 1 for equal pictures.
     border: also count the 5 pixels at the border, whose windows are completed by reflection.
         White borders are equal in both pictures and raise the figure; the published protocol
         leaves them out.
-    Raises MvdiffError when shapes differ, on NaN, on colours outside [0, 1], and for pictures
+    Raises InputError when shapes differ, on NaN, on colors outside [0, 1], and for pictures
     smaller than the window.
     """
     return float(view_ssim(pred, truth, border=border).mean())
@@ -61,7 +61,7 @@ def view_ssim(
 
     check_comparable(pred, truth)
     if min(pred.shape[-2:]) < 11:
-        raise MvdiffError(
+        raise InputError(
             f"SSIM needs pictures of at least 11 pixels a side, got {tuple(pred.shape[-2:])}"
         )
     padding = "same" if border else "valid"

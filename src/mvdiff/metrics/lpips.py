@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import WeightsError
 from .checks import check_comparable
 
 #: What a weights file must be; part of every error.
@@ -33,7 +33,7 @@ _LEVELS = (
     ((17, 19, 21), (256, 512, 512, 512)),
     ((24, 26, 28), (512, 512, 512, 512)),
 )
-#: ImageNet's mean and standard deviation as LPIPS applies them to colours in [-1, 1].
+#: ImageNet's mean and standard deviation as LPIPS applies them to colors in [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 #: Views compared at once; bounds the memory of the first level's features.
 _CHUNK = 2
@@ -43,7 +43,7 @@ class Lpips(nn.Module):
     """Perceptual distance of pictures; 0 for equal ones, lower is better.
 
     state: tensors named as in the files of `EXPECTED`; others are ignored.
-    Raises MvdiffError naming the first tensor that is missing or of another shape.
+    Raises WeightsError naming the first tensor that is missing or of another shape.
     """
 
     def __init__(self, state: dict[str, Tensor]) -> None:
@@ -70,7 +70,7 @@ class Lpips(nn.Module):
     def load(files: str | Path | Sequence[str | Path]) -> Lpips:
         """Read one file or several that complete each other (see `EXPECTED`).
 
-        No code in the files is executed. Raises MvdiffError when they are not what is expected.
+        No code in the files is executed. Raises WeightsError when they are not what is expected.
         """
         state: dict[str, Tensor] = {}
         for file in [files] if isinstance(files, str | Path) else files:
@@ -83,14 +83,14 @@ class Lpips(nn.Module):
         pred: Float[Tensor, "view 3 height width"],
         truth: Float[Tensor, "view 3 height width"],
     ) -> Float[Tensor, "view"]:
-        """The distance of every view, for colours in [0, 1].
+        """The distance of every view, for colors in [0, 1].
 
-        Raises MvdiffError when shapes differ, on NaN, on colours outside [0, 1], and for
+        Raises WeightsError when shapes differ, on NaN, on colors outside [0, 1], and for
         pictures under 16 pixels a side, of which the last level has nothing.
         """
         check_comparable(pred, truth)
         if min(pred.shape[-2:]) < 16:
-            raise MvdiffError(
+            raise WeightsError(
                 f"LPIPS needs pictures of at least 16 pixels a side, got {tuple(pred.shape[-2:])}"
             )
         pairs = zip(pred.split(_CHUNK), truth.split(_CHUNK), strict=True)
@@ -116,9 +116,9 @@ def _canonical(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _taken(state: dict[str, Tensor], name: str, like: Tensor) -> nn.Parameter:
     value = state.get(name)
     if value is None:
-        raise MvdiffError(f"the LPIPS weights lack '{name}': {EXPECTED}")
+        raise WeightsError(f"the LPIPS weights lack '{name}': {EXPECTED}")
     if value.shape != like.shape:
-        raise MvdiffError(
+        raise WeightsError(
             f"the LPIPS weights' '{name}' has shape {tuple(value.shape)}, not "
             f"{tuple(like.shape)}: {EXPECTED}"
         )
@@ -127,7 +127,7 @@ def _taken(state: dict[str, Tensor], name: str, like: Tensor) -> nn.Parameter:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise MvdiffError(f"no LPIPS weights at '{path}': {EXPECTED}")
+        raise WeightsError(f"no LPIPS weights at '{path}': {EXPECTED}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -135,7 +135,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises anything on files that are something else
-        raise MvdiffError(f"cannot read the LPIPS weights '{path}': {EXPECTED}") from error
+        raise WeightsError(f"cannot read the LPIPS weights '{path}': {EXPECTED}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise MvdiffError(f"'{path}' holds no state dict: {EXPECTED}")
+        raise WeightsError(f"'{path}' holds no state dict: {EXPECTED}")
     return state

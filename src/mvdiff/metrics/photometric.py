@@ -1,4 +1,4 @@
-"""Whether neighbouring views show the same colours at the same points of the surface.
+"""Whether neighboring views show the same colors at the same points of the surface.
 
 No ground truth needed: the surface is the views' own visual hull.
 """
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..cameras.epipolar import nearest_views
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..rendering import Raycaster
 from ..silhouettes.masks import reduced
 from ..silhouettes.matting import cut_out
@@ -26,16 +26,16 @@ _SLACK = 0.02
 
 
 def photometric_error(
-    views: Views, *, neighbours: int = 2, resolution: int = 48, size: int = 64
+    views: Views, *, neighbors: int = 2, resolution: int = 48, size: int = 64
 ) -> float:
-    """Mean absolute colour difference of views warped into each other; lower is better.
+    """Mean absolute color difference of views warped into each other; lower is better.
 
-    The views' visual hull gives each view its depth. Through it, the colours of the nearest
-    `neighbours` views (by angle) are warped into each view and compared with it on its
-    foreground, in units of colours in [0, 1]: averaged over channels and pixels, then pairs.
-    Pixels are left out where a neighbour does not see their point (depth test), and within a
+    The views' visual hull gives each view its depth. Through it, the colors of the nearest
+    `neighbors` views (by angle) are warped into each view and compared with it on its
+    foreground, in units of colors in [0, 1]: averaged over channels and pixels, then pairs.
+    Pixels are left out where a neighbor does not see their point (depth test), and within a
     pixel of a silhouette's edge in either view. A foreground pixel that the hull does not
-    reach counts as white background. A colour differs as far as it lies outside of what the
+    reach counts as white background. A color differs as far as it lies outside of what the
     view shows within half a pixel (Birchfield and Tomasi, "A pixel dissimilarity measure that
     is insensitive to image sampling", 1998), so that resampling costs next to nothing.
     Compare with the truth's own figure: the hull fills hollows, where true views differ too,
@@ -45,10 +45,10 @@ def photometric_error(
     resolution: grid points along the hull's longest side.
     size: larger views are reduced to this side first, so that figures of different sizes
         can be compared.
-    NaN when no view shows an object more than two pixels wide. Raises MvdiffError for fewer
+    NaN when no view shows an object more than two pixels wide. Raises InputError for fewer
     than 3 views: the hull of two meets each view only where the other's silhouette ends.
     """
-    warped = warp_neighbours(views, neighbours=neighbours, resolution=resolution, size=size)
+    warped = warp_neighbors(views, neighbors=neighbors, resolution=resolution, size=size)
     count = warped.counted.flatten(2).sum(dim=-1)
     total = (warped.error * warped.counted).flatten(2).sum(dim=-1)
     return float((total / count)[count > 0].mean())
@@ -64,19 +64,19 @@ class Warped:
     """
 
     views: Views
-    source: Int[Tensor, "view neighbour"]
-    color: Float[Tensor, "view neighbour 3 height width"]
-    error: Float[Tensor, "view neighbour height width"]
-    counted: Bool[Tensor, "view neighbour height width"]
+    source: Int[Tensor, "view neighbor"]
+    color: Float[Tensor, "view neighbor 3 height width"]
+    error: Float[Tensor, "view neighbor height width"]
+    counted: Bool[Tensor, "view neighbor height width"]
 
 
-def warp_neighbours(
-    views: Views, *, neighbours: int = 2, resolution: int = 48, size: int = 64
+def warp_neighbors(
+    views: Views, *, neighbors: int = 2, resolution: int = 48, size: int = 64
 ) -> Warped:
     """The pictures behind `photometric_error`; arguments and errors are the same."""
     check_views(views)
     if len(views) < 3:
-        raise MvdiffError(f"the photometric error needs at least 3 views, got {len(views)}")
+        raise InputError(f"the photometric error needs at least 3 views, got {len(views)}")
     views = reduced(cut_out(views), size)
     cameras = views.cameras.to("cpu", torch.float32)
     hull = hull_mesh(views, resolution)
@@ -88,7 +88,7 @@ def warp_neighbours(
     rgb, inside, certain = _certain(views)
     low, high = _half_pixel_range(rgb)
     shown = torch.cat([rgb, certain.float(), depth[:, None]], dim=1)
-    source = nearest_views(cameras, neighbours)
+    source = nearest_views(cameras, neighbors)
     colors, errors, counts = [], [], []
     for i, others in enumerate(source):
         uv, z = cameras[others].project(points[i])
@@ -110,9 +110,9 @@ def _certain(
     Bool[Tensor, "view 1 height width"],
     Bool[Tensor, "view 1 height width"],
 ]:
-    """Colours in [0, 1] (white outside), what is surely inside, and surely either.
+    """Colors in [0, 1] (white outside), what is surely inside, and surely either.
 
-    Sure are pixels whose eight neighbours lie on the same side of the silhouette.
+    Sure are pixels whose eight neighbors lie on the same side of the silhouette.
     """
     mask = (views.mask > 0.5).float()
     inside, outside = (-F.max_pool2d(-x, 3, 1, 1) > 0 for x in (mask, 1 - mask))
@@ -123,7 +123,7 @@ def _certain(
 def _half_pixel_range(
     rgb: Float[Tensor, "view 3 height width"],
 ) -> tuple[Float[Tensor, "view 3 height width"], Float[Tensor, "view 3 height width"]]:
-    """The least and largest colour within half a pixel, by channel, as interpolation shows it."""
+    """The least and largest color within half a pixel, by channel, as interpolation shows it."""
     padded = F.pad(rgb, (1, 1, 1, 1), mode="replicate")
     around = torch.stack([y for x in _halves(padded, -1) for y in _halves(x, -2)])
     return around.amin(dim=0), around.amax(dim=0)

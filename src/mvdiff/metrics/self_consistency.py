@@ -9,7 +9,7 @@ import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..rendering import Raycaster
 from ..silhouettes.masks import reduced
 from ..silhouettes.matting import cut_out
@@ -26,7 +26,7 @@ _DEPTH = 128
 def self_consistency(views: Views, *, resolution: int = 48, size: int = 64) -> dict[str, float]:
     """The object made of the even views against the one made of the odd views.
 
-    Each half is reconstructed on its own: its coloured visual hull, where one view's veto
+    Each half is reconstructed on its own: its colored visual hull, where one view's veto
     suffices. Views must be in an order in which even and odd ones surround the object alike,
     as on a ring.
     resolution: grid points along a hull's longest side.
@@ -41,13 +41,13 @@ def self_consistency(views: Views, *, resolution: int = 48, size: int = 64) -> d
             hull renders as white.
     Compare with the truth's own figures: the hull of half of the views is larger than the
     object. Smooth shapes have a smaller self_chamfer than jagged ones, so below the truth's it
-    means nothing; it cannot see colours, nor exchanged views of a body of revolution. Of 4 views
+    means nothing; it cannot see colors, nor exchanged views of a body of revolution. Of 4 views
     (2 a half) neither figure notices small defects; of 8 both do.
-    Raises MvdiffError for fewer than 4 views.
+    Raises InputError for fewer than 4 views.
     """
     check_views(views)
     if len(views) < 4:
-        raise MvdiffError(
+        raise InputError(
             f"self-consistency needs at least 4 views, two for each half; got {len(views)}"
         )
     views = reduced(cut_out(views), size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from .color_profiles import ToSrgb, srgb_converter
 
 #: EXIF orientation → how the picture is made upright.
@@ -34,7 +34,7 @@ def to_upright_rgba(image: Image.Image, max_side: int) -> Image.Image:
 
     Colors are converted to sRGB by the picture's ICC profile. Large pictures are converted and
     reduced band by band, so that besides the image itself hardly any memory is needed.
-    Raises MvdiffError for NaN and infinite values.
+    Raises InputError for NaN and infinite values.
     """
     image.load()
     orientation = image.getexif().get(0x0112, 1)
@@ -129,7 +129,7 @@ def _white(image: Image.Image) -> float:
     for top in range(0, height, rows):
         values = np.asarray(image.crop((0, top, width, min(top + rows, height))))
         if not np.isfinite(values).all():
-            raise MvdiffError("the picture contains NaN or infinite values: export it again")
+            raise InputError("the picture contains NaN or infinite values: export it again")
         highest = max(highest, float(values.max()))
     if highest > 255:
         return 65535.0

@@ -91,19 +91,19 @@ def _block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
 
 
 def crop(pictures: Float[Tensor, "batch 4 height width"]) -> Float[Tensor, "batch 4 64 64"]:
-    """Each object centred and scaled alike, whatever its framing was.
+    """Each object centered and scaled alike, whatever its framing was.
 
-    pictures: RGBA in [0, 1], colours on white. Pictures without an object stay as they are.
+    pictures: RGBA in [0, 1], colors on white. Pictures without an object stay as they are.
     """
     boxes = torch.stack([_box(alpha) for alpha in pictures[:, 3] > 0.05])
     height, width = pictures.shape[-2:]
     side = torch.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) / FILL
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
     zero = torch.zeros_like(side)
     theta = torch.stack(
         [
-            torch.stack([side / width, zero, 2 * centre[:, 0] / width - 1], dim=-1),
-            torch.stack([zero, side / height, 2 * centre[:, 1] / height - 1], dim=-1),
+            torch.stack([side / width, zero, 2 * center[:, 0] / width - 1], dim=-1),
+            torch.stack([zero, side / height, 2 * center[:, 1] / height - 1], dim=-1),
         ],
         dim=1,
     )

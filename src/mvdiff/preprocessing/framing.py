@@ -7,7 +7,7 @@ from functools import partial
 
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .photo import PreparedImage, frame_by_fill, frame_syncdreamer
 
 #: (RGBA photo, side in pixels) → framed photo
@@ -15,7 +15,7 @@ Framing = Callable[[Image.Image, int], PreparedImage]
 
 
 def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
-    """The framing called `name`; MvdiffError for another name.
+    """The framing called `name`; ConfigError for another name.
 
     name: "fit" scales the object to the share `fill` of the side, see `frame_by_fill`;
         "syncdreamer" to `crop_size` pixels, as SyncDreamer does, see `frame_syncdreamer`.
@@ -24,7 +24,7 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
         return partial(frame_by_fill, fill=fill)
     if name == "syncdreamer":
         return partial(_published, crop_size=crop_size)
-    raise MvdiffError(f"unknown framing '{name}'; choose from fit, published")
+    raise ConfigError(f"unknown framing '{name}'; choose from fit, published")
 
 
 def _published(photo: Image.Image, size: int, crop_size: int | None) -> PreparedImage:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from .image_io import load_photo
 from .segmentation import Segmenter
 
@@ -23,7 +23,7 @@ __all__ = ["PreparedImage", "frame_by_fill", "frame_syncdreamer", "load_photo", 
 class PreparedImage:
     """A picture framed for the model.
 
-    rgb: colours in [0, 1], composited on white.
+    rgb: colors in [0, 1], composited on white.
     alpha: opacity in [0, 1].
     segmentation: how the object was found ("alpha", "color_key", …); None where that is not known.
     """
@@ -44,7 +44,7 @@ class PreparedImage:
 
     @staticmethod
     def from_pil(image: Image.Image) -> PreparedImage:
-        """From a picture with straight (not premultiplied) colours."""
+        """From a picture with straight (not premultiplied) colors."""
         pixels = np.asarray(image.convert("RGBA")).astype(np.float32) / 255
         pixels = torch.from_numpy(pixels).permute(2, 0, 1)
         rgb, alpha = pixels[:3], pixels[3:]
@@ -57,17 +57,17 @@ class PreparedImage:
 
 
 def frame_by_fill(photo: Image.Image, size: int, fill: float = 0.67) -> PreparedImage:
-    """Centre the object and scale it to the extent objects have in the training pictures.
+    """Center the object and scale it to the extent objects have in the training pictures.
 
     photo: RGBA; its alpha says what the object is.
     size: side of the result in pixels.
     fill: longer side of the object's bounding box as a share of `size`, in (0, 1]. Renders
         whose 3D boxes fit the view by their diagonal show 0.67 on average, with a spread of
         0.09 (measured on 14,456 pictures of 1,807 objects at 64², edge pixels counted half).
-    Raises MvdiffError when nothing is opaque.
+    Raises InputError when nothing is opaque.
     """
     if not 0 < fill <= 1:
-        raise MvdiffError(f"fill must lie in (0, 1], got {fill}: 0.67 suits the small model")
+        raise InputError(f"fill must lie in (0, 1], got {fill}: 0.67 suits the small model")
     _check_size(size)
     photo = photo.convert("RGBA")
     left, top, right, bottom = _object_box(photo)
@@ -93,7 +93,7 @@ def frame_syncdreamer(photo: Image.Image, crop_size: int | None, size: int = 256
     crop_size: the object's longer side in pixels (the paper's photos use 150 to 200); None
         or -1 takes the whole picture, padded to a square.
     size: side of the result in pixels.
-    Raises MvdiffError when nothing is opaque. Source: arXiv 2309.03453, released code.
+    Raises InputError when nothing is opaque. Source: arXiv 2309.03453, released code.
     """
     _check_size(size)
     photo = photo.convert("RGBA")
@@ -101,7 +101,7 @@ def frame_syncdreamer(photo: Image.Image, crop_size: int | None, size: int = 256
         square = _pad(photo, max(photo.size))
         return PreparedImage.from_pil(square.resize((size, size), Image.Resampling.BICUBIC))
     if not 1 <= crop_size <= size:
-        raise MvdiffError(
+        raise InputError(
             f"crop_size must lie in [1, {size}] pixels, or be -1 for the whole picture; "
             f"got {crop_size}"
         )
@@ -137,7 +137,7 @@ def _object_box(photo: Image.Image, threshold: int = 13) -> tuple[int, int, int,
     alpha = photo.getchannel("A")
     box = alpha.point([255 * (a >= threshold) for a in range(256)]).getbbox() or alpha.getbbox()
     if box is None:
-        raise MvdiffError(
+        raise InputError(
             "the picture is transparent everywhere, expected an object in it: "
             "use a picture with an opaque object"
         )
@@ -146,7 +146,7 @@ def _object_box(photo: Image.Image, threshold: int = 13) -> tuple[int, int, int,
 
 def _check_size(size: int) -> None:
     if size < 1:
-        raise MvdiffError(f"the size of a prepared picture must be at least 1 pixel, got {size}")
+        raise InputError(f"the size of a prepared picture must be at least 1 pixel, got {size}")
 
 
 def _pad(image: Image.Image, size: int) -> Image.Image:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..registry import Registry
 from .transparency import HALF, Opaque, border, bounding_box, clean_alpha, opaque_part, remove_dust
 
@@ -18,11 +18,11 @@ METHOD = "segmentation"
 
 
 class Segmenter(ABC):
-    """A way to find the object. Call it with a picture; it returns straight-colour RGBA.
+    """A way to find the object. Call it with a picture; it returns straight-color RGBA.
 
     The result's `info["segmentation"]` names the method. A warning says where the object fills the
     picture, touches its edges, has several parts or is tiny.
-    Raises MvdiffError for pictures that are transparent everywhere and for results in which
+    Raises InputError for pictures that are transparent everywhere and for results in which
     nothing is left.
 
     Example:
@@ -41,13 +41,13 @@ class Segmenter(ABC):
         photo = photo.convert("RGBA")
         photo.info.pop(METHOD, None)
         if photo.getchannel("A").getextrema()[1] == 0:
-            raise MvdiffError(
+            raise InputError(
                 "the picture is transparent everywhere, expected an object in it: "
                 "use a picture with an opaque object"
             )
         cut = self.cut(photo)
         if cut.getchannel("A").getextrema()[1] < 128:
-            raise MvdiffError(
+            raise InputError(
                 "no object was found in the picture, only background: use a picture with "
                 "transparency, or an object that differs from a plain background"
             )
@@ -75,7 +75,7 @@ class AlphaSegmenter(Segmenter):
 
     def cut(self, photo: Image.Image) -> Image.Image:
         if not has_alpha(photo):
-            raise MvdiffError(
+            raise InputError(
                 "the picture has no transparency, which segmentation=alpha needs: "
                 "use segmentation=auto, key or grabcut"
             )
@@ -84,35 +84,35 @@ class AlphaSegmenter(Segmenter):
 
 @SEGMENTERS.register("color_key")
 class ColorKeySegmenter(Segmenter):
-    """Keys out a plain background, by the colour of the picture's border, with soft edges."""
+    """Keys out a plain background, by the color of the picture's border, with soft edges."""
 
     def __init__(self, tolerance: float = 0.05, share: float = 0.9) -> None:
         """
         tolerance: how far (largest channel, in [0, 1]) a pixel may be from the border's
-            colour and still be background.
+            color and still be background.
         share: part of the border, in (0, 1], that must be this plain.
         """
         self.tolerance, self.share = tolerance, share
 
     def cut(self, photo: Image.Image) -> Image.Image:
-        pixels = _colours(photo)
+        pixels = _colors(photo)
         background = self.background(pixels)
         if background is None:
-            raise MvdiffError(
-                "the picture's border is not of one colour, which segmentation=color_key needs: "
+            raise InputError(
+                "the picture's border is not of one color, which segmentation=color_key needs: "
                 "use segmentation=grabcut, or cut the object out"
             )
         return remove_dust(_key(pixels, background, self.tolerance))
 
     def background(self, pixels: np.ndarray) -> np.ndarray | None:
-        """The border's colour, (3,) in [0, 1], or None where the border is not plain."""
-        return self.plain_colour(border(pixels))
+        """The border's color, (3,) in [0, 1], or None where the border is not plain."""
+        return self.plain_color(border(pixels))
 
-    def plain_colour(self, pixels: np.ndarray) -> np.ndarray | None:
-        """The colour, (3,), that most of (pixels, 3) have; None where they differ."""
-        colour = np.median(pixels, axis=0)
-        near = np.abs(pixels - colour).max(axis=1) <= self.tolerance
-        return colour if near.mean() >= self.share else None
+    def plain_color(self, pixels: np.ndarray) -> np.ndarray | None:
+        """The color, (3,), that most of (pixels, 3) have; None where they differ."""
+        color = np.median(pixels, axis=0)
+        near = np.abs(pixels - color).max(axis=1) <= self.tolerance
+        return color if near.mean() >= self.share else None
 
 
 @SEGMENTERS.register("grabcut")
@@ -131,7 +131,7 @@ class GrabCutSegmenter(Segmenter):
         import cv2
 
         if min(photo.size) < 8:
-            raise MvdiffError(
+            raise InputError(
                 f"a picture of {photo.width}×{photo.height} is too small to find an object in, "
                 "expected at least 8×8: use a larger one, or segmentation=none"
             )
@@ -174,7 +174,7 @@ class AutoSegmenter(Segmenter):
         key, box = ColorKeySegmenter(), opaque.box
         solid, inner = _filled(photo.crop(box), opaque.mask[box[1] : box[3], box[0] : box[2]])
         pixels = np.asarray(solid).astype(np.float32) / 255
-        background = key.plain_colour(pixels[inner] if inner.any() else border(pixels))
+        background = key.plain_color(pixels[inner] if inner.any() else border(pixels))
         if background is not None:
             cut = remove_dust(_key(pixels, background, key.tolerance))
             # a plain object whose outline is nearly a rectangle has little to be keyed
@@ -255,7 +255,7 @@ def _on_white(photo: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, photo).convert("RGB")
 
 
-def _colours(photo: Image.Image) -> np.ndarray:
+def _colors(photo: Image.Image) -> np.ndarray:
     """(height, width, 3) in [0, 1], on white."""
     return np.asarray(_on_white(photo)).astype(np.float32) / 255
 
@@ -281,7 +281,7 @@ def _placed(cut: Image.Image, size: tuple[int, int], box: tuple[int, int, int, i
 
 
 def _filled(photo: Image.Image, opaque: np.ndarray) -> tuple[Image.Image, np.ndarray]:
-    """An RGB picture whose clear pixels have the colour beside them; and where that is, (h, w).
+    """An RGB picture whose clear pixels have the color beside them; and where that is, (h, w).
 
     opaque: (height, width), bool.
     """
@@ -309,21 +309,21 @@ def _key(pixels: np.ndarray, background: np.ndarray, tolerance: float) -> Image.
     labels = cv2.connectedComponents((distance <= tolerance).astype(np.uint8), connectivity=4)[1]
     away = np.isin(labels, np.setdiff1d(border(labels), [0]))
     # A mug's handle encloses background too. A light spot on the object does as well, but it
-    # is seldom as plain as the border and as close to its colour.
+    # is seldom as plain as the border and as close to its color.
     noise = max(1 / 255, float(np.quantile(np.abs(border(pixels) - background), 0.9)))
     plain = cv2.connectedComponents((distance <= noise).astype(np.uint8), connectivity=4)[1]
     sizes = np.bincount(plain.ravel())
     holes = np.flatnonzero(sizes >= max(16, 2e-4 * labels.size))
     away |= np.isin(plain, np.setdiff1d(holes, [0]))
-    # A pixel at the edge mixes both colours: its share of the object is its distance from the
-    # background against the largest one nearby, and its colour is unmixed with that share.
+    # A pixel at the edge mixes both colors: its share of the object is its distance from the
+    # background against the largest one nearby, and its color is unmixed with that share.
     window = np.ones((5, 5), np.uint8)
     edge = (cv2.dilate(away.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~away
     nearby = cv2.dilate(np.where(away, 0, distance).astype(np.float32), window)
     share = np.clip(distance / np.maximum(nearby, 1e-6), 0, 1)
     alpha = np.where(away, 0, np.where(edge, share, 1))[..., None]
-    colour = background + (pixels - background) / np.maximum(alpha, 1 / 255)
-    rgba = np.concatenate([np.where(alpha > 0, colour, background), alpha], axis=2)
+    color = background + (pixels - background) / np.maximum(alpha, 1 / 255)
+    rgba = np.concatenate([np.where(alpha > 0, color, background), alpha], axis=2)
     return Image.fromarray((rgba.clip(0, 1) * 255).round().astype(np.uint8))
 
 

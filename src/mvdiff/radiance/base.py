@@ -14,7 +14,7 @@ RADIANCE = Registry("radiance")
 
 
 class RadianceField(nn.Module, ABC):
-    """Decodes the world volume into density and colour and renders views of it.
+    """Decodes the world volume into density and color and renders views of it.
 
     Views of one field agree by construction, which views that a network draws one by one do not.
     Where the denoiser predicts clean latents, the rendering is its first guess, and the UNet adds
@@ -44,7 +44,7 @@ class RadianceField(nn.Module, ABC):
         photos: Float[Tensor, "batch photo latent row column"],
         cameras: Cameras,
     ) -> Float[Tensor, "batch value d h w"]:
-        """Raw density (the first value) and colours; axes z, y, x over the world volume.
+        """Raw density (the first value) and colors; axes z, y, x over the world volume.
 
         photos: clean latents of the input pictures. cameras: theirs, batch · photo of them.
         """

@@ -1,4 +1,4 @@
-"""A grid of density and colour, rendered by emission and absorption."""
+"""A grid of density and color, rendered by emission and absorption."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.frustum import frustum_points
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..latents.autoencoders import LatentCodec
 from ..volumes.unprojection import grid_points, lift, look_up
 from .base import RADIANCE, RadianceField
@@ -27,10 +27,10 @@ GAIN = 10.0
 
 @RADIANCE.register("voxels")
 class VoxelField(RadianceField):
-    """The volume's features become a finer grid of density and colour (DVGO, arXiv 2111.11215).
+    """The volume's features become a finer grid of density and color (DVGO, arXiv 2111.11215).
 
     Raw values are interpolated and then made densities, which lets surfaces be sharper than the
-    grid ("post-activation", section 4.1 there). Rays run through pixel centres; sections lie
+    grid ("post-activation", section 4.1 there). Rays run through pixel centers; sections lie
     between depth planes, as in the frusta.
 
     channels: of the world volume. latents: their kind, pixels in patches or others.
@@ -39,11 +39,11 @@ class VoxelField(RadianceField):
     split, features: every voxel becomes split³ of them, with so many features each.
     photo_head: > 0 lets the head, with so many channels, also see the input pictures' pixels where
         each fine voxel projects to (the mean of several pictures), and mix them into the voxel's
-        colour: c = (1 - g) · own + g · photo. Colours blended from source pictures are IBRNet's
-        (arXiv 2102.13090, section 3.2). 0: colours come from the volume alone.
+        color: c = (1 - g) · own + g · photo. Colors blended from source pictures are IBRNet's
+        (arXiv 2102.13090, section 3.2). 0: colors come from the volume alone.
     coarser: the latents' pixels are so many times finer than the rendering, which is interpolated;
         latents that are no pixels are rendered as they are.
-    offset: of pixel centres.
+    offset: of pixel centers.
     known_geometry: remember the rays' points for cameras that come again.
     """
 
@@ -65,21 +65,21 @@ class VoxelField(RadianceField):
     ) -> None:
         super().__init__()
         if not channels:
-            raise MvdiffError(
+            raise ConfigError(
                 "radiance 'voxels' has nothing to render without a volume: choose one "
                 "(volume=concat), or radiance=none"
             )
         finer = latents.patch // max(1, min(coarser, latents.patch))
         uneven = coarser < 1 or (coarser < latents.patch and latents.patch % coarser)
         if planes < 2 or split < 1 or uneven:
-            raise MvdiffError(
+            raise ConfigError(
                 "radiance 'voxels' needs planes >= 2, split >= 1, and coarser >= 1 that divides "
                 f"the latents' patch of {latents.patch}, got {planes}, {split} and {coarser}"
             )
         self.bound, self.radius, self.planes = bound, radius, planes
         self.split, self.finer, self.offset = split, finer, offset
         self.patch, self.alpha = latents.patch, latents.alpha
-        colours = latents.channels // latents.patch**2 - latents.alpha
+        colors = latents.channels // latents.patch**2 - latents.alpha
         self.finer_features = nn.Sequential(
             nn.GroupNorm(GROUPS, channels),
             nn.SiLU(),
@@ -88,13 +88,13 @@ class VoxelField(RadianceField):
         self.photo_head, self.scale = photo_head, getattr(latents, "scale", 1.0)
         layers: list[nn.Module] = [nn.SiLU()]
         if photo_head:
-            pixel = colours + self.alpha
+            pixel = colors + self.alpha
             layers.insert(0, nn.Conv3d(features + pixel, photo_head, 3, padding=1))
-        values = 1 + colours + (photo_head > 0)
+        values = 1 + colors + (photo_head > 0)
         self.head = nn.Sequential(*layers, nn.Conv3d(photo_head or features, values, 3, padding=1))
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.head[-1].bias)
-        self.background = nn.Parameter(torch.ones(colours))
+        self.background = nn.Parameter(torch.ones(colors))
         self._known = CameraCache(size=4)
 
     def decode(
@@ -116,11 +116,11 @@ class VoxelField(RadianceField):
         pixels = self._lifted_photos(photos, cameras, fine)
         raw = self.head(torch.cat([fine, pixels], dim=1)) * GAIN
         density, own, gate = raw[:, :1], raw[:, 1:-1], raw[:, -1:]
-        colours = torch.lerp(own, pixels[:, : own.shape[1]], gate.sigmoid())
-        return torch.cat([density, colours], dim=1)
+        colors = torch.lerp(own, pixels[:, : own.shape[1]], gate.sigmoid())
+        return torch.cat([density, colors], dim=1)
 
     def _lifted_photos(self, photos: Tensor, cameras: Cameras, like: Tensor) -> Tensor:
-        """Mean of the input pictures at every fine voxel: colours, and opacity if they have it."""
+        """Mean of the input pictures at every fine voxel: colors, and opacity if they have it."""
         batch = len(photos)
         flat = F.pixel_shuffle(rearrange(photos, "b p ... -> (b p) ..."), self.patch)
         pixels = rearrange(flat * self.scale, "(b p) ... -> b p ...", b=batch)
@@ -168,11 +168,11 @@ class VoxelField(RadianceField):
 
 def composite(
     raw: Float[Tensor, "batch view plane height width"],
-    colours: Float[Tensor, "batch view colour plane height width"],
+    colors: Float[Tensor, "batch view color plane height width"],
     lengths: Float[Tensor, "#batch view plane height width"],
-    background: Float[Tensor, "colour"],
+    background: Float[Tensor, "color"],
 ) -> Float[Tensor, "batch view out height width"]:
-    """Colours on the background, and opacity in [-1, 1] as the last plane.
+    """Colors on the background, and opacity in [-1, 1] as the last plane.
 
     Each section absorbs 1 - exp(-density · length) of what is behind it (NeRF, arXiv
     2003.08934, equation 3).
@@ -181,5 +181,5 @@ def composite(
     passed = depth.cumsum(dim=2)
     weight = torch.exp(depth - passed) * -torch.expm1(-depth)
     clear = torch.exp(-passed[:, :, -1:])
-    seen = (weight[:, :, None] * colours).sum(dim=3)
+    seen = (weight[:, :, None] * colors).sum(dim=3)
     return torch.cat([seen + clear * background[:, None, None], 1 - 2 * clear], dim=2)

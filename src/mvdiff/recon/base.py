@@ -14,7 +14,7 @@ RECONSTRUCTORS = Registry("reconstructor")
 
 @runtime_checkable
 class Reconstructor(Protocol):
-    """Makes a coloured mesh, in the cameras' world, from two or more views of one object.
+    """Makes a colored mesh, in the cameras' world, from two or more views of one object.
 
     Raises MvdiffError when the views show nothing or contradict each other.
 

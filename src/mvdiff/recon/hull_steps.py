@@ -154,7 +154,7 @@ def mesh_from_surface(
 
     surface: vertices (vertex, 3) in the world and faces (face, 3).
     polish: steps of Taubin's smoothing, which evens ripples and keeps the volume.
-    power, trust: see `color.vertex_colors`. tick: called before the colours.
+    power, trust: see `color.vertex_colors`. tick: called before the colors.
     """
     vertices, triangles = surface
     mesh = Mesh(vertices, triangles, np.zeros(vertices.shape, np.uint8)).simplify(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import MvdiffError, ReconstructionError
 from ..mesh.mesh import Mesh
 from ..silhouettes.masks import edge_distance, overlap, reduced
 from ..silhouettes.matting import cut_out, object_mask
@@ -60,13 +60,15 @@ def reconstruct_explained(
         reading = better_reading(views, form, hull_agreement(views))
         if reading is None:
             raise
-        raise MvdiffError(f"{error}. {reading}") from error
+        raise ReconstructionError(f"{error}. {reading}") from error
 
 
 def judge(
     agreement: Agreement, views: Views, form: str, min_agreement: float = MIN_AGREEMENT
 ) -> list[str]:
-    """Notes on how well the mesh and its views agree; MvdiffError where the result is wrong.
+    """Notes on how well the mesh and its views agree.
+
+    Raises ReconstructionError where the result is wrong.
 
     min_agreement: mean silhouette IoU, in [0, 1], below which it is refused; 0 accepts any.
     """
@@ -76,7 +78,7 @@ def judge(
     if own < _TRY and (reading := better_reading(views, form, own)) is not None:
         text = f"the views and their cameras do not fit (silhouettes agree to {iou:.2f}). {reading}"
         if min_agreement > 0:
-            raise MvdiffError(text)
+            raise ReconstructionError(text)
         notes.append(text)
     if own < _TRY_PROJECTION and (note := better_projection(views, own)) is not None:
         notes.append(note)
@@ -88,7 +90,7 @@ def judge(
             "the poses and their axes, and the masks or backgrounds"
         )
         if iou < min_agreement:
-            raise MvdiffError(
+            raise ReconstructionError(
                 f"{text}; min_agreement={math.floor(10 * iou) / 10} writes it all the same"
             )
         notes.append(text)
@@ -96,7 +98,10 @@ def judge(
 
 
 def _border_notes(views: Views, min_agreement: float) -> list[str]:
-    """Whether the objects end within their pictures; MvdiffError where most fill their borders."""
+    """Notes on objects that do not end within their images.
+
+    Raises ReconstructionError where most images are filled to their borders.
+    """
     solid = object_mask(views)[:, 0] > 0.5
     sides = [solid[:, 0], solid[:, -1], solid[:, 1:-1, 0], solid[:, 1:-1, -1]]
     share = torch.cat(sides, dim=1).float().mean(dim=1)
@@ -107,7 +112,7 @@ def _border_notes(views: Views, min_agreement: float) -> list[str]:
             "background"
         )
         if min_agreement > 0:
-            raise MvdiffError(text)
+            raise ReconstructionError(text)
         return [text]
     cut = int((share > _CUT).sum())
     if cut < len(views) / 4:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import ConfigError, ReconstructionError
 from ..silhouettes.matting import cut_out
 from ..silhouettes.scene_bounds import move_cameras_back, scene_cube
 from ..silhouettes.visual_hull import silhouette_distance
@@ -21,15 +21,15 @@ _SAME = 1e-3
 
 
 def check_setting(owner: str, holds: bool, name: str, value: object, wanted: str) -> None:
-    """Raise MvdiffError unless a constructor's setting holds."""
+    """Raise ConfigError unless a constructor's setting holds."""
     if not holds:
-        raise MvdiffError(f"{owner}: {name} must be {wanted}, got {value}")
+        raise ConfigError(f"{owner}: {name} must be {wanted}, got {value}")
 
 
 def check_number(
     owner: str, name: str, value: float, least: float = 0.0, most: float = math.inf
 ) -> None:
-    """Raise MvdiffError unless `least` ≤ value ≤ `most` and value is finite."""
+    """Raise ConfigError unless `least` ≤ value ≤ `most` and value is finite."""
     wanted = f"at least {least:g}" if most == math.inf else f"within [{least:g}, {most:g}]"
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     holds = number and least <= value <= most and math.isfinite(value)
@@ -41,16 +41,16 @@ def validate_views(views: Views) -> Views:
 
     Orthographic cameras stand back far enough (`scene_bounds.move_cameras_back`).
 
-    Raises MvdiffError for fewer than 2 views, for cameras that are all the same, for views
+    Raises ReconstructionError for fewer than 2 views, for cameras that are all the same, for views
     without an object, and when no view shows any background.
     """
     if len(views) < 2:
-        raise MvdiffError(
+        raise ReconstructionError(
             f"a reconstruction needs at least 2 views from different directions, got {len(views)}"
         )
     views = Views(views.images, views.alpha, views.cameras.to("cpu", torch.float32))
     if not _differ(views.cameras):
-        raise MvdiffError(
+        raise ReconstructionError(
             f"all {len(views)} views have the same camera: a reconstruction needs views from "
             "different directions, mend the poses"
         )
@@ -61,9 +61,11 @@ def validate_views(views: Views) -> Views:
     empty = (~solid.flatten(1).any(dim=1)).nonzero().flatten().tolist()
     if empty:
         why = "their pixels are all like the background" if keyed else "their alpha is clear"
-        raise MvdiffError(f"views {empty} show no object ({why}): leave them out or make them anew")
+        raise ReconstructionError(
+            f"views {empty} show no object ({why}): remove them or re-render them"
+        )
     if solid.all():
-        raise MvdiffError(
+        raise ReconstructionError(
             "no view shows any background, so there is no silhouette: give pictures with alpha "
             "or on a plain background"
         )
@@ -75,7 +77,7 @@ def check_cameras_outside(
     edges: Float[Tensor, "view 1 fine_height fine_width"],
     bound: float | None = None,
 ) -> None:
-    """Raise MvdiffError when cameras stand where all others see the object.
+    """Raise ReconstructionError when cameras stand where all others see the object.
 
     edges: from `silhouettes.edge_distance`. bound: half side of the cube around the origin
     that may hold the object; default what the other cameras show. Two views alone, and
@@ -84,15 +86,15 @@ def check_cameras_outside(
     if cameras.projection == "orthographic" or len(cameras) < 3:
         return
     wrong = []
-    for i, centre in enumerate(cameras.centers):
+    for i, center in enumerate(cameras.centers):
         others = [j for j in range(len(cameras)) if j != i]
         middle, half = scene_cube(cameras[others], bound)
-        if not (centre - middle).abs().amax() < half:
+        if not (center - middle).abs().amax() < half:
             continue
-        if silhouette_distance(cameras[others], edges[others], centre[None]) > 0:
+        if silhouette_distance(cameras[others], edges[others], center[None]) > 0:
             wrong.append(i)
     if wrong:
-        raise MvdiffError(
+        raise ReconstructionError(
             f"cameras {wrong} stand inside the object: move them away, or check the poses' units "
             "and that they are world-to-camera"
         )

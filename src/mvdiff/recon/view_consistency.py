@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import trimesh
 
-from ..errors import MvdiffError
+from ..errors import ReconstructionError
 from ..mesh.mesh import Mesh
 from ..rendering import Raycaster
 from ..silhouettes.masks import overlap
@@ -35,7 +35,7 @@ class ViewScore:
 
     view: number of the view.
     iou: intersection over union of the two silhouettes, in [0, 1].
-    psnr: dB, of the colours where both show the object; None where they share no pixel.
+    psnr: dB, of the colors where both show the object; None where they share no pixel.
     """
 
     view: int
@@ -48,7 +48,7 @@ class Agreement:
     """The score of every view, and the views that stand out as wrong.
 
     per_view: one score a view, in the views' order.
-    worst: numbers of the views far below the others in silhouette or colour, worst first;
+    worst: numbers of the views far below the others in silhouette or color, worst first;
         empty when no view stands out.
     """
 
@@ -67,13 +67,13 @@ class Agreement:
 
     @property
     def psnr(self) -> float | None:
-        """Mean colour PSNR, dB, of the views that have one; None when none has."""
+        """Mean color PSNR, dB, of the views that have one; None when none has."""
         values = [score.psnr for score in self.per_view if score.psnr is not None]
         return float(np.mean(values)) if values else None
 
     def summary(self) -> str:
         """One sentence for a user."""
-        color = "" if self.psnr is None else f", colours {self.psnr:.1f} dB"
+        color = "" if self.psnr is None else f", colors {self.psnr:.1f} dB"
         text = f"views against the mesh: silhouettes agree to {self.iou:.3f}{color}"
         if not self.worst:
             return f"{text}; no view stands out"
@@ -94,7 +94,7 @@ class Agreement:
         from rich.table import Table
 
         out = Table(box=None, header_style="bold")
-        for title in ("view", "silhouette IoU", "colour PSNR (dB)", ""):
+        for title in ("view", "silhouette IoU", "color PSNR (dB)", ""):
             out.add_column(title, justify="left" if not title else "right")
         for score in self.per_view:
             color = "-" if score.psnr is None else f"{score.psnr:.1f}"
@@ -106,18 +106,18 @@ class Agreement:
 def view_agreement(
     mesh: Mesh | trimesh.Trimesh, views: Views, *, size: int = 256, supersample: int = 2
 ) -> Agreement:
-    """Render the mesh, unlit, in the views' cameras and compare silhouettes and colours.
+    """Render the mesh, unlit, in the views' cameras and compare silhouettes and colors.
 
-    mesh: in the cameras' world, with its colours or texture.
+    mesh: in the cameras' world, with its colors or texture.
     size: views whose longer side is larger are reduced to it first.
     supersample: rays along each side of a pixel; 1 is faster and counts edges coarsely.
     A view stands out when its IoU or its PSNR lies more than 3 robust standard deviations
     (1.4826 · median absolute deviation) below the median of the views, and at least 0.02 or
     1.5 dB. Up to half of the views can be named; when more are wrong, the others look wrong.
-    Raises MvdiffError when the mesh has no faces, and when there are no views.
+    Raises ReconstructionError when the mesh has no faces, and when there are no views.
     """
     if not len(views):
-        raise MvdiffError("there are no views to compare the mesh with")
+        raise ReconstructionError("there are no views to compare the mesh with")
     shape = mesh.to_trimesh() if isinstance(mesh, Mesh) else mesh
     views = replace(views, cameras=move_cameras_back(views.cameras))
     mask, image, cameras = _reduced(views, size)
@@ -134,7 +134,7 @@ def view_agreement(
 
 
 def _reduced(views: Views, size: int) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Masks and straight colours in [0, 1] and cameras, of at most this size."""
+    """Masks and straight colors in [0, 1] and cameras, of at most this size."""
     mask, image = object_mask(views), views.images.float() / 255
     cameras = views.cameras.to("cpu", torch.float32)
     height, width = mask.shape[-2:]
@@ -147,7 +147,7 @@ def _reduced(views: Views, size: int) -> tuple[torch.Tensor, torch.Tensor, Any]:
         return torch.nn.functional.interpolate(x, size=shape, mode="area")
 
     small = shrink(mask)
-    # Weighted by opacity: the colour of clear pixels means nothing.
+    # Weighted by opacity: the color of clear pixels means nothing.
     return small, shrink(image * mask) / small.clamp(min=1e-6), cameras.resize(*shape)
 
 
@@ -182,5 +182,5 @@ def _below(values: list[float | None], least: float) -> np.ndarray:
 
 
 def _cells(score: ViewScore) -> str:
-    color = "no colour in common" if score.psnr is None else f"{score.psnr:.1f} dB"
+    color = "no color in common" if score.psnr is None else f"{score.psnr:.1f} dB"
     return f"silhouette {score.iou:.2f}, {color}"

@@ -1,4 +1,4 @@
-"""Pictures of a mesh by casting one ray a sample: colours, alpha, depth and normals.
+"""Pictures of a mesh by casting one ray a sample: colors, alpha, depth and normals.
 
 Rays go through Embree (the `embreex` package); where it is missing, a tracer in numpy
 gives the same pictures, more slowly.
@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..views import Views
 from .surface import surface_of
 from .tracers import build_tracer
@@ -58,8 +58,8 @@ class Rendering:
 
     color: straight (not multiplied by alpha); 0 where alpha is 0.
     alpha: share of the pixel's samples that hit the mesh.
-    depth: camera z at the pixel centre, world units; 0 where nothing is hit.
-    normals: unit normals in the world at the pixel centre, turned towards the camera; 0
+    depth: camera z at the pixel center, world units; 0 where nothing is hit.
+    normals: unit normals in the world at the pixel center, turned towards the camera; 0
         where nothing is hit.
     """
 
@@ -69,17 +69,17 @@ class Rendering:
     normals: Float[Tensor, "view 3 height width"]
 
     def views(self, cameras: Cameras) -> Views:
-        """Colours and alpha with the cameras that took them."""
+        """Colors and alpha with the cameras that took them."""
         return Views(self.color, self.alpha, cameras)
 
 
 class Raycaster:
     """Renders one mesh from any cameras; the ray structure is built once.
 
-    mesh: coloured by a texture, a material's base colour, vertex or face colours, grey
+    mesh: colored by a texture, a material's base color, vertex or face colors, gray
         without any. Smooth shading uses `mesh.vertex_attributes["normal"]` when present,
         otherwise faces are flat. Both sides of a face are visible.
-    Raises MvdiffError when the mesh has no face of positive area.
+    Raises InputError when the mesh has no face of positive area.
     """
 
     def __init__(self, mesh: trimesh.Trimesh) -> None:
@@ -89,7 +89,7 @@ class Raycaster:
         area = np.linalg.norm(across, axis=1)
         solid = np.flatnonzero((area > 0) & np.isfinite(area))
         if not len(solid):
-            raise MvdiffError("the mesh has no faces to render: expected at least one triangle")
+            raise InputError("the mesh has no faces to render: expected at least one triangle")
         self._corners = corners[solid]
         self._bounds = corners[solid].min(axis=(0, 1)), corners[solid].max(axis=(0, 1))
         smooth = mesh.vertex_attributes.get("normal")
@@ -109,11 +109,11 @@ class Raycaster:
     ) -> Rendering:
         """Render every camera.
 
-        supersample: samples along each side of a pixel, averaged for colour and alpha.
-        shading: the light; None gives the bare surface colour.
+        supersample: samples along each side of a pixel, averaged for color and alpha.
+        shading: the light; None gives the bare surface color.
         """
         if supersample < 1:
-            raise MvdiffError(f"supersample must be at least 1, got {supersample}")
+            raise InputError(f"supersample must be at least 1, got {supersample}")
         n, height, width = len(cameras), cameras.height, cameras.width
         exact = cameras.to("cpu", torch.float64)
         step = max(1, _BATCH // (height * width * supersample**2))
@@ -141,7 +141,7 @@ class Raycaster:
         )
 
     def _hits(self, cameras: Cameras) -> _Hits:
-        """What the ray through every pixel centre meets first."""
+        """What the ray through every pixel center meets first."""
         found = []
         for pixel, origins, directions in _rays(cameras, self._bounds):
             face, u, v = self._trace(origins, directions)
@@ -223,7 +223,7 @@ def _rays(
     K, R = cameras.K.numpy(), cameras.R.numpy()
     steps = np.linalg.inv(K[:, :2, :2]).swapaxes(1, 2) @ R[:, :2]
     zero = -np.einsum("vi,vij->vj", K[:, :2, 2], steps)
-    for i, centre in enumerate(cameras.centers.numpy()):
+    for i, center in enumerate(cameras.centers.numpy()):
         u0, v0, u1, v1 = 0, 0, width, height
         if cameras.projection == "orthographic" or depth[i].min() > 1e-6:
             u0, v0 = np.clip(np.floor(uv[i].min(axis=0)) - 1, 0, [width, height]).astype(int)
@@ -234,11 +234,11 @@ def _rays(
         plane = (u + 0.5)[:, None] * du + ((v + 0.5)[:, None] * dv + zero[i])[:, None]
         forward = R[i, 2]
         if cameras.projection == "orthographic":
-            # Pixels move the origin; the centre is the camera frame's origin.
-            yield pixel, plane.reshape(-1, 3) + centre, np.tile(forward, (len(pixel), 1))
+            # Pixels move the origin; the center is the camera frame's origin.
+            yield pixel, plane.reshape(-1, 3) + center, np.tile(forward, (len(pixel), 1))
         else:
             directions = (plane + forward).astype(np.float32)
-            yield pixel, centre[None], directions.reshape(-1, 3)
+            yield pixel, center[None], directions.reshape(-1, 3)
 
 
 def _channels_first(pictures: np.ndarray) -> Tensor:
@@ -248,7 +248,7 @@ def _channels_first(pictures: np.ndarray) -> Tensor:
 def _average(
     rgb: np.ndarray, pixel: np.ndarray, shape: tuple[int, int, int], factor: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples (colour in [0, 1], flat index on the fine grid) to 8-bit colour and alpha."""
+    """Samples (color in [0, 1], flat index on the fine grid) to 8-bit color and alpha."""
     n, height, width = shape
     view, rest = np.divmod(pixel, height * width * factor**2)
     row, column = np.divmod(rest, width * factor)

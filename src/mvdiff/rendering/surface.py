@@ -24,7 +24,7 @@ __all__ = [
     "to_linear",
 ]
 
-#: Brightness of meshes without colours.
+#: Brightness of meshes without colors.
 GREY = 0.7
 
 
@@ -185,16 +185,16 @@ def has_holes(tint: Float[np.ndarray, "face 3 4"], material: Material) -> bool:
 
 
 def material_color(material: object) -> tuple[object | None, np.ndarray]:
-    """A trimesh material's RGB picture (None without) and base colour (3,), in [0, 1].
+    """A trimesh material's RGB picture (None without) and base color (3,), in [0, 1].
 
-    glTF gives base colours in linear light; they are returned for display (sRGB).
+    glTF gives base colors in linear light; they are returned for display (sRGB).
     """
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     if isinstance(material, trimesh.visual.material.PBRMaterial):
         factor = material.baseColorFactor
         base = np.ones(3) if factor is None else to_display(np.asarray(factor)[:3] / 255)
     else:
-        # An OBJ's diffuse colour only stands where no picture is given.
+        # An OBJ's diffuse color only stands where no picture is given.
         diffuse = getattr(material, "diffuse", None)
         plain = image is not None or diffuse is None
         base = np.ones(3) if plain else np.asarray(diffuse)[:3] / 255

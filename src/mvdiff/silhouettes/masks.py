@@ -35,7 +35,7 @@ def edge_distance(
 ) -> Float[Tensor, "view 1 fine_height fine_width"]:
     """Signed distance to the edge (opacity 0.5) of every mask, in widths; positive inside.
 
-    Soft masks are enlarged first, since their grey edge tells where, within a pixel, the
+    Soft masks are enlarged first, since their gray edge tells where, within a pixel, the
     object ends; the result has that finer size. Cut off at ±`CUTOFF`.
     """
     factor = 2 if max(mask.shape[-2:]) > 128 else 4
@@ -48,7 +48,7 @@ def edge_distance(
     for picture in inside:
         to_edge = cv2.distanceTransform(picture, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         to_object = cv2.distanceTransform(1 - picture, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        # Both count from pixel centre to pixel centre; the edge lies half a pixel before.
+        # Both count from pixel center to pixel center; the edge lies half a pixel before.
         signed = np.where(picture > 0, to_edge - 0.5, 0.5 - to_object)
         out.append(torch.from_numpy((signed / width).clip(-CUTOFF, CUTOFF)).float())
     return torch.stack(out)[:, None]

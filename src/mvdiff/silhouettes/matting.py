@@ -13,22 +13,22 @@ from ..views.views import OPAQUE, Views
 #: Enclosed gaps up to this share of the picture count as highlights, not holes, when keyed.
 _GAP = 0.005
 
-#: A pixel this far from the background's colour, in any channel of [0, 1], is object.
+#: A pixel this far from the background's color, in any channel of [0, 1], is object.
 _KEY = 0.025
 #: In noisy pictures it is this many standard deviations of the noise,
 _SIGMAS = 3.0
 #: but no more than this.
 _MOST = 0.12
-#: Object this far from the background's colour is told apart from any noise.
+#: Object this far from the background's color is told apart from any noise.
 _STRONG = 0.15
 #: JPEG rings around edges: measured within so many pixels of them, found within the second many
-#: (its blocks of colour are 16 pixels wide).
+#: (its blocks of color are 16 pixels wide).
 _RING, _BLOCK = 5, 16
 #: What differs by this share of the ringing over 5×5 pixels is pale object.
 _PALE = 0.4
 #: In noisy pictures, pieces of fewer pixels, or of a smaller share of the picture, are specks.
 _SPECK, _SPECK_SHARE = 8, 5e-4
-#: Share of a picture's border that must have one colour to be the background's,
+#: Share of a picture's border that must have one color to be the background's,
 _SHARED = 0.5
 #: and in an opaque picture among transparent ones, which may as well be filled by the object.
 _SHARED_OPAQUE = 0.9
@@ -45,7 +45,7 @@ def object_mask(views: Views) -> Float[Tensor, "view 1 height width"]:
     the border and JPEG's ringing around edges raise the key, and specks are dropped then.
 
     Where some views are transparent, those that are opaque all over are keyed, too, if their
-    border has one colour and the key finds an object.
+    border has one color and the key finds an object.
     """
     if views.alpha is None:
         return _keyed(views)
@@ -58,15 +58,15 @@ def object_mask(views: Views) -> Float[Tensor, "view 1 height width"]:
 
 
 def background(views: Views) -> Float[Tensor, "view 3 1 1"]:
-    """The colour in [0, 1] that each view's object stands on, read from the border.
+    """The color in [0, 1] that each view's object stands on, read from the border.
 
-    White where the border has no colour that most of its pixels share.
+    White where the border has no color that most of its pixels share.
     """
     return _backdrop(views)[0]
 
 
 def cut_out(views: Views) -> Views:
-    """The same views with alpha; the background's part is taken out of keyed colours."""
+    """The same views with alpha; the background's part is taken out of keyed colors."""
     chosen = _to_key(views)
     if not chosen.any():
         return views
@@ -117,9 +117,9 @@ def _to_key(views: Views) -> Bool[Tensor, "view"]:
 def _backdrop(
     views: Views,
 ) -> tuple[Float[Tensor, "view 3 1 1"], Float[Tensor, "view"], Float[Tensor, "view"]]:
-    """Colour of the background, standard deviation of its noise, and its share of the border.
+    """Color of the background, standard deviation of its noise, and its share of the border.
 
-    White without noise where less than half of the border has one colour.
+    White without noise where less than half of the border has one color.
     """
     border = _border(views.images.float() / 255)
     color = border.median(dim=-1, keepdim=True).values
@@ -142,7 +142,7 @@ def _border(x: Shaped[Tensor, "*any height width"]) -> Shaped[Tensor, "*any pixe
 
 
 def _keyed(views: Views) -> Float[Tensor, "view 1 height width"]:
-    """Opacity from the distance to the background's colour alone."""
+    """Opacity from the distance to the background's color alone."""
     behind, noise, _ = _backdrop(views)
     apart = views.images.float() / 255 - behind
     distance = apart.abs().amax(dim=1, keepdim=True)
@@ -156,7 +156,7 @@ def _keyed(views: Views) -> Float[Tensor, "view 1 height width"]:
 def _solid(apart: Float[Tensor, "3 height width"], noise: float) -> Bool[Tensor, "1 height width"]:
     """Pixels of one picture that are object.
 
-    apart: its difference from the background's colour. noise: standard deviation of that.
+    apart: its difference from the background's color. noise: standard deviation of that.
     """
     distance = apart.abs().amax(dim=0, keepdim=True)
     ringing = _ringing(apart, noise)
@@ -185,11 +185,11 @@ def _averaged(x: Float[Tensor, "3 height width"], side: int) -> Float[Tensor, "1
 def _ringing(
     apart: Float[Tensor, "3 height width"], noise: float
 ) -> Float[Tensor, "1 height width"]:
-    """How far JPEG's ringing may reach from the background's colour; 0 in clean pictures.
+    """How far JPEG's ringing may reach from the background's color; 0 in clean pictures.
 
     It is read from the background close to strong edges, as a share of the edges' contrast and
     in excess of what the border has. The larger it is, the more of it the first key took for
-    object, hence the repetition. Background of even colour, be it pale object, does not ring.
+    object, hence the repetition. Background of even color, be it pale object, does not ring.
     """
     distance = apart.abs().amax(dim=0, keepdim=True)
     contrast = _averaged(apart, 3)

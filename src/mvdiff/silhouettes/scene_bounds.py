@@ -10,33 +10,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import ReconstructionError
 
 #: Cameras that look past the origin by less than this share of their distance look at it.
 _AT_ORIGIN = 1e-3
 
 
 def scene_cube(cameras: Cameras, bound: float | None = None) -> tuple[Float[Tensor, "3"], float]:
-    """Centre and half side, in world units, of the cube that is searched for the object.
+    """Center and half side, in world units, of the cube that is searched for the object.
 
     bound: half side of a cube around the origin. None: around the point that the cameras look at
     (the origin, where a camera has that point behind it), as wide as the pictures show it there:
     along their wider side, in the narrowest camera.
-    Raises MvdiffError when the cameras look at no common point.
+    Raises ReconstructionError when the cameras look at no common point.
     """
     if bound is not None:
         return torch.zeros(3), bound
     cameras = cameras.to("cpu", torch.float32)
-    for centre in (look_at_point(cameras), torch.zeros(3)):
-        _, depth = cameras.project(centre[None])
+    for center in (look_at_point(cameras), torch.zeros(3)):
+        _, depth = cameras.project(center[None])
         half = cameras.K.new_tensor([cameras.width, cameras.height]) / 2
         sides = half / torch.stack([cameras.K[:, 0, 0], cameras.K[:, 1, 1]], dim=-1)
         if cameras.projection == "perspective":
             sides = sides * depth
         least = sides.amin(dim=0)
         if (least > 0).all() and math.isfinite(wide := float(least.amax())):
-            return centre, wide
-    raise MvdiffError(
+            return center, wide
+    raise ReconstructionError(
         "the cameras do not look at a common point, so the object's place is unknown: mend the "
         "poses, or move the scene to the origin and give reconstructor.bound, half the side of "
         "the cube that holds it"
@@ -44,7 +44,7 @@ def scene_cube(cameras: Cameras, bound: float | None = None) -> tuple[Float[Tens
 
 
 def look_at_point(cameras: Cameras) -> Float[Tensor, "3"]:
-    """The point nearest to the rays through all pictures' centres, world units.
+    """The point nearest to the rays through all pictures' centers, world units.
 
     Where parallel rays leave it open, and where it is as good as the origin, the origin.
     """
@@ -71,8 +71,8 @@ def move_cameras_back(cameras: Cameras) -> Cameras:
     """
     if cameras.projection == "perspective":
         return cameras
-    centre, half = scene_cube(cameras)
-    _, depth = cameras.project(centre.to(cameras.K)[None])
+    center, half = scene_cube(cameras)
+    _, depth = cameras.project(center.to(cameras.K)[None])
     radius, depth = 3**0.5 * half, depth[:, 0]
     if (depth >= radius).all():
         return cameras

@@ -1,4 +1,4 @@
-"""Vertex colours: every point of a surface takes its colour from the views that see it best."""
+"""Vertex colors: every point of a surface takes its color from the views that see it best."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def vertex_colors(
     power: float = 6.0,
     view_weights: Float[Tensor, "view"] | None = None,
 ) -> UInt8[np.ndarray, "vertex 3"]:
-    """Colours of a mesh's vertices from views of it.
+    """Colors of a mesh's vertices from views of it.
 
     edges: signed distances to the silhouettes' edges, from `silhouettes.edge_distance`.
     power: of the cosine between normal and direction to the camera; large takes the
         frontal view alone (sharp, but with seams), 0 takes all views alike (blurred).
     trust: factors by which the views count; default all alike.
-    Points no view sees take the colour of the nearest seen vertices.
+    Points no view sees take the color of the nearest seen vertices.
     """
     cameras = views.cameras.to("cpu", torch.float32)
     points = torch.from_numpy(np.asarray(mesh.vertices)).float()
@@ -41,7 +41,7 @@ def vertex_colors(
     uv, _ = cameras.project(points)
     grid = uv / uv.new_tensor([cameras.width, cameras.height]) * 2 - 1
     mask = views.mask
-    # Weighted by alpha, so that the colour of clear pixels, which means nothing, does not leak.
+    # Weighted by alpha, so that the color of clear pixels, which means nothing, does not leak.
     source = torch.cat([views.images.float() * mask, mask], dim=1)
     rgba = _sample(source, grid)
     opacity = rgba[:, 3]
@@ -97,7 +97,7 @@ def _visible(
 def _spread(
     colors: Float[np.ndarray, "vertex 3"], points: np.ndarray, seen: np.ndarray
 ) -> Float[np.ndarray, "vertex 3"]:
-    """Give unseen vertices the mean colour of the nearest seen ones (grey without any)."""
+    """Give unseen vertices the mean color of the nearest seen ones (gray without any)."""
     from scipy.spatial import cKDTree
 
     if seen.all():

@@ -32,7 +32,7 @@ class SignedField:
 
     field: positive inside, in picture widths; axes z, y, x.
     low: the first point, world units.
-    step: distance of neighbouring points, world units.
+    step: distance of neighboring points, world units.
     """
 
     field: Float[Tensor, "depth height width"]
@@ -137,20 +137,20 @@ def _box(
     cameras: Cameras, edges: Tensor, bound: float | None, max_outlier_views: int
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], float]:
     """The box that holds the hull, found on coarse grids, and `_widths_per_unit` around it."""
-    centre, half = scene_cube(cameras, bound)
+    center, half = scene_cube(cameras, bound)
     for _ in range(_TRIES):
-        low, high = centre - half, centre + half
-        scale = _widths_per_unit(cameras, centre, half)
+        low, high = center - half, center + half
+        scale = _widths_per_unit(cameras, center, half)
         inner = _shrink(cameras, edges, low, high, max_outlier_views, scale)
         whole = bool(((inner[0] > low) & (inner[1] < high)).all())
-        if whole or not _may_grow(cameras, edges, bound, centre, half):
+        if whole or not _may_grow(cameras, edges, bound, center, half):
             break
         half *= _GROWTH
     return *_shrink(cameras, edges, *inner, max_outlier_views, scale), scale
 
 
 def _may_grow(
-    cameras: Cameras, edges: Tensor, bound: float | None, centre: Tensor, half: float
+    cameras: Cameras, edges: Tensor, bound: float | None, center: Tensor, half: float
 ) -> bool:
     """Whether a larger cube is worth a look: the pictures end, and no camera would be in it."""
     if bound is not None:
@@ -160,8 +160,8 @@ def _may_grow(
     if any(bool((side > 0).any()) for side in border):
         return False
     if cameras.projection == "orthographic":  # all of it must be before them
-        return 3**0.5 * _GROWTH * half <= float(cameras.project(centre[None])[1].amin())
-    return _GROWTH * half < float((cameras.centers - centre).norm(dim=-1).amin())
+        return 3**0.5 * _GROWTH * half <= float(cameras.project(center[None])[1].amin())
+    return _GROWTH * half < float((cameras.centers - center).norm(dim=-1).amin())
 
 
 def _shrink(
@@ -187,8 +187,8 @@ def dissenting_views(
 ) -> list[int]:
     """The views that shut out the point on which most views agree."""
     cameras = cameras.to("cpu", torch.float32)
-    centre, half = scene_cube(cameras, bound)
-    points = _points(centre - half, 2 * half / 47, (48, 48, 48), slice(None))
+    center, half = scene_cube(cameras, bound)
+    points = _points(center - half, 2 * half / 47, (48, 48, 48), slice(None))
     outside = torch.stack(
         [
             silhouette_distance(cameras[i], edges[i : i + 1], points) <= 0
@@ -208,12 +208,12 @@ def render_silhouettes(grid: SignedField, cameras: Cameras) -> Float[Tensor, "vi
     return Raycaster(mesh).render(cameras, supersample=2, shading=None).alpha[:, 0] / 255
 
 
-def _widths_per_unit(cameras: Cameras, centre: Tensor, half: float) -> float:
+def _widths_per_unit(cameras: Cameras, center: Tensor, half: float) -> float:
     """The largest scale at which any camera shows something within the cube."""
     focal = float(cameras.K[:, :2, :2].abs().amax()) / cameras.width
     if cameras.projection == "orthographic":
         return focal
-    near = cameras.project(centre[None])[1].amin() - half
+    near = cameras.project(center[None])[1].amin() - half
     return focal / max(float(near), 1e-2)
 
 

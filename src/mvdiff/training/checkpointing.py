@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import MvdiffError, WeightsError
 from ..utils.files import atomic, load_json, write_text
 from ..utils.precision import check_precision
 
@@ -58,9 +58,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     try:
         weights = load_file(path)
     except FileNotFoundError as error:
-        raise MvdiffError(f"no weights at '{path}': check the path") from error
+        raise WeightsError(f"no weights at '{path}': check the path") from error
     except Exception as error:  # safetensors raises its own kinds for each sort of damage
-        raise MvdiffError(f"'{path}' is not a readable safetensors file ({error})") from error
+        raise WeightsError(f"'{path}' is not a readable safetensors file ({error})") from error
     check_weights(model.state_dict(), weights, path)
     model.load_state_dict(weights)
 
@@ -74,7 +74,7 @@ def trained_state(model: nn.Module, of: nn.Module | None = None) -> dict[str, Te
 def check_weights(
     own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path
 ) -> None:
-    """Raise MvdiffError unless names and shapes are those of `own`, a model's state dict."""
+    """Raise WeightsError unless names and shapes are those of `own`, a model's state dict."""
     wanted = {name: tuple(t.shape) for name, t in own.items()}
     there = {name: tuple(t.shape) for name, t in weights.items()}
     faults = [
@@ -86,7 +86,7 @@ def check_weights(
     faults += [f"'{name}' is unknown to this model" for name in there if name not in wanted]
     if faults:
         more = f" (and {len(faults) - 1} more differences)" if len(faults) > 1 else ""
-        raise MvdiffError(
+        raise WeightsError(
             f"'{path}' holds another model: {faults[0]}{more}; use the configuration it was "
             "trained with, or another output folder"
         )
@@ -125,7 +125,7 @@ class CheckpointManager:
             try:
                 path.rename(free)
             except OSError as error:
-                raise MvdiffError(
+                raise WeightsError(
                     f"cannot rename '{path}' ({error.strerror}), which is later than step {step}: "
                     "move it elsewhere, or choose another output folder"
                 ) from error
@@ -156,7 +156,7 @@ class CheckpointManager:
                 shutil.rmtree(target)
             os.replace(part, target)
         except (OSError, RuntimeError, SafetensorError) as error:
-            raise MvdiffError(
+            raise WeightsError(
                 f"cannot write the checkpoint '{target}' ({error}): free some space or choose "
                 "another output folder; older checkpoints are untouched"
             ) from error
@@ -182,13 +182,13 @@ def latest_checkpoint(out: str | Path) -> Path | None:
 def resume_candidates(out: str | Path, resume: str | Path) -> list[Path]:
     """Checkpoints to go on from, the best first; `out` and `resume` as in `loop.train`.
 
-    Raises MvdiffError when "never" meets a checkpoint, or a path leads nowhere.
+    Raises WeightsError when "never" meets a checkpoint, or a path leads nowhere.
     """
     if resume == "auto":
         return CheckpointManager(out).all()[::-1]
     newest = latest_checkpoint(out)
     if resume == "never" and newest is not None:
-        raise MvdiffError(
+        raise WeightsError(
             f"'{out}' already holds the checkpoint '{newest.name}': choose another "
             "output folder, or resume=auto to go on from it"
         )
@@ -196,7 +196,7 @@ def resume_candidates(out: str | Path, resume: str | Path) -> list[Path]:
         return []
     path = Path(resume)
     if not path.exists():
-        raise MvdiffError(
+        raise WeightsError(
             f"no checkpoint at '{resume}': resume takes auto, never or the path of a checkpoint, "
             f"such as {Path(out) / 'checkpoints' / 'step-00001000'}"
         )
@@ -230,14 +230,14 @@ def read_average(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """A checkpoint's `state.json`; MvdiffError unless its entries have the right types."""
+    """A checkpoint's `state.json`; WeightsError unless its entries have the right types."""
     file = path / "state.json"
     state = {"settings": {}, "meter": {}, "config": {}, **load_json(file, dict)}
     state["base"] = state.get("base") or {}
     kinds = {"step": int, "settings": dict, "meter": dict, "config": dict, "base": dict}
     for key, kind in kinds.items():
         if type(state.get(key)) is not kind:
-            raise MvdiffError(f"'{file}' has no usable '{key}'")
+            raise WeightsError(f"'{file}' has no usable '{key}'")
     return state
 
 
@@ -254,11 +254,11 @@ def read_checkpoint(
     """Load weights into `model` and `ema`; return the optimizer's state and the run's state.
 
     base: where the frozen weights come from; their digest must be the checkpoint's.
-    Raises MvdiffError when there is none, it is damaged (`CorruptCheckpoint`) or of another model.
+    Raises WeightsError when there is none, it is damaged (`CorruptCheckpoint`) or of another model.
     """
     path = Path(path)
     if not (path / "state.json").is_file():
-        raise MvdiffError(
+        raise WeightsError(
             f"no checkpoint at '{path}': expected a folder such as checkpoints/step-00001000"
         )
     try:
@@ -270,7 +270,7 @@ def read_checkpoint(
         raise CorruptCheckpoint(_damage(path, error)) from error
     before, now = (dict(x or {}) for x in (state.get("base"), base))
     if before.get("sha256") != now.get("sha256"):
-        raise MvdiffError(
+        raise WeightsError(
             f"'{path}' was trained upon other frozen weights, those of "
             f"'{before.get('weights', 'none')}' (this run has '{now.get('weights', 'none')}'): "
             "pass the same weights= and groups, or choose another output folder"

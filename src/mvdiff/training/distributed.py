@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from ..errors import MvdiffError
+from ..errors import DeviceError
 
 
 def make_accelerator(precision: str, device: str) -> Any:
-    """An `accelerate.Accelerator`; MvdiffError when device or precision are not to be had."""
+    """An `accelerate.Accelerator`; DeviceError when device or precision are not to be had."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState, PartialState
 
@@ -32,10 +32,10 @@ def make_accelerator(precision: str, device: str) -> Any:
             kwargs_handlers=[ddp],
         )
     except ValueError as error:
-        raise MvdiffError(f"precision={precision} does not work here: {error}") from error
+        raise DeviceError(f"precision={precision} does not work here: {error}") from error
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
-        raise MvdiffError(
+        raise DeviceError(
             f"{launched} processes were launched, and each of them is on its own: launch with "
             "`accelerate launch` or `torchrun`, on devices that can be joined (cpu, cuda)"
         )
@@ -44,7 +44,7 @@ def make_accelerator(precision: str, device: str) -> Any:
         atexit.register(_leave)
     kind = accelerator.distributed_type.value
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
-        raise MvdiffError(
+        raise DeviceError(
             f"the launcher asks for {kind}, and training splits the batch only (DDP): launch "
             "without it; gradient_accumulation=2 and activation_checkpointing=true save memory"
         )
@@ -64,11 +64,11 @@ def _leave() -> None:
 
 
 def check_device(device: str) -> None:
-    """Raise MvdiffError unless `device` is "auto", "cpu", or "cuda" where there is one."""
+    """Raise DeviceError unless `device` is "auto", "cpu", or "cuda" where there is one."""
     if device not in ("auto", "cpu", "cuda"):
-        raise MvdiffError(f"device must be auto, cpu or cuda, got '{device}'")
+        raise DeviceError(f"device must be auto, cpu or cuda, got '{device}'")
     if device == "cuda" and not torch.cuda.is_available():
-        raise MvdiffError("device=cuda, but torch sees no CUDA device: use device=auto or cpu")
+        raise DeviceError("device=cuda, but torch sees no CUDA device: use device=auto or cpu")
 
 
 def place(device: str) -> tuple[int, int, torch.device]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cameras.rigs import to_spherical
 from ..data.dataset import Batch
 from ..data.latent_cache import DiagonalGaussian, EncodedBatch
-from ..denoiser.guidance import Condition, drop
+from ..denoiser.guidance import Condition, drop_conditions
 from ..errors import ConfigError
 from .optim import derive_seed
 
@@ -90,7 +90,7 @@ class MultiViewDiffusionLoss:
         encoded = isinstance(batch, EncodedBatch)
         token = batch.token if encoded else net.embedder(batch.photo)
         condition = self._condition(net, batch, token, input_latent)
-        condition = drop(condition, **self.drop, generator=generators)
+        condition = drop_conditions(condition, **self.drop, generator=generators)
 
         # corrupt the targets
         noise = _normal(clean, generators)
@@ -107,7 +107,7 @@ class MultiViewDiffusionLoss:
         # predict, and compare
         if net.radiance is not None:
             kwargs["with_rendering"] = True
-        prediction = model(noisy, timestep.float(), condition, wanted=target_views, **kwargs)
+        prediction = model(noisy, timestep.float(), condition, target_views=target_views, **kwargs)
         prediction, rendering = prediction if net.radiance is not None else (prediction, None)
         rows = torch.arange(len(generators))[:, None]
         views = target_views.expand(len(generators), -1)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .muon import Muon, muon_groups
 
 SCHEDULES = ("cosine", "constant")
@@ -32,7 +32,7 @@ def lr_schedule(step: int, *, steps: int, warmup: int, schedule: str, floor: flo
 
 
 def derive_seed(*parts: int) -> int:
-    """One 63-bit seed from several numbers; neighbours give unrelated seeds."""
+    """One 63-bit seed from several numbers; neighbors give unrelated seeds."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -61,7 +61,7 @@ def make_optimizer(
     groups = [{**g, "params": [p for p in g["params"] if p.requires_grad]} for g in param_groups]
     groups = [g for g in groups if g["params"]]
     if not groups:
-        raise MvdiffError("the model has no trainable parameter: nothing to train")
+        raise ConfigError("the model has no trainable parameter: nothing to train")
     first, second = betas
     if name == "muon":
         return Muon(muon_groups(groups), lr=lr, weight_decay=weight_decay, betas=(first, second))
@@ -77,7 +77,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path
     try:
         optimizer.load_state_dict(state)
     except ValueError as error:
-        raise MvdiffError(
+        raise ConfigError(
             f"the optimizer in '{path}' has other parameter groups ({error}): keep the groups, "
             "or start from the weights in another output folder"
         ) from error

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from ..utils.files import atomic, write_text
 
 
@@ -86,7 +86,7 @@ def _board(out: Path, start: int, wanted: bool | None) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         if wanted:
-            raise MvdiffError(
+            raise ConfigError(
                 "TensorBoard is not installed: pip install 'mvdiff[train]', or train without it"
             ) from error
         print("note: no TensorBoard curves (pip install 'mvdiff[train]'); see log.jsonl")

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..data.augment import Augment, apply
 from ..data.dataset import MultiViewDataset, RenderedDataset, move
 from ..data.shuffled_order import ShuffledOrder
-from ..errors import MvdiffError
+from ..errors import ConfigError, MvdiffError
 from ..preprocessing.elevation import ElevationNet, crop
 from ..utils.files import atomic
 from ..utils.precision import resolve_precision
@@ -162,7 +162,7 @@ def main(args: list[str]) -> None:
     given = dict(a.partition("=")[::2] for a in args)
     unknown = set(given) - {"data", "out", "steps", "weights", "batch_size"}
     if unknown or "data" not in given:
-        raise MvdiffError(
+        raise ConfigError(
             "usage: python -m mvdiff.training.train_elevation data=DIR [out=DIR] [steps=N] "
             f"[batch_size=N] [weights=FILE]; got {' '.join(args) or 'nothing'}"
         )
@@ -171,9 +171,9 @@ def main(args: list[str]) -> None:
     try:
         steps, batch = int(given.get("steps", 3000)), int(given.get("batch_size", 16 * EACH))
     except ValueError as error:
-        raise MvdiffError(f"steps and batch_size must be whole numbers: {error}") from error
+        raise ConfigError(f"steps and batch_size must be whole numbers: {error}") from error
     if steps < 1 or batch < EACH or batch % EACH or data.view_count < EACH:
-        raise MvdiffError(
+        raise ConfigError(
             f"expected steps ≥ 1, a batch in multiples of {EACH} and objects of at least {EACH} "
             f"images, got steps={steps}, batch_size={batch} and {data.view_count} images per object"
         )

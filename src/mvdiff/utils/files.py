@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 
 T = TypeVar("T")
 
@@ -29,11 +29,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, since exporters choose the format by it. Temporary files
     of processes that were killed are removed from the folder when it is first written to.
-    Raises MvdiffError with one sentence when the folder cannot be written to.
+    Raises InputError with one sentence when the folder cannot be written to.
     """
     path = Path(path)
     if "\0" in str(path):
-        raise MvdiffError(f"cannot write to {str(path)!r}: no file name has a null character")
+        raise InputError(f"cannot write to {str(path)!r}: no file name has a null character")
     part = path.parent / f"{_PREFIX}{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         part.touch(exist_ok=False)  # with the permissions that the umask gives
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise MvdiffError(
+        raise InputError(
             f"cannot write to '{path.parent}' ({reason}): choose another output folder"
         ) from error
     try:
@@ -114,28 +114,28 @@ def load_json(path: Path, kind: type[T]) -> T:
     """What a JSON file holds. A byte order mark is skipped.
 
     kind: `dict` or `list`, the type that the outermost value must have.
-    Raises MvdiffError for a missing or unreadable file, for text that is not UTF-8 or not JSON,
+    Raises InputError for a missing or unreadable file, for text that is not UTF-8 or not JSON,
     for a value of another type, and for files above `MAX_JSON_BYTES`.
     """
     try:
         if not path.is_file():
-            raise MvdiffError(f"no file at '{path}': check the path")
+            raise InputError(f"no file at '{path}': check the path")
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise MvdiffError(f"'{path}' is larger than {MAX_JSON_BYTES // 2**20} MiB: not read")
+            raise InputError(f"'{path}' is larger than {MAX_JSON_BYTES // 2**20} MiB: not read")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except MvdiffError:
         raise
     except OSError as error:
-        raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
+        raise InputError(f"cannot read '{path}' ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
-        raise MvdiffError(f"'{path}' is not UTF-8 text: save it as UTF-8 JSON") from error
+        raise InputError(f"'{path}' is not UTF-8 text: save it as UTF-8 JSON") from error
     except RecursionError as error:
-        raise MvdiffError(f"'{path}' is not usable JSON: it is nested too deeply") from error
+        raise InputError(f"'{path}' is not usable JSON: it is nested too deeply") from error
     except ValueError as error:  # bad JSON; also integers of thousands of digits
-        raise MvdiffError(f"'{path}' is not valid JSON ({error})") from error
+        raise InputError(f"'{path}' is not valid JSON ({error})") from error
     if not isinstance(content, kind):
         expected = {dict: "an object {…}", list: "a list […]"}.get(kind, kind.__name__)
-        raise MvdiffError(
+        raise InputError(
             f"'{path}' must hold {expected}, got {type(content).__name__}: not a file of this kind"
         )
     return content
@@ -155,7 +155,7 @@ def _finite(value: Any) -> Any:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Raise MvdiffError now rather than after the work when `folder` cannot be written to."""
+    """Raise InputError now rather than after the work when `folder` cannot be written to."""
     with atomic(Path(folder) / ".writable"):
         pass
     (Path(folder) / ".writable").unlink(missing_ok=True)  # another process may be as far
@@ -163,7 +163,7 @@ def check_writable(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder until the end; MvdiffError when another process holds it.
+    """Hold a folder until the end; InputError when another process holds it.
 
     The system lets go of it when this process ends, however that happens. Where there are no
     locks (Windows, some network folders), nothing is held.
@@ -178,7 +178,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(folder / ".lock", flags, 0o666)
     except OSError as error:
-        raise MvdiffError(
+        raise InputError(
             f"cannot lock '{folder}' ({error.strerror}): remove '{folder / '.lock'}' or choose "
             "another out="
         ) from error
@@ -186,7 +186,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:  # the latter from Windows' shares
-            raise MvdiffError(
+            raise InputError(
                 f"another process is working on '{folder}': wait for it, or choose another out="
             ) from error
         except OSError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 
 #: Pillow formats that are opened. A short list, because some of Pillow's readers start other
 #: programs (EPS runs Ghostscript), and because unknown formats are rarely tested by anyone.
@@ -44,7 +44,7 @@ def open_image(
 
     HEIC photos are opened, too, where the package pillow-heif is installed.
 
-    Raises MvdiffError with one sentence for: a missing file, a folder, a pipe or device, a format
+    Raises InputError with one sentence for: a missing file, a folder, a pipe or device, a format
     outside `FORMATS`, more than `max_pixels` pixels or `MAX_DECODING_BYTES` to decode them, and
     broken or truncated files.
     """
@@ -58,24 +58,22 @@ def open_image(
         try:
             image = Image.open(path, formats=formats)
         except Image.DecompressionBombError as error:
-            raise MvdiffError(_too_many_pixels(path, "far too many", max_pixels)) from error
+            raise InputError(_too_many_pixels(path, "far too many", max_pixels)) from error
         except Exception as error:  # Pillow's plug-ins fail on broken files in many ways
-            raise MvdiffError(
-                f"cannot read '{path}' as an image: {_reason(path, error)}"
-            ) from error
+            raise InputError(f"cannot read '{path}' as an image: {_reason(path, error)}") from error
     with image:
         if image.width * image.height > max_pixels:
             size = f"{image.width}×{image.height}"
-            raise MvdiffError(_too_many_pixels(path, size, max_pixels))
+            raise InputError(_too_many_pixels(path, size, max_pixels))
         try:
             needed = _coefficient_bytes(image)
             if draft_side is not None:
                 image.draft("RGB", (draft_side, draft_side))
             needed += decoding_bytes(image)
         except Exception as error:  # sizes that make no sense
-            raise MvdiffError(f"cannot read '{path}' as an image: {error}") from error
+            raise InputError(f"cannot read '{path}' as an image: {error}") from error
         if needed > MAX_DECODING_BYTES:
-            raise MvdiffError(
+            raise InputError(
                 f"the image '{path}' ({image.format}, {image.width}×{image.height} pixels) would "
                 f"need {needed / 1e9:.1f} GB of memory to decode, the limit is "
                 f"{MAX_DECODING_BYTES / 1e9:g} GB: scale it down, or save it as JPEG"
@@ -85,12 +83,12 @@ def open_image(
         except MvdiffError:
             raise
         except MemoryError as error:  # damaged headers ask for gigabytes
-            raise MvdiffError(
+            raise InputError(
                 f"the image '{path}' is broken, or needs more memory than there is: copy or export "
                 "it again, or scale it down"
             ) from error
         except Exception as error:
-            raise MvdiffError(
+            raise InputError(
                 f"the image '{path}' is broken or truncated ({error}): copy or export it again"
             ) from error
 
@@ -154,16 +152,16 @@ def _is_heic(path: Path) -> bool:
 
 
 def check_regular_file(path: Path) -> None:
-    """Raise MvdiffError for a missing file, a folder, a pipe, a socket or a device."""
+    """Raise InputError for a missing file, a folder, a pipe, a socket or a device."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MvdiffError(f"no image at '{path}' ({reason}): check the path") from error
+        raise InputError(f"no image at '{path}' ({reason}): check the path") from error
     if stat.S_ISDIR(mode):
-        raise MvdiffError(f"expected an image, but '{path}' is a folder: name a file in it")
+        raise InputError(f"expected an image, but '{path}' is a folder: name a file in it")
     if not stat.S_ISREG(mode):
-        raise MvdiffError(f"expected an image file, but '{path}' is a pipe or device")
+        raise InputError(f"expected an image file, but '{path}' is a pipe or device")
 
 
 def _too_many_pixels(path: Path, size: str, max_pixels: int) -> str:

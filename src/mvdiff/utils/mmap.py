@@ -27,7 +27,7 @@ def release_pages(*parts: nn.Module | Tensor) -> None:
     for tensor in tensors:
         if tensor.device.type != "cpu" or not tensor.is_contiguous():
             continue
-        # whole pages only: their neighbours belong to somebody else
+        # whole pages only: their neighbors belong to somebody else
         start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > start:

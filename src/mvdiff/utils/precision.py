@@ -8,28 +8,28 @@ import time
 
 import torch
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 
 #: precision → type; "auto" is resolved by `resolve_precision`
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_precision(precision: str) -> torch.dtype:
-    """The type of a precision. Raises MvdiffError for an unknown precision."""
+    """The type of a precision. Raises ConfigError for an unknown precision."""
     if precision not in DTYPES:
-        raise MvdiffError(f"unknown precision '{precision}'; choose from {', '.join(DTYPES)}")
+        raise ConfigError(f"unknown precision '{precision}'; choose from {', '.join(DTYPES)}")
     return DTYPES[precision]
 
 
 def resolve_precision(precision: str, device: torch.device | str) -> str:
     """The precision to use: "auto" becomes "bf16" where it is native on `device`, else "fp32".
 
-    Raises MvdiffError for an unknown precision.
+    Raises ConfigError for an unknown precision.
     """
     if precision == "auto":
         return "bf16" if has_native_bfloat16(device) else "fp32"
     if precision not in DTYPES:
-        raise MvdiffError(f"unknown precision '{precision}'; choose from auto, {', '.join(DTYPES)}")
+        raise ConfigError(f"unknown precision '{precision}'; choose from auto, {', '.join(DTYPES)}")
     return precision
 
 

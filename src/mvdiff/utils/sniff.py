@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import MvdiffError
+from ..errors import InputError
 
 
 def describe_impostor(path: Path) -> str | None:
@@ -12,13 +12,13 @@ def describe_impostor(path: Path) -> str | None:
 
     Recognized are empty files, Git LFS pointers, web pages, and JSON or XML errors of download
     servers: the usual results of a failed download. Reads at most 512 bytes.
-    Raises MvdiffError when the file cannot be read.
+    Raises InputError when the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise MvdiffError(f"cannot read '{path}' ({error.strerror or error})") from error
+        raise InputError(f"cannot read '{path}' ({error.strerror or error})") from error
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "the file is empty: download or copy it again"

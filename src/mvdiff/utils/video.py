@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import ConfigError
 
 #: Formats of a film.
 VIDEOS = ("gif", "mp4")
@@ -36,11 +36,11 @@ def write_gif(shots: list[Image.Image], path: Path, seconds: float) -> None:
 
 
 def import_ffmpeg() -> Any:
-    """The package imageio_ffmpeg; MvdiffError, which names the extra, where it is missing."""
+    """The package imageio_ffmpeg; ConfigError, which names the extra, where it is missing."""
     try:
         import imageio_ffmpeg
     except ImportError as error:
-        raise MvdiffError(
+        raise ConfigError(
             "an MP4 needs the package imageio-ffmpeg: pip install 'mvdiff[video]', or write a GIF"
         ) from error
     return imageio_ffmpeg
@@ -50,7 +50,7 @@ def write_mp4(shots: list[Image.Image], path: Path, seconds: float, ffmpeg: Any)
     """Write an H.264 file of frames with even sides.
 
     seconds: for all frames together. ffmpeg: what `import_ffmpeg` returns.
-    Raises MvdiffError where ffmpeg cannot write.
+    Raises ConfigError where ffmpeg cannot write.
     """
     stream = ffmpeg.write_frames(
         str(path),
@@ -66,6 +66,6 @@ def write_mp4(shots: list[Image.Image], path: Path, seconds: float, ffmpeg: Any)
             stream.send(shot.tobytes())
         stream.close()
     except OSError as error:
-        raise MvdiffError(f"ffmpeg could not write '{path.parent}': {error}") from error
+        raise ConfigError(f"ffmpeg could not write '{path.parent}': {error}") from error
     if not path.stat().st_size:
-        raise MvdiffError(f"ffmpeg wrote nothing to '{path.parent}': is the disk full?")
+        raise ConfigError(f"ffmpeg wrote nothing to '{path.parent}': is the disk full?")

@@ -20,7 +20,7 @@ from ..cameras.colmap import is_colmap_model, read_colmap_frames
 from ..cameras.frames import Frame, check_one_projection, relative_to, scene_origin, stack_cameras
 from ..cameras.syncdreamer_pickle import read_meta_pickle
 from ..cameras.transforms import is_file, read_frames
-from ..errors import MvdiffError
+from ..errors import InputError, MvdiffError
 from ..utils.images import open_image
 from .canvas import make_canvas, rescaled
 from .masks import apply_masks, read_mask
@@ -78,17 +78,17 @@ def load_views(
     rig: cameras of pictures that have none; default for a strip: SyncDreamer's ring of 16.
     images: folder of the pictures, where they do not lie where the cameras' file says.
     max_size: longest side in pixels, at least 16; larger pictures are scaled down.
-    Raises MvdiffError when nothing readable is there.
+    Raises InputError when nothing readable is there.
     """
     for name, value in (("views", path), ("images", images)):
         if not isinstance(value, str | Path) and not (name == "images" and value is None):
-            raise MvdiffError(
+            raise InputError(
                 f"{name} must be the path of a folder or file, got {type(value).__name__}"
             )
     if rig is not None and not isinstance(rig, Cameras):
-        raise MvdiffError(f"rig must be Cameras, got {type(rig).__name__}")
+        raise InputError(f"rig must be Cameras, got {type(rig).__name__}")
     if max_size is not None and max_size < 16:
-        raise MvdiffError(f"max_size must be at least 16 pixels, got {max_size}")
+        raise InputError(f"max_size must be at least 16 pixels, got {max_size}")
     path = Path(path)
     if path.suffix.lower() in IMAGE_SUFFIXES and is_file(path):
         return _load_strip(path, rig, max_size)
@@ -102,9 +102,9 @@ def load_views(
 def _find_source(path: Path, rig: Cameras | None, images: Path | None) -> _Source:
     folder = _is_dir(path)
     if images is not None and not _is_dir(images):
-        raise MvdiffError(f"images='{images}' is no folder: name the folder of the pictures")
+        raise InputError(f"images='{images}' is no folder: name the folder of the pictures")
     if rig is not None and _has_cameras(path):
-        raise MvdiffError(
+        raise InputError(
             f"'{path}' has cameras of its own, so rig cannot be given: leave rig out, or give a "
             "folder with nothing but the pictures"
         )
@@ -172,7 +172,7 @@ def _transforms(file: Path, images: Path | None, notes: Sequence[str] = ()) -> _
     if any(named):
         if not all(named):
             count = sum(mask is not None for mask in named)
-            raise MvdiffError(
+            raise InputError(
                 f"'{file}' names masks for {count} of {len(named)} pictures: name one for each, or "
                 "for none"
             )
@@ -211,9 +211,9 @@ def _frames_of(cameras: Cameras, names: list[str]) -> list[Frame]:
 def _rig_pictures(folder: Path, rig: Cameras) -> _Source:
     paths = _pictures(folder)
     if not paths:
-        raise MvdiffError(f"no pictures in '{folder}': expected one for each of {len(rig)} cameras")
+        raise InputError(f"no pictures in '{folder}': expected one for each of {len(rig)} cameras")
     if len(paths) != len(rig):
-        raise MvdiffError(
+        raise InputError(
             f"the rig has {len(rig)} cameras and '{folder}' {len(paths)} pictures: give "
             f"rig.count={len(paths)}, or a rig with as many cameras"
         )
@@ -221,7 +221,7 @@ def _rig_pictures(folder: Path, rig: Cameras) -> _Source:
     check_same_size(paths, sizes)
     width, height = sizes[0]
     if width != height:
-        raise MvdiffError(
+        raise InputError(
             f"a rig's cameras take square pictures, and those in '{folder}' are {width}×{height}: "
             "pad them, or give transforms.json"
         )
@@ -246,7 +246,7 @@ def _colmap(model: Path, images: Path | None) -> _Source:
         tried = [p for folder in near for p in (folder / "images", folder)]
         images = next((p for p in tried if is_file(p / frames[0].name)), None)
         if images is None:
-            raise MvdiffError(
+            raise InputError(
                 f"the pictures of the COLMAP model '{model}' (such as '{frames[0].name}') were not "
                 f"found in '{tried[4]}' or nearby: give images=FOLDER"
             )
@@ -333,7 +333,7 @@ def _fit_all(source: _Source, notes: list[str]) -> tuple[list[tuple[int, int]], 
     missing = [path for path in source.paths if not is_file(path)]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise MvdiffError(
+        raise InputError(
             f"the view '{missing[0]}' is listed but missing{more}: add it, or take its entry out "
             f"of '{source.listing}'"
         )
@@ -368,14 +368,14 @@ def _fit_all(source: _Source, notes: list[str]) -> tuple[list[tuple[int, int]], 
 
 
 def _check_one_scale(source: _Source, sizes: list[tuple[int, int]], fits: list[Fit]) -> None:
-    """Raise MvdiffError where some pictures are resized and others not, or otherwise."""
+    """Raise InputError where some pictures are resized and others not, or otherwise."""
     scales = [fit.scale[0] for fit in fits]
     usual = sorted(scales)[len(scales) // 2]
     odd = next((i for i, x in enumerate(scales) if abs(x / usual - 1) > 2 / min(sizes[i])), None)
     if odd is None:
         return
     frame, (width, height) = source.frames[odd], sizes[odd]
-    raise MvdiffError(
+    raise InputError(
         f"the picture '{source.paths[odd].name}' is {width}×{height} pixels and its camera in "
         f"'{source.listing}' is for {frame.width}×{frame.height}, unlike the other pictures: give "
         "all pictures at one scale"
@@ -412,12 +412,12 @@ def _read_turned_mask(
 ) -> Float[np.ndarray, "height width"]:
     file, keeps_black = mask
     if not is_file(file):
-        raise MvdiffError(f"the mask '{file}' of the picture '{path.name}' is missing")
+        raise InputError(f"the mask '{file}' of the picture '{path.name}' is missing")
     stored, orientation = _header(path)
     small = size[::-1] if fit.is_turned else size
     values, has_other_aspect = read_mask(file, keeps_black, stored, small)
     if has_other_aspect and not fit.is_turned:
-        raise MvdiffError(
+        raise InputError(
             f"the mask '{file}' is turned by a quarter against its picture '{path.name}': give "
             "masks of the pictures' size"
         )
@@ -452,7 +452,7 @@ def _load_strip(path: Path, rig: Cameras | None, max_size: int | None) -> Loaded
     rows = 1 if rig is None else count
     grid = _grid(width, height, count, rows)
     if grid is None:
-        raise MvdiffError(_no_grid(path, width, height, count))
+        raise InputError(_no_grid(path, width, height, count))
     columns, rows = grid
     side = width // columns
     with open_image(path, MAX_PIXELS) as image:

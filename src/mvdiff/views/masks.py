@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..utils.images import open_image
 from .views import OPAQUE
 
 #: Where masks leave more than this share of the pictures' borders in, they do not cut out the
-#: object, and the background they leave in must be of one colour.
+#: object, and the background they leave in must be of one color.
 _BORDER_SHARE = 0.5
-#: Border pixels this near to the border's median (any channel of [0, 1]) have its colour.
+#: Border pixels this near to the border's median (any channel of [0, 1]) have its color.
 _NEAR = 0.1
 
 
@@ -35,13 +35,13 @@ def read_mask(
     keeps_black: instant-ngp's polarity, see above.
     picture_size: (width, height) of the stored picture, which the mask must have, or its aspect.
     Returns also whether the mask is instead of that size with width and height swapped, which
-    masks of EXIF-turned pictures may be. Raises MvdiffError for any other size.
+    masks of EXIF-turned pictures may be. Raises InputError for any other size.
     """
     with open_image(path) as image:
         mask_size = image.size
         is_turned = not _is_same_aspect(mask_size, picture_size)
         if is_turned and not _is_same_aspect(mask_size, picture_size[::-1]):
-            raise MvdiffError(
+            raise InputError(
                 f"the mask '{path}' is {_size(mask_size)} pixels and its picture "
                 f"{_size(picture_size)}: give masks of the pictures' size"
             )
@@ -63,8 +63,8 @@ def apply_masks(
 
     Transparent pictures become more transparent. Opaque ones become transparent where the mask
     says so, if the masks cut out the object. Masks that leave the background in (and only a
-    turntable out, say) are painted in the background's colour, so that it can be keyed later.
-    Raises MvdiffError where such a background has no colour of its own.
+    turntable out, say) are painted in the background's color, so that it can be keyed later.
+    Raises InputError where such a background has no color of its own.
     """
     opaque = [array.shape[-1] == 3 or bool((array[..., 3] >= OPAQUE).all()) for array in arrays]
     masked = [i for i, mask in enumerate(masks) if mask is not None]
@@ -75,8 +75,8 @@ def apply_masks(
         found = {i: _border_color(arrays[i], masks[i]) for i in masked if opaque[i]}
         colors = {i: color for i, color in found.items() if color is not None}
         if len(colors) <= len(found) / 2:
-            raise MvdiffError(
-                "the masks leave the background in, and it has no colour of its own: give masks "
+            raise InputError(
+                "the masks leave the background in, and it has no color of its own: give masks "
                 "in which all but the object is black"
             )
     usual = np.median(np.stack(list(colors.values())), axis=0) if colors else None
@@ -96,7 +96,7 @@ def apply_masks(
 def _border_color(
     array: UInt8[np.ndarray, "height width _"], mask: Float[np.ndarray, "height width"]
 ) -> Float[np.ndarray, "3"] | None:
-    """The colour of the border that a mask leaves in; None where it has no common one."""
+    """The color of the border that a mask leaves in; None where it has no common one."""
     border = _border(array[..., :3])[_border(mask) > 0.99].astype(np.float64)
     if len(border) < 8:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import MvdiffError
+from ..errors import InputError
 
 #: EXIF orientations that swap width and height.
 _QUARTER_TURNS = (5, 6, 7, 8)
@@ -46,7 +46,7 @@ def fit_picture(
     name, file: for messages, of the picture and of the camera's file.
     COLMAP, nerfstudio and instant-ngp ignore EXIF orientation, so cameras belong to the stored
     pixels, unless only the turned picture has the camera's size.
-    Raises MvdiffError where the picture is neither the camera's size nor a resized one.
+    Raises InputError where the picture is neither the camera's size nor a resized one.
     """
     scale = scale_between(stored, camera)
     if scale is not None:
@@ -56,12 +56,12 @@ def fit_picture(
     if turned is not None and orientation in _QUARTER_TURNS:
         return Fit(turned, is_turned=True)
     if turned is not None:
-        raise MvdiffError(
+        raise InputError(
             f"the picture '{name}' is {got} pixels and its camera in '{file}' is for {wanted}: "
             "width and height are swapped; turn the pictures back, or correct w, h, the focal "
             "lengths, cx and cy"
         )
-    raise MvdiffError(
+    raise InputError(
         f"the picture '{name}' is {got} pixels and its camera in '{file}' is for {wanted}: it was "
         "cropped, padded or stretched; give the pictures that the cameras were made from, or "
         "correct w, h, cx and cy"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..cameras.camera import Cameras, check_dense, same_tensor
 from ..cameras.formats import write_transforms
-from ..errors import MvdiffError
+from ..errors import InputError
 from ..utils.files import atomic
 from ..utils.images import open_image
 
@@ -28,7 +28,7 @@ OPAQUE = 250
 class Views:
     """Images of one object and the cameras that took them.
 
-    images: colours, 8 bit, not multiplied by alpha.
+    images: colors, 8 bit, not multiplied by alpha.
     alpha: opacity, 8 bit; None when the pictures have none (then they stand on white).
     cameras: one camera an image, of the images' size.
     origin: world point (x, y, z) where the cameras' coordinates have their origin. It is not zero
@@ -58,27 +58,27 @@ class Views:
         if self.alpha is not None:
             check_dense("views' alpha", self.alpha)
         if not isinstance(self.cameras, Cameras):
-            raise MvdiffError(f"views need Cameras, got {type(self.cameras).__name__}")
+            raise InputError(f"views need Cameras, got {type(self.cameras).__name__}")
         if self.images.ndim != 4 or self.images.shape[1] != 3:
-            raise MvdiffError(
+            raise InputError(
                 "views need images of shape (view, 3, height, width), got "
                 f"{tuple(self.images.shape)}"
             )
         if self.images.dtype != torch.uint8:
-            raise MvdiffError(
+            raise InputError(
                 f"views hold 8-bit images, got {self.images.dtype}: make them by Views.from_white, "
                 "which also finds NaN"
             )
         n, height, width = self.images.shape[0], *self.images.shape[-2:]
         if len(self.cameras) != n or (self.cameras.height, self.cameras.width) != (height, width):
-            raise MvdiffError(
+            raise InputError(
                 f"{n} images of {width}×{height} need as many cameras of that size; got "
                 f"{len(self.cameras)} of {self.cameras.width}×{self.cameras.height}"
             )
         if self.alpha is None:
             return
         if self.alpha.shape != (n, 1, height, width) or self.alpha.dtype != torch.uint8:
-            raise MvdiffError(
+            raise InputError(
                 f"alpha must be 8-bit of shape {(n, 1, height, width)}, got {self.alpha.dtype} of "
                 f"{tuple(self.alpha.shape)}"
             )
@@ -112,12 +112,12 @@ class Views:
         alpha: Float[Tensor, "view 1 height width"] | None,
         cameras: Cameras,
     ) -> Views:
-        """From colours in [0, 1] composited on white (what models make), and alpha in [0, 1]."""
+        """From colors in [0, 1] composited on white (what models make), and alpha in [0, 1]."""
         images = images.detach().float().cpu()
         alpha = None if alpha is None else alpha.detach().float().cpu()
         for what, numbers in (("images", images), ("alpha", alpha)):
             if numbers is not None and not torch.isfinite(numbers).all():
-                raise MvdiffError(
+                raise InputError(
                     f"the {what} hold NaN or infinite numbers: the model diverged, or the input "
                     "is broken"
                 )
@@ -130,7 +130,7 @@ class Views:
 
     @property
     def rgb(self) -> Float[Tensor, "view 3 height width"]:
-        """Colours in [0, 1] composited on white."""
+        """Colors in [0, 1] composited on white."""
         images = self.images.float() / 255
         return images if self.alpha is None else images * self.mask + (1 - self.mask)
 
@@ -171,7 +171,7 @@ class Views:
         has it is complete.
         """
         if not isinstance(folder, str | Path):
-            raise MvdiffError(f"views are saved into a folder, got {type(folder).__name__}")
+            raise InputError(f"views are saved into a folder, got {type(folder).__name__}")
         folder = Path(folder)
         (folder / "transforms.json").unlink(missing_ok=True)
         names = [str(Path(subfolder) / f"{i:03d}.png") for i in range(len(self))]
@@ -193,7 +193,7 @@ class Views:
         rig: cameras of pictures without any; default of a strip: SyncDreamer's ring.
         images: folder of the pictures, where they do not lie where the cameras' file says.
         Lenses are undistorted and masks applied (see `view_loading` and `view_masks`), with a
-        warning. Raises MvdiffError when nothing readable is there.
+        warning. Raises InputError when nothing readable is there.
         """
         from .loading import load_views
 
@@ -216,7 +216,7 @@ def load_images(paths: list[Path], cameras: Cameras) -> Views:
     """Pictures of one size with their cameras.
 
     Views have alpha where any picture is transparent anywhere; those without are opaque then.
-    Raises MvdiffError for pictures that are missing, damaged, of different sizes, or of numbers
+    Raises InputError for pictures that are missing, damaged, of different sizes, or of numbers
     `to_uint8` refuses.
     """
     arrays = []
@@ -230,23 +230,23 @@ def load_images(paths: list[Path], cameras: Cameras) -> Views:
 def to_uint8(image: Image.Image, path: Path) -> Image.Image:
     """An opened picture as RGB, or as RGBA where it has transparency.
 
-    16-bit grey is scaled from [0, 65535], float grey from [0, 1].
-    Raises MvdiffError, naming `path`, for NaN, infinite numbers, and those outside that range.
+    16-bit gray is scaled from [0, 65535], float gray from [0, 1].
+    Raises InputError, naming `path`, for NaN, infinite numbers, and those outside that range.
     """
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _grey_8_bit(image, path)
+        image = _gray_8_bit(image, path)
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def check_same_size(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
-    """Raise MvdiffError, naming the first odd picture, unless all (width, height) are the same."""
+    """Raise InputError, naming the first odd picture, unless all (width, height) are the same."""
     usual, count = Counter(sizes).most_common(1)[0] if sizes else ((0, 0), 0)
     if count == len(sizes):
         return
     odd = next(i for i, size in enumerate(sizes) if size != usual)
     shown, got = (f"{width}×{height}" for width, height in (usual, sizes[odd]))
     name = paths[odd].name
-    raise MvdiffError(
+    raise InputError(
         f"views must share one size: '{paths[sizes.index(usual)].name}' is {shown} and '{name}' is "
         f"{got} pixels, {count} of {len(sizes)} are {shown}: make '{name}' anew in that size, or "
         "leave it out"
@@ -273,19 +273,19 @@ def views_from_arrays(
     return Views(images, None if (alpha >= OPAQUE).all() else alpha, cameras, origin)
 
 
-def _grey_8_bit(image: Image.Image, path: Path) -> Image.Image:
+def _gray_8_bit(image: Image.Image, path: Path) -> Image.Image:
     pixels, clear = np.array(image), image.info.get("transparency")
     if not np.isfinite(pixels).all():
-        raise MvdiffError(f"the view '{path}' holds NaN or infinite numbers: make it anew")
+        raise InputError(f"the view '{path}' holds NaN or infinite numbers: make it anew")
     most = 1 if image.mode == "F" else 65535
     low, high = pixels.min(), pixels.max()
     slack = most / 255 / 2  # what rounds to 0 or 255 anyway
     if low < -slack or high > most + slack:
-        raise MvdiffError(
+        raise InputError(
             f"the view '{path}' holds numbers from {low:g} to {high:g}, expected 0 to {most}: "
             "scale them, or save it with 8 bits"
         )
-    grey = Image.fromarray((pixels * (255.0 / most)).round().clip(0, 255).astype(np.uint8))
+    gray = Image.fromarray((pixels * (255.0 / most)).round().clip(0, 255).astype(np.uint8))
     if isinstance(clear, int):  # the one value that a PNG calls transparent
-        grey = Image.merge("LA", [grey, Image.fromarray((pixels != clear).astype(np.uint8) * 255)])
-    return grey
+        gray = Image.merge("LA", [gray, Image.fromarray((pixels != clear).astype(np.uint8) * 255)])
+    return gray

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .base import VOLUMES
 from .unprojected import UnprojectedVolume
 from .unprojection import lift
@@ -37,7 +37,7 @@ class ConcatVolume(UnprojectedVolume):
         points: Float[Tensor, "plane row column 3"],
     ) -> Float[Tensor, "batch joined plane row column"]:
         if features.shape[1] != self.views:
-            raise MvdiffError(
+            raise ConfigError(
                 f"volume 'concat' is bound to {self.views} views by its weights, got "
                 f"{features.shape[1]}: use a rig of {self.views} cameras, or train with "
                 "volume=meanvar, which takes any number"

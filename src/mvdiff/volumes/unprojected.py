@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import ConfigError
 from .base import Frusta, Volume, VolumeInputs
 from .frustum_net import FrustumNet
 from .unet3d import GROUPS, UNet3D
@@ -83,7 +83,7 @@ class UnprojectedVolume(Volume):
     view_width, photo_width: channels inside the encoders of noisy views and photos; default: as
         many as their features.
     finer: the lifted features' side / the latents' side.
-    offset: of pixel centres; the published weights expect 0, 0.5 is exact.
+    offset: of pixel centers; the published weights expect 0, 0.5 is exact.
     known_geometry: remember where the grid projects to, as in `FrustumNet`.
     """
 
@@ -152,13 +152,13 @@ class UnprojectedVolume(Volume):
         radius: float,
     ) -> None:
         if not dims or not frustum_dims or not (0 < bound < math.inf and 0 < radius < math.inf):
-            raise MvdiffError(
+            raise ConfigError(
                 f"volume '{self.name}' needs at least one level in dims and frustum_dims, and "
                 f"bound and radius > 0; got {list(dims)}, {list(frustum_dims)}, {bound}, {radius}"
             )
         coarsest, thinnest = 2 ** (len(dims) - 1), 2 ** (len(frustum_dims) - 1)
         if side < 1 or planes < 1 or side % coarsest or planes % thinnest:
-            raise MvdiffError(
+            raise ConfigError(
                 f"volume '{self.name}' halves its grid {len(dims) - 1} times: side must be a "
                 f"multiple of {coarsest}, and planes a multiple of {thinnest}, got side {side} "
                 f"and planes {planes}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import WeightsError
 from .compatibility import check_compatible, check_floating, swappable
 from .safe_load import read_weights
 
@@ -32,10 +32,10 @@ class LoadReport:
 
 
 def bundled_weights(name: str) -> Path:
-    """Path of the weights that ship with the package; MvdiffError when there are none."""
+    """Path of the weights that ship with the package; WeightsError when there are none."""
     path = Path(str(resources.files("mvdiff") / "assets" / f"{name}.safetensors"))
     if not path.is_file():
-        raise MvdiffError(
+        raise WeightsError(
             f"this installation has no embedded weights for recipe '{name}': pass "
             "weights=FILE.safetensors, or train them with `mvdiff train`"
         )
@@ -59,7 +59,7 @@ def load_tensors(
     A slot's weights that the file lacks leave that slot as initialised, and a warning names it;
     weights of a slot the model no longer has are left out.
     path, metadata: of the file, for sentences and the report.
-    Raises MvdiffError for other shapes, missing or unknown names, and quantised weights.
+    Raises WeightsError for other shapes, missing or unknown names, and quantised weights.
     """
     check_floating(tensors, path)
     own = model.state_dict()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import WeightsError
 from .compatibility import check_floating
 from .key_sources import CLIP, source
 
@@ -25,7 +25,7 @@ def clip_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
 
     model: the recipe `syncdreamer`; it says which names and shapes, and may be on meta.
     tensors: of `ViT-L-14.pt`, or of what `mvdiff convert` made of it.
-    Raises MvdiffError for CLIPs of another size and for other models.
+    Raises WeightsError for CLIPs of another size and for other models.
     """
     weights, used = {}, set()
     for name, parameter in model.state_dict().items():
@@ -36,19 +36,19 @@ def clip_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
         used.add(theirs)
         found = tensors.get(name, tensors.get(theirs))
         if found is None:
-            raise MvdiffError(f"this is not OpenAI's CLIP ViT-L/14: '{theirs}' is missing")
+            raise WeightsError(f"this is not OpenAI's CLIP ViT-L/14: '{theirs}' is missing")
         check_floating({theirs: found})
         whole = name not in tensors
         if not (origin.fits(found, shape) if whole else tuple(found.shape) == shape):
             wanted = origin.shape(shape) if whole else shape
-            raise MvdiffError(
+            raise WeightsError(
                 f"this is a CLIP of another size: '{theirs}' has shape {tuple(found.shape)}, the "
                 f"recipe's image tower (ViT-L/14) needs {wanted}"
             )
         weights[name] = (origin.take(found, shape) if whole else found).to(parameter.dtype)
     unknown = [n for n in tensors if n.startswith("visual.") and n not in used]
     if unknown:
-        raise MvdiffError(
+        raise WeightsError(
             f"this is a CLIP of another size: '{unknown[0]}' has no place in the recipe's image "
             "tower (ViT-L/14)"
         )

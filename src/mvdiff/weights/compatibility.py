@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import WeightsError
 
 #: our prefixes of parts a user may swap → where a published file keeps them. A swapped part starts
 #: untrained, the rest must fit.
@@ -59,7 +59,7 @@ def check_compatible(
     unknown = [n for n in tensors if n not in own and not n.startswith(may_differ)]
     if found := describe_mismatch(clash, missing, unknown):
         told = _other_photos(model, tensors, clash) or other_volume(model, clash)
-        raise MvdiffError(f"{refusal}: {told or f'{found}; {advice}'}")
+        raise WeightsError(f"{refusal}: {told or f'{found}; {advice}'}")
 
 
 def describe_mismatch(
@@ -137,7 +137,7 @@ def check_floating(tensors: Mapping[str, Tensor], path: str | Path | None = None
     where = f"'{path}': " if path else ""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            raise MvdiffError(
+            raise WeightsError(
                 f"{where}'{name}' holds {tensor.dtype} numbers, expected floating point: quantised "
                 "weights cannot be loaded"
             )

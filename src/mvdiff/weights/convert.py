@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cameras.rigs import to_spherical
-from ..errors import MvdiffError
+from ..errors import WeightsError
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
 from .key_sources import CLIP, VAE, source
@@ -43,7 +43,7 @@ def convert(
     polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
     swapped, betas: as in `load_syncdreamer`; swapped parts are left out. Cameras and schedules of
         the file that differ are told as warnings.
-    Raises MvdiffError when the file is none of them, or lacks something.
+    Raises WeightsError when the file is none of them, or lacks something.
     """
     if any(name.startswith("spatial_volume.") for name in tensors):
         report = load_syncdreamer(model, tensors, swapped=swapped, betas=betas)
@@ -58,7 +58,7 @@ def convert(
         return weights, "zero123"
     if is_clip(tensors):
         return clip_weights(model, tensors), "clip"
-    raise MvdiffError(
+    raise WeightsError(
         "this is neither SyncDreamer's, Zero123's nor CLIP's checkpoint: expected names that begin "
         f"with '{_UNET}' or 'visual.', the first here is '{next(iter(tensors), 'none')}'"
     )
@@ -77,11 +77,11 @@ def fold_polar(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tens
     π/2 − e − d where all targets stand at elevation e: linear in d, so the projection takes it
     over exactly.
     weight: (context, embedding + 4). bias: (context,).
-    Raises MvdiffError when the model's targets stand at several elevations.
+    Raises WeightsError when the model's targets stand at several elevations.
     """
     elevation = to_spherical(model.rig)[1]
     if not torch.allclose(elevation, elevation[0], atol=1e-4):
-        raise MvdiffError(
+        raise WeightsError(
             "Stable-Zero123's camera values can be converted for targets at one elevation only: "
             "use a ring of cameras"
         )
@@ -117,9 +117,11 @@ def _zero123(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
             continue
         origin, shape = source(name), tuple(parameter.shape)
         if origin.name not in found:
-            raise MvdiffError(f"this is not a whole Zero123 checkpoint: '{origin.name}' is missing")
+            raise WeightsError(
+                f"this is not a whole Zero123 checkpoint: '{origin.name}' is missing"
+            )
         if not origin.fits(found[origin.name], shape):
-            raise MvdiffError(
+            raise WeightsError(
                 f"this is not a Zero123 checkpoint: '{origin.name}' has shape "
                 f"{tuple(found[origin.name].shape)}, expected {origin.shape(shape)}"
             )

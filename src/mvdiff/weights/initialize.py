@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import MvdiffError, WeightsError
 from .bundled import bundled_weights
 from .compatibility import check_compatible, check_floating, swappable
 from .convert import NOT_IN_ZERO123, convert, looks_like_stable_zero123
@@ -51,7 +51,7 @@ def init_for_training(
     recipe: its name, for "embedded".
     swapped: prefixes of parts that are not the published ones.
     betas: of the noise schedule; a published file's is compared with it, as its cameras are.
-    Raises MvdiffError when the rest does not fit by name and shape.
+    Raises WeightsError when the rest does not fit by name and shape.
     """
     model = make()
     if weights is None:
@@ -73,7 +73,7 @@ def init_for_training(
                 init_on_meta(make), tensors, polar=polar, swapped=swapped, betas=betas
             )
         except MvdiffError as error:
-            raise MvdiffError(f"'{path}': {error}") from error
+            raise WeightsError(f"'{path}': {error}") from error
     own = model.state_dict()
     untrained = tuple(name for name in own if name not in tensors)
     unused = [name for name in tensors if name not in own]

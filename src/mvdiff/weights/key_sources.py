@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import WeightsError
 from .key_map import published_name
 
 #: the published prefixes of the parts around the denoiser
@@ -67,7 +67,7 @@ def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
 def source(name: str) -> KeyMapping:
     """The source of a parameter of `MultiViewDenoiser` built as the recipe `syncdreamer`.
 
-    Raises MvdiffError for a parameter the published model does not have.
+    Raises WeightsError for a parameter the published model does not have.
     """
     for pattern, build in _RULES:
         match = re.fullmatch(pattern, name)
@@ -76,7 +76,7 @@ def source(name: str) -> KeyMapping:
     try:
         return KeyMapping(published_name(name))
     except KeyError as error:
-        raise MvdiffError(
+        raise WeightsError(
             f"published weights lack '{name}', which this model needs: use recipe=syncdreamer with "
             "its sizes; of its parts, attention, volume and radiance may be swapped"
         ) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import MvdiffError
+from ..errors import MvdiffError, WeightsError
 from ..utils.mmap import cast_mapped
 from .bundled import bundled_weights, load_into, load_tensors
 from .clip import clip_weights, is_clip
@@ -37,12 +37,12 @@ def load_pretrained(
     betas: of the user's noise schedule; a published checkpoint's is compared with it.
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
-    Raises MvdiffError when the weights do not fit. Large models are made without memory of
+    Raises WeightsError when the weights do not fit. Large models are made without memory of
     their own, so that a load needs little more than the file; weights take the type of the
     parameters that `make` gives.
     """
     if weights == "none":
-        raise MvdiffError(
+        raise WeightsError(
             f"recipe '{recipe}' ships without weights: download syncdreamer-pretrain.ckpt, which "
             "the SyncDreamer repository (liuyuan-pal/SyncDreamer) links to, and pass "
             "weights=syncdreamer-pretrain.ckpt"
@@ -65,12 +65,12 @@ def load_pretrained(
 
 
 def clip_file(path: str, model: nn.Module) -> dict[str, Tensor]:
-    """The image tower of a CLIP file, under our names; MvdiffError with the path."""
+    """The image tower of a CLIP file, under our names; WeightsError with the path."""
     try:
         return clip_weights(model, read_weights(path)[0])
     except MvdiffError as error:
         text = str(error)
-        raise MvdiffError(text if path in text else f"'{path}': {text}") from error
+        raise WeightsError(text if path in text else f"'{path}': {text}") from error
 
 
 def _from_file(
@@ -85,12 +85,12 @@ def _from_file(
         return _published(make, path, tensors, betas, tower, swapped)
     kind = metadata.get("mvdiff_kind")
     if kind == "zero123":
-        raise MvdiffError(
+        raise WeightsError(
             f"'{path}' is Zero123, which has no volume and no depth attention: it starts a "
             "training, it cannot generate views with this recipe"
         )
     if is_clip(tensors):
-        raise MvdiffError(f"'{path}' is CLIP alone: pass it as clip=, and the model as weights=")
+        raise WeightsError(f"'{path}' is CLIP alone: pass it as clip=, and the model as weights=")
     model = init_on_meta(make)
     own = model.state_dict()
     same = own.keys() == tensors.keys() and all(tensors[n].shape == own[n].shape for n in own)
@@ -116,7 +116,7 @@ def _published(
     try:
         report = load_syncdreamer(model, tensors, betas=betas, swapped=swapped, given=tower)
     except MvdiffError as error:
-        raise MvdiffError(f"'{path}': {error}") from error
+        raise WeightsError(f"'{path}': {error}") from error
     for difference in report.differences:
         warnings.warn(f"{difference}: yours are used, expect worse pictures", stacklevel=4)
     # a part that neither the published model nor this one has was not swapped

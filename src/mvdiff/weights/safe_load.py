@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import MvdiffError
+from ..errors import WeightsError
 from ..utils.sniff import describe_impostor
 from .torchscript import is_torchscript, read_torchscript
 
@@ -66,15 +66,15 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Tensors are mapped, not read: memory is used when they are. Nothing in the file is
     executed; classes it names become inert stand-ins, and Python's own are refused.
-    Raises MvdiffError for files that are missing, damaged or hold no tensors.
+    Raises WeightsError for files that are missing, damaged or hold no tensors.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        raise MvdiffError(f"expected a weight file, but '{path}' is a folder: name a file in it")
+        raise WeightsError(f"expected a weight file, but '{path}' is a folder: name a file in it")
     if not path.is_file():
-        raise MvdiffError(f"no weights at '{path}': check the path")
+        raise WeightsError(f"no weights at '{path}': check the path")
     if impostor := describe_impostor(path):
-        raise MvdiffError(f"'{path}' holds no weights: {impostor}")
+        raise WeightsError(f"'{path}' holds no weights: {impostor}")
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
     else:
@@ -89,12 +89,12 @@ _SEARCHED_BYTES = 2**30
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise MvdiffError that names the first tensor with NaN or infinite numbers."""
+    """Raise WeightsError that names the first tensor with NaN or infinite numbers."""
     if path.stat().st_size > _SEARCHED_BYTES:
         return
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise MvdiffError(
+            raise WeightsError(
                 f"'{path}' holds NaN or infinite numbers in '{name}': the training diverged or the "
                 "file is damaged; use an earlier checkpoint"
             )
@@ -108,7 +108,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
             break
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor) and isinstance(k, str)}
     if not tensors:
-        raise MvdiffError(
+        raise WeightsError(
             f"'{path}' holds no weights: expected a state dict, alone or under 'state_dict'"
         )
     _check_memory(path, tensors)
@@ -116,7 +116,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _check_memory(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise MvdiffError where tensors would take far more memory than the file has bytes.
+    """Raise WeightsError where tensors would take far more memory than the file has bytes.
 
     A few bytes can describe a tensor of any size: with a stride of 0, or by one storage that
     many tensors share.
@@ -124,7 +124,7 @@ def _check_memory(path: Path, tensors: Mapping[str, Tensor]) -> None:
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     limit = 4 * path.stat().st_size + 2**26
     if total > limit:
-        raise MvdiffError(
+        raise WeightsError(
             f"'{path}' describes tensors of {total / 1e9:.1f} GB in a file of "
             f"{path.stat().st_size / 1e6:.1f} MB: it is damaged or made to exhaust the memory"
         )
@@ -154,7 +154,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise MvdiffError(
+        raise WeightsError(
             f"'{path}' is not a readable safetensors file ({error}): it may be cut short, fetch "
             "it again"
         ) from error
@@ -168,12 +168,12 @@ def _read_pickle(path: Path) -> Any:
         with _inert_classes(path):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _DAMAGED as error:
-        raise MvdiffError(_why(path, str(error))) from error
+        raise WeightsError(_why(path, str(error))) from error
     return found if isinstance(found, Mapping) else {}
 
 
 def _check_archive(path: Path) -> None:
-    """Raise MvdiffError for an archive whose members unpack to far more than its size.
+    """Raise WeightsError for an archive whose members unpack to far more than its size.
 
     torch.save does not compress, so an honest checkpoint never does that.
     """
@@ -183,7 +183,7 @@ def _check_archive(path: Path) -> None:
     except (*_DAMAGED, NotImplementedError):
         return  # no archive: torch says what is wrong
     if unpacked > 4 * path.stat().st_size + 2**26:
-        raise MvdiffError(
+        raise WeightsError(
             f"'{path}' unpacks to {unpacked / 1e9:.1f} GB, far more than the file's size: it was "
             "compressed; save it again with torch.save, or as .safetensors"
         )

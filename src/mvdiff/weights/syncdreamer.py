@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cameras.camera import Cameras
-from ..errors import MvdiffError
+from ..errors import WeightsError
 from ..utils.mmap import cast_mapped
 from .compatibility import SWAPPABLE, Clash, check_floating, describe_mismatch, other_volume
 from .key_sources import CLIP, KeyMapping, source
@@ -88,7 +88,7 @@ def load_syncdreamer(
     betas: of the user's noise schedule, to be compared.
     swapped: of `SWAPPABLE`, the parts that are not the published ones: they keep their values.
     given: weights under our names that replace the file's, such as CLIP's own file.
-    Raises MvdiffError before anything has been loaded: where strict, and for a model with parts
+    Raises WeightsError before anything has been loaded: where strict, and for a model with parts
     that are neither published nor swapped.
     """
     own, given = model.state_dict(keep_vars=True), dict(given or {})
@@ -123,8 +123,8 @@ def load_syncdreamer(
     )
     if strict and report.fault():
         if told := other_volume(model, clash):
-            raise MvdiffError(f"these weights belong to another model: {told}")
-        raise MvdiffError(
+            raise WeightsError(f"these weights belong to another model: {told}")
+        raise WeightsError(
             f"this is not a SyncDreamer checkpoint for this recipe: {report.fault()}; use the "
             "published file, and the sizes it was trained with"
         )

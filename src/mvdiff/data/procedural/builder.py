@@ -1,4 +1,4 @@
-"""What shapes are built of: coloured solids, put together into one mesh."""
+"""What shapes are built of: colored solids, put together into one mesh."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..meshes import from_corners
 
 Color = tuple[float, float, float]
 Vector = Sequence[float] | np.ndarray
-#: One colour, or colours of faces by their centres, measured before the part is placed.
+#: One color, or colors of faces by their centers, measured before the part is placed.
 Paint = Color | Callable[[np.ndarray], np.ndarray]
 
 WHITE, BLACK = (0.95, 0.95, 0.93), (0.13, 0.13, 0.15)
 GREY, SILVER, STEEL = (0.5, 0.51, 0.54), (0.75, 0.77, 0.8), (0.6, 0.63, 0.68)
 WOOD, DARK_WOOD = (0.66, 0.45, 0.26), (0.4, 0.26, 0.15)
 GOLD, GLASS = (0.9, 0.7, 0.22), (0.62, 0.8, 0.9)
-#: Colours that go well together; a shape draws one row and takes colours from it.
+#: Colors that go well together; a shape draws one row and takes colors from it.
 PALETTES = (
     ((0.85, 0.2, 0.18), (0.98, 0.83, 0.3), (0.15, 0.35, 0.6), (0.94, 0.92, 0.86)),
     ((0.12, 0.52, 0.48), (0.96, 0.64, 0.38), (0.9, 0.43, 0.32), (0.15, 0.27, 0.33)),
@@ -51,19 +51,19 @@ class ShapeBuilder:
         return choices[self.rng.integers(len(choices))]
 
     def shade(self, color: Color, amount: float = 0.06) -> Color:
-        """A colour near the given one."""
+        """A color near the given one."""
         moved = np.asarray(color) * self.u(1 - 2 * amount, 1 + amount)
         return tuple(np.clip(moved + self.rng.uniform(-amount, amount, 3), 0.03, 1).tolist())
 
     def color(self, index: int) -> Color:
-        """The palette's colour, slightly moved."""
+        """The palette's color, slightly moved."""
         return self.shade(self.palette[index % 4])
 
     def stripes(self, first: Color, second: Color, count: int, low: float, high: float) -> Paint:
-        """Bands of two colours along z between `low` and `high`; `first` outside."""
+        """Bands of two colors along z between `low` and `high`; `first` outside."""
 
-        def paint(centres: np.ndarray) -> np.ndarray:
-            band = np.floor((centres[:, 2] - low) / (high - low) * (2 * count + 1))
+        def paint(centers: np.ndarray) -> np.ndarray:
+            band = np.floor((centers[:, 2] - low) / (high - low) * (2 * count + 1))
             odd = (band % 2 == 1) & (band >= 0) & (band < 2 * count + 1)
             return np.where(odd[:, None], second, first)
 
@@ -81,8 +81,8 @@ class ShapeBuilder:
 
         crease: edges sharper than this (degrees) stay sharp, others are shaded smoothly.
         """
-        centres = mesh.triangles_center
-        rgb = np.broadcast_to(paint(centres) if callable(paint) else paint, (len(centres), 3))
+        centers = mesh.triangles_center
+        rgb = np.broadcast_to(paint(centers) if callable(paint) else paint, (len(centers), 3))
         matrix = trimesh.transformations.euler_matrix(*np.radians(turn), "sxyz")
         matrix[:3, 3] = at
         normals = _smooth_normals(mesh, crease) @ matrix[:3, :3].T
@@ -90,11 +90,11 @@ class ShapeBuilder:
         self._parts.append((corners, normals, np.repeat(rgb[:, None], 3, axis=1)))
 
     def box(self, size: Vector, paint: Paint, at=(0, 0, 0), turn=(0, 0, 0)) -> None:
-        """A box centred on `at`."""
+        """A box centered on `at`."""
         self.add(trimesh.creation.box(extents=size), paint, at, turn)
 
     def ball(self, radii, paint: Paint, at=(0, 0, 0), turn=(0, 0, 0), detail: int = 3) -> None:
-        """A ball or ellipsoid (three radii) centred on `at`."""
+        """A ball or ellipsoid (three radii) centered on `at`."""
         mesh = trimesh.creation.icosphere(subdivisions=detail)
         mesh.apply_scale(np.broadcast_to(np.asarray(radii, dtype=float), 3))
         self.add(mesh, paint, at, turn)
@@ -138,7 +138,7 @@ class ShapeBuilder:
         self.add(trimesh.convex.convex_hull(np.asarray(points, float)), paint, at, turn, crease)
 
     def prism(self, outline, depth: float, paint: Paint, at=(0, 0, 0), turn=(0, 0, 0)) -> None:
-        """A convex outline in the xz plane, `depth` thick along y, centred on y = 0."""
+        """A convex outline in the xz plane, `depth` thick along y, centered on y = 0."""
         flat = np.asarray(outline, dtype=float)
         sides = [np.insert(flat, 1, y, axis=1) for y in (-depth / 2, depth / 2)]
         self.hull(np.concatenate(sides), paint, at, turn)
@@ -180,7 +180,7 @@ def arc(radius, start: float, end: float, count: int = 14) -> np.ndarray:
 
 
 def _smooth_normals(mesh: trimesh.Trimesh, crease: float) -> np.ndarray:
-    """Normals (face, corner, 3): averages over neighbours that bend less than `crease`."""
+    """Normals (face, corner, 3): averages over neighbors that bend less than `crease`."""
     faces, normal = mesh.faces, mesh.face_normals
     weight = mesh.area_faces
     around: list[list[int]] = [[] for _ in range(len(mesh.vertices))]

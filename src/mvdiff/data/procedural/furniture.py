@@ -9,7 +9,7 @@ from .shapes import SHAPES
 
 
 def _frame(kit: ShapeBuilder):
-    """The colour of legs and frames."""
+    """The color of legs and frames."""
     return kit.pick(kit.shade(WOOD), kit.shade(DARK_WOOD), STEEL, BLACK, WHITE, kit.color(3))
 
 

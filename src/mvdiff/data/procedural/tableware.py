@@ -10,7 +10,7 @@ from .shapes import SHAPES
 
 @SHAPES.register("mug")
 def mug(kit: ShapeBuilder) -> None:
-    """A hollow cup with a handle, plain, striped or with a coloured inside; sometimes full."""
+    """A hollow cup with a handle, plain, striped or with a colored inside; sometimes full."""
     r, h, taper = kit.u(0.32, 0.45), kit.u(0.7, 1.1), kit.u(0.8, 1.12)
     outer, inner, wall = kit.color(0), kit.pick(WHITE, kit.color(1)), 0.05
     low = r * taper

@@ -111,7 +111,7 @@ def robot(kit: ShapeBuilder) -> None:
 
 @SHAPES.register("blocks")
 def blocks(kit: ShapeBuilder) -> None:
-    """A toy tower of coloured blocks, cylinders, balls and cones."""
+    """A toy tower of colored blocks, cylinders, balls and cones."""
     z, size = 0.0, kit.u(0.5, 0.7)
     for i in range(kit.pick(2, 3, 3, 4, 5)):
         kind = kit.pick("box", "box", "cylinder", "ring", "ball", "arch")

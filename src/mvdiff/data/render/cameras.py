@@ -10,7 +10,7 @@ import torch
 
 from ...cameras import Cameras
 from ...cameras.formats import read_transforms
-from ...errors import MvdiffError
+from ...errors import DataError, MvdiffError
 from ..memmap import read_index
 
 #: Largest difference, world units and shares of the picture, between equal cameras.
@@ -36,7 +36,7 @@ def rendered_cameras(root: str | Path) -> Cameras | None:
         except MvdiffError:
             raise
         except Exception as error:  # lists of any kind in a file that somebody changed
-            raise MvdiffError(
+            raise DataError(
                 f"the cameras in '{Path(root) / 'index.json'}' are damaged "
                 f"({type(error).__name__}): render the folder again"
             ) from error
@@ -46,7 +46,7 @@ def rendered_cameras(root: str | Path) -> Cameras | None:
 
 
 def check_cameras(root: str | Path | Sequence[str | Path], rig: Cameras, rig_name: str) -> None:
-    """Raise MvdiffError unless the rig took the pictures, or more cameras on its ring did."""
+    """Raise DataError unless the rig took the pictures, or more cameras on its ring did."""
     for folder in [root] if isinstance(root, str | Path) else root:
         theirs = rendered_cameras(folder)
         if theirs is None or len(theirs) % len(rig):
@@ -54,7 +54,7 @@ def check_cameras(root: str | Path | Sequence[str | Path], rig: Cameras, rig_nam
         theirs = theirs[list(range(0, len(theirs), len(theirs) // len(rig)))]
         reason = _difference(theirs, rig)
         if reason:
-            raise MvdiffError(
+            raise DataError(
                 f"the pictures in '{folder}' were taken by other cameras than rig={rig_name}'s "
                 f"({reason}): render with the same rig settings, or train with the pictures'"
             )

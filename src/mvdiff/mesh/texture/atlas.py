@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from ...errors import MvdiffError
+from ...errors import InputError
 from ...rendering.tracers import build_tracer
 
 #: Texels between charts, so that bilinear lookup and two levels of mip-maps mix no charts.
@@ -16,7 +16,7 @@ PADDING = 4
 
 @dataclass(frozen=True)
 class Texels:
-    """The texels of a square picture whose centre lies in a chart.
+    """The texels of a square picture whose center lies in a chart.
 
     index: row * size + column, row 0 on top (v = 1).
     face: of the mesh. weights: of the face's three corners, summing to 1.
@@ -50,7 +50,7 @@ def unwrap(
     try:
         import xatlas
     except ImportError as error:
-        raise MvdiffError("a texture needs the package xatlas: pip install xatlas") from error
+        raise InputError("a texture needs the package xatlas: pip install xatlas") from error
 
     # xatlas' tolerances are absolute: bring every mesh to the same size.
     low, high = vertices.min(axis=0), vertices.max(axis=0)
@@ -72,13 +72,13 @@ def rasterise(uv: Float[np.ndarray, "face 3 2"], size: int) -> Texels:
     across = np.cross(flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0])[:, 2]
     kept = np.flatnonzero(np.abs(across) > 0)
     if not len(kept):
-        raise MvdiffError("the mesh cannot be unwrapped: all its faces are degenerate")
+        raise InputError("the mesh cannot be unwrapped: all its faces are degenerate")
     trace = build_tracer(flat[kept])
-    centre = (np.arange(size) + 0.5) / size
+    center = (np.arange(size) + 0.5) / size
     found = []
     for start in range(0, size, 256):  # in bands, which bounds the memory
         rows = slice(start, start + 256)
-        u, v = np.meshgrid(centre, 1 - centre[rows])
+        u, v = np.meshgrid(center, 1 - center[rows])
         origins = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3)
         face, b, c = trace(origins, np.tile([0.0, 0.0, -1.0], (len(origins), 1)))
         hit = np.flatnonzero(face >= 0)

@@ -8,7 +8,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from ...errors import MvdiffError
+from ...errors import InputError
 from ...utils.callbacks import ProgressCallback
 from ...views import Views
 from ..mesh import Mesh, Texture
@@ -18,7 +18,7 @@ from .inpaint import dilate, spread
 
 #: Sides a texture may have, in texels; larger ones are more than graphics cards take.
 SIZES = (16, 8192)
-#: Points seen less well than this (0 is not at all, 1 from straight in front) take their colour
+#: Points seen less well than this (0 is not at all, 1 from straight in front) take their color
 #: partly from the surface around them.
 _WELL = 0.2
 #: Texels painted at once; bounds the memory.
@@ -36,22 +36,22 @@ def bake(
     border: float = 3.0,
     progress: ProgressCallback | None = None,
 ) -> Mesh:
-    """The same surface with a `size`² texture, and with vertex colours, from the views.
+    """The same surface with a `size`² texture, and with vertex colors, from the views.
 
     Every texel's point on the surface is looked up in every view that a ray says sees it;
     see `blend.ViewBlend` for `power`, `border` and how views are weighed. What no view sees
-    continues the colours around it along the surface, so that it shows no seams. A texture the
+    continues the colors around it along the surface, so that it shows no seams. A texture the
     mesh had is replaced. The views must be those the mesh was made from, or share its world.
     A few seconds for 20,000 faces, 16 views and the default size on one core; without the
     package `embreex` the rays take minutes.
-    Raises MvdiffError for a size outside [16, 8192], for no view, and when xatlas is missing.
+    Raises InputError for a size outside [16, 8192], for no view, and when xatlas is missing.
     """
     if not SIZES[0] <= size <= SIZES[1]:
-        raise MvdiffError(f"a texture's side must lie in [{SIZES[0]}, {SIZES[1]}], got {size}")
+        raise InputError(f"a texture's side must lie in [{SIZES[0]}, {SIZES[1]}], got {size}")
     if not (0 <= power < math.inf and 0 <= border < math.inf):
-        raise MvdiffError(f"power and border must be at least 0, got {power} and {border}")
+        raise InputError(f"power and border must be at least 0, got {power} and {border}")
     if not len(views):
-        raise MvdiffError("a texture is painted from views, got none")
+        raise InputError("a texture is painted from views, got none")
     report = progress or (lambda stage, share: None)
     report("unwrapping", 0.0)
     vertices, faces = mesh.vertices, mesh.faces
@@ -84,7 +84,7 @@ def _paint(
     points: Float[np.ndarray, "face 3 3"],
     colors: Float[np.ndarray, "face 3 3"],
 ) -> Float[np.ndarray, "texel 3"]:
-    """Colours in [0, 1]: the views' where they saw the point well, else the surface's."""
+    """Colors in [0, 1]: the views' where they saw the point well, else the surface's."""
     normal = texels.interpolate(normals)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     color, seen = blend(texels.interpolate(points.astype(np.float64)), normal)

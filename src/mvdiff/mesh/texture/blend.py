@@ -1,4 +1,4 @@
-"""Blending: the colours of surface points from all views that see them.
+"""Blending: the colors of surface points from all views that see them.
 
 A view counts by how squarely it faces the point, how far from silhouettes and depth edges it
 sees it, and how well it agrees with the others; a ray tells whether it sees the point at all.
@@ -22,20 +22,20 @@ from ...views import Views
 _CHUNK = 1 << 21
 #: A point is hidden when a ray towards it ends this share of the mesh's size before it.
 _SLACK = 0.004
-#: Neighbouring pixels whose depths differ by this share of the mesh's size lie on two surfaces.
+#: Neighboring pixels whose depths differ by this share of the mesh's size lie on two surfaces.
 _CLIFF = 0.03
-#: A colour this far (root mean square, of 1) from the views' common one counts a quarter.
+#: A color this far (root mean square, of 1) from the views' common one counts a quarter.
 _DISSENT = 0.2
-#: Views whose colours spread more than this (root mean square, of 1) differ.
+#: Views whose colors spread more than this (root mean square, of 1) differ.
 _DISPUTE = 0.04
 #: Cosine below which a view grazes the surface and is not asked.
 _GRAZING = 0.02
-#: Cosine from which a view has a full vote on the common colour.
+#: Cosine from which a view has a full vote on the common color.
 _VOTES = 0.3
 
 
 class ViewBlend:
-    """Colours of any points on one mesh, from views of it.
+    """Colors of any points on one mesh, from views of it.
 
     power: of the cosine between normal and direction to the camera. Large takes the most
         frontal view nearly alone, which is sharp and may show where views meet; small
@@ -64,16 +64,16 @@ class ViewBlend:
             _safe(opacity, z, _CLIFF * self.size, border)
             for opacity, z in zip(mask[:, 0].numpy(), depth, strict=True)
         ]
-        # Weighted by alpha, so that the colour of clear pixels, which means nothing, stays out.
+        # Weighted by alpha, so that the color of clear pixels, which means nothing, stays out.
         rgb = views.images.float() / 255 * mask
         self._source = torch.cat([rgb, mask, torch.from_numpy(np.stack(safe))[:, None]], dim=1)
 
     def __call__(
         self, points: Float[np.ndarray, "point 3"], normals: Float[np.ndarray, "point 3"]
     ) -> tuple[Float[np.ndarray, "point 3"], Float[np.ndarray, "point"]]:
-        """Colours (sRGB, in [0, 1]) of points with unit normals, and how well each was seen.
+        """Colors (sRGB, in [0, 1]) of points with unit normals, and how well each was seen.
 
-        0 is not at all (the colour then means nothing), 1 by a view straight in front.
+        0 is not at all (the color then means nothing), 1 by a view straight in front.
         """
         step = max(1, _CHUNK // len(self.cameras))
         parts = [
@@ -154,9 +154,9 @@ def _safe(
 def _agreement(
     color: Float[Tensor, "view 3 point"], weight: Float[Tensor, "view point"]
 ) -> Float[Tensor, "view point"]:
-    """How far each view agrees with the common colour, in (0, 1].
+    """How far each view agrees with the common color, in (0, 1].
 
-    Where views differ, the common colour is their weighted median, and Geman and McClure's
+    Where views differ, the common color is their weighted median, and Geman and McClure's
     weights around it ("Statistical methods for tomographic image reconstruction", 1987) say how
     far each agrees; elsewhere their mean will do, which is quicker. The scale is twice the
     median distance where that is large: one wrong view is shut out, but where all differ all

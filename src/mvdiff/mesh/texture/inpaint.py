@@ -1,15 +1,15 @@
-"""Colours for what no view saw: spread over the surface, and beyond the charts' borders."""
+"""Colors for what no view saw: spread over the surface, and beyond the charts' borders."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-#: Colour where no view saw anything.
+#: Color where no view saw anything.
 GREY = 0.7
 
 
-#: Pull of a well-seen vertex towards its own colour, in units of an edge of mean length.
+#: Pull of a well-seen vertex towards its own color, in units of an edge of mean length.
 _KEEP = 1000.0
 
 
@@ -19,11 +19,11 @@ def spread(
     vertices: Float[np.ndarray, "vertex 3"],
     faces: Int[np.ndarray, "face 3"],
 ) -> Float[np.ndarray, "vertex 3"]:
-    """Colours of all vertices in [0, 1]; unseen ones continue the seen ones along the surface.
+    """Colors of all vertices in [0, 1]; unseen ones continue the seen ones along the surface.
 
-    seen: 1 keeps a vertex' colour, 0 makes it the mean of its neighbours', shorter edges
+    seen: 1 keeps a vertex' color, 0 makes it the mean of its neighbors', shorter edges
         counting more (a harmonic continuation, one sparse linear system).
-    Parts nobody saw take the colour of the nearest seen vertex, and all is grey where nothing
+    Parts nobody saw take the color of the nearest seen vertex, and all is gray where nothing
     was seen.
     """
     from scipy import sparse
@@ -56,7 +56,7 @@ def spread(
 def dilate(
     image: UInt8[np.ndarray, "height width 3"], filled: np.ndarray
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Texels outside all charts take the colour of the nearest one inside, so that neither
+    """Texels outside all charts take the color of the nearest one inside, so that neither
     bilinear lookup nor mip-maps draw dark seams."""
     from scipy import ndimage
 

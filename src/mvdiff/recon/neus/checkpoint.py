@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ...errors import MvdiffError
+from ...errors import InputError
 from ...utils.files import atomic
 from ...views import Views
 
@@ -32,7 +32,7 @@ def save(path: Path, state: dict[str, object], owner: str) -> None:
 def load(path: Path, owner: str) -> dict[str, object] | None:
     """The state at `path`, on the CPU; None when there is no file.
 
-    Raises MvdiffError for a file that is broken or of other views or settings.
+    Raises InputError for a file that is broken or of other views or settings.
     """
     if not path.exists():
         return None
@@ -40,11 +40,11 @@ def load(path: Path, owner: str) -> dict[str, object] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         theirs = state["owner"]
     except Exception as error:  # unpickling a broken file raises anything
-        raise MvdiffError(
+        raise InputError(
             f"cannot read the checkpoint '{path}': delete it or name another"
         ) from error
     if theirs != owner:
-        raise MvdiffError(
+        raise InputError(
             f"the checkpoint '{path}' belongs to other views or settings: delete it or name another"
         )
     return state

@@ -1,4 +1,4 @@
-"""The field that is fitted: signed distance on grids of several resolutions, colour beside it."""
+"""The field that is fitted: signed distance on grids of several resolutions, color beside it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch.nn.functional import grid_sample, interpolate
 
 
 class Field(nn.Module):
-    """Signed distance (negative inside) and colour over a box, in box units.
+    """Signed distance (negative inside) and color over a box, in box units.
 
-    NormalizedBox units: the box's longest side has length 2 and its centre is the origin.
+    NormalizedBox units: the box's longest side has length 2 and its center is the origin.
     base: signed distance the field starts from; axes z, y, x.
     size: half sides of the box along x, y, z, box units; the largest is 1.
     levels: cells along the longest side, for each grid of distances added to `base`.
-    color_levels, features: cells and channels of the colour's feature grids.
-    width: of the colour network's hidden layer.
-    views: how many views get a colour correction of their own.
+    color_levels, features: cells and channels of the color's feature grids.
+    width: of the color network's hidden layer.
+    views: how many views get a color correction of their own.
     sharpness: inverse width of the density at the beginning (NeuS' s), 1 / box unit.
 
     The distance is a plain sum of interpolated grids, without a network, so that a step costs
@@ -88,13 +88,13 @@ class Field(nn.Module):
         return total
 
     def radiance(self, points: Float[Tensor, "point 3"]) -> Float[Tensor, "point 3"]:
-        """Colour in (0, 1), the same from all directions."""
+        """Color in (0, 1), the same from all directions."""
         at = (points / self.size).reshape(1, -1, 1, 1, 3)
         found = [_sample_grid(grid, at).reshape(grid.shape[1], -1).T for grid in self.features]
         return self.color(self.hidden(torch.cat(found, dim=-1)).relu()).sigmoid()
 
     def corrections(self) -> tuple[Float[Tensor, "view 3"], Float[Tensor, "view 3"]]:
-        """Gain and offset that take the object's colours to each view's; neutral on average."""
+        """Gain and offset that take the object's colors to each view's; neutral on average."""
         gain, offset = self.gain - self.gain.mean(dim=0), self.offset - self.offset.mean(dim=0)
         return gain.exp(), offset
 

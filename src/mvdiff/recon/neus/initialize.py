@@ -14,13 +14,13 @@ from ...silhouettes.visual_hull import SignedField
 
 @dataclass(frozen=True)
 class NormalizedBox:
-    """The part of the world that is fitted, and its own units: longest side 2, centre 0.
+    """The part of the world that is fitted, and its own units: longest side 2, center 0.
 
-    centre: in the world. unit: world units in one box unit.
+    center: in the world. unit: world units in one box unit.
     half: half sides along x, y, z, box units; the largest is 1.
     """
 
-    centre: Float[Tensor, "3"]
+    center: Float[Tensor, "3"]
     unit: float
     half: Float[Tensor, "3"]
 
@@ -43,10 +43,10 @@ class NormalizedBox:
         return torch.stack([x, y, z], dim=-1)
 
     def to_box(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
-        return (points - self.centre.to(points)) / self.unit
+        return (points - self.center.to(points)) / self.unit
 
     def to_world(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*points 3"]:
-        return points * self.unit + self.centre.to(points)
+        return points * self.unit + self.center.to(points)
 
 
 def sdf_from_hull(

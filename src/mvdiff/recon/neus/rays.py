@@ -22,7 +22,7 @@ class Rays:
     """Rays in box units with what their pixels show.
 
     view: which view each belongs to.
-    near, far: where the ray enters and leaves the neighbourhood of the hull.
+    near, far: where the ray enters and leaves the neighborhood of the hull.
     color: in [0, 1], not multiplied by opacity. opacity: in [0, 1].
     """
 
@@ -60,7 +60,7 @@ def gather_rays(
     views = reduced(views, size)
     parts = []
     for i in range(len(views)):
-        # float64: the centre of a far camera must not cost the pixels their place
+        # float64: the center of a far camera must not cost the pixels their place
         origin, direction = views.cameras[i].to(torch.float64).rays()
         origin = box.to_box(origin).reshape(-1, 3).float()
         direction = direction.reshape(-1, 3).float()

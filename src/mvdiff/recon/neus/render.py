@@ -10,14 +10,14 @@ from torch.nn.functional import grid_sample
 from .field import Field
 from .rays import Rays
 
-#: Samples of less weight than this get no colour, which spares half of the network's work.
+#: Samples of less weight than this get no color, which spares half of the network's work.
 _FAINT = 2e-3
 
 
 def weights(
     distance: Float[Tensor, "ray sample"], sharpness: Float[Tensor, "*ray"]
 ) -> Float[Tensor, "ray section"]:
-    """How much each section between neighbouring samples adds to a pixel (equations 10, 13).
+    """How much each section between neighboring samples adds to a pixel (equations 10, 13).
 
     sharpness: inverse width of the logistic density around the surface, one for all rays or
         (ray, 1). The result sums up, ray by ray, to the opacity.
@@ -67,7 +67,7 @@ def place_samples(
 def render(
     field: Field, rays: Rays, depth: Float[Tensor, "ray sample"], level_weights: list[float]
 ) -> tuple[Float[Tensor, "ray 3"], Float[Tensor, "ray"], Float[Tensor, "ray sample 3"]]:
-    """Colour (multiplied by opacity, as the ray's own view shows it), opacity, and the samples."""
+    """Color (multiplied by opacity, as the ray's own view shows it), opacity, and the samples."""
     points = rays.origin[:, None] + rays.direction[:, None] * depth[..., None]
     weight = weights(field.distance(points, level_weights), field.sharpness.exp())
     opacity = weight.sum(dim=1)
