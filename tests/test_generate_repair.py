@@ -28,7 +28,7 @@ def made(weights, tmp_path_factory) -> tuple[Path, Path]:
     """An album of two pictures and its results, two samples each."""
     folder = tmp_path_factory.mktemp("album")
     for name, color in (("a", (200, 60, 40)), ("b", (20, 150, 60))):
-        picture(colour=color).save(folder / f"{name}.png")
+        picture(color=color).save(folder / f"{name}.png")
     out = folder / "out"
     assert generate(folder, out, weights) == 0
     return folder, out

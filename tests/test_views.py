@@ -308,7 +308,7 @@ from mvdiff.views import Views
 Views(torch.full((2, 3, 8, 8), torch.nan), None, ring(2, size=8))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "MvdiffError: views hold 8-bit images, got torch.float32" in done.stderr
+    assert "InputError: views hold 8-bit images, got torch.float32" in done.stderr
 
 
 def test_mask_without_alpha_is_distance_from_white():

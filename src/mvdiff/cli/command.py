@@ -51,3 +51,10 @@ class Command:
         if self.read is not None:
             return self.read(overrides)
         return read_config(self.name, self.run, overrides)
+
+
+def exit_code(failed: int, meshless: int, pictures: int) -> int:
+    """1 when some images failed or have no mesh, 2 when all of them failed."""
+    if failed and failed == pictures:
+        return 2
+    return 1 if failed or meshless else 0

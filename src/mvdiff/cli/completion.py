@@ -10,6 +10,7 @@ from ..config.groups import groups, installed_plugins, plugins_of
 from ..config.settings import settings_of
 from ..errors import ConfigError
 from ..utils.files import atomic
+from .commands import COMMANDS
 from .help import chosen_variants, inner_defaults, load_variant
 
 #: shell → (where completions are read from, the function that asks `mvdiff --complete`)
@@ -91,8 +92,6 @@ def complete(line: str) -> list[str]:
         >>> complete("mvdiff generate sampler=dd")
         ['sampler=ddim', 'sampler=ddim_syncdreamer', 'sampler=ddpm']
     """
-    from .main import COMMANDS
-
     words = line.split(" ")[1:]
     words = [word for word in words[:-1] if word] + words[-1:]
     if len(words) <= 1:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..config.schema import GenerateConfig
-from .command import Command, Job
+from .command import Command, Job, exit_code
 
 
 def run(config: GenerateConfig) -> int:
@@ -27,13 +27,6 @@ def run(config: GenerateConfig) -> int:
     if alone and summary.errors:
         raise summary.errors[0]
     return exit_code(*counts)
-
-
-def exit_code(failed: int, meshless: int, pictures: int) -> int:
-    """1 when some images failed or have no mesh, 2 when all of them failed."""
-    if failed and failed == pictures:
-        return 2
-    return 1 if failed or meshless else 0
 
 
 def read(overrides: Sequence[str]) -> tuple[Any, Job]:

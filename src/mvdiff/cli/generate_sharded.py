@@ -19,7 +19,7 @@ from ..generation.run import run_plans
 from ..generation.sharding import Shard
 from ..preprocessing.image_io import user_path
 from ..utils.files import read_json, write_json
-from .generate import exit_code
+from .command import exit_code
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import sys
 import warnings
@@ -13,24 +12,7 @@ from .. import __version__
 from ..errors import ConfigError, MvdiffError
 from ..utils.oom import is_out_of_memory
 from ..utils.signals import Terminated, signals_as_exceptions
-from .command import Command
-
-#: the modules of this package that declare a command, in the order of the overview
-MODULES = (
-    "generate",
-    "reconstruct",
-    "render",
-    "train",
-    "export",
-    "convert",
-    "evaluate",
-    "ablate",
-    "list",
-)
-
-COMMANDS: dict[str, Command] = {
-    name: importlib.import_module(f"mvdiff.cli.{name}").COMMAND for name in MODULES
-}
+from .commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
