@@ -205,7 +205,7 @@ def moments(checkpoint: Path) -> dict[str, torch.Tensor]:
         (["train.augment.mirror=0.5", "latent_cache=kept"], "train.augment changes the pictures"),
         (
             ["sizes.photo_features=8", "train.num_input_images=[1,2]", "latent_cache=kept"],
-            "draws several pictures",
+            "only one is cached",
         ),
         (["data=nowhere"], "no data at 'nowhere'"),
         (["rig.elevation=20.0"], "16 of the 16 target cameras of 'a1' are not the recipe's"),

@@ -92,8 +92,8 @@ def load(
     device: "auto", "cpu", "cuda", ….
     rig: the cameras of the views: a name ("sphere"), or its settings, such as
         {"name": "ring", "count": 8, "elevation": 10}; None takes the recipe's.
-    Raises ConfigError on unknown names (the message lists the choices), on arguments of another
-    type, and on weights that do not fit.
+    Raises ConfigError on unknown names (the message lists the choices) and on arguments of another
+    type, WeightsError on weights that do not fit.
 
     Example:
         >>> import mvdiff

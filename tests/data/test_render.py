@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from helpers.rendering import render_objects
+from helpers.rendering import SMALL, render_objects
 from PIL import Image
 
-from mvdiff.cameras import ring, to_spherical
+from mvdiff.cameras import to_spherical
 from mvdiff.data.meshes import load_mesh, normalize_to_rig, stretched
 from mvdiff.data.render import run as render_module
 from mvdiff.data.render.plan import plan_jobs, read_patterns
@@ -19,14 +19,6 @@ from mvdiff.data.render.settings import ObjectSelection
 from mvdiff.errors import MvdiffError
 from mvdiff.rendering import Raycaster
 from mvdiff.views.views import Views
-
-SMALL = {
-    "rig": ring(4, size=16),
-    "num_inputs": 4,
-    "workers": 1,
-    "progress": False,
-    "supersample": 1,
-}
 
 
 @pytest.fixture

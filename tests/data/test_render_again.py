@@ -12,23 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from helpers.rendering import render_objects
+from helpers.rendering import SMALL, render_objects
 from PIL import Image
 
-from mvdiff.cameras import ring
 from mvdiff.data.dataset import RenderedDataset
 from mvdiff.data.fingerprint import data_fingerprint
 from mvdiff.data.render import run as render_module
 from mvdiff.data.render.manifest import ObjectRecord
 from mvdiff.errors import MvdiffError
 
-SMALL = {
-    "rig": ring(4, size=16),
-    "num_inputs": 4,
-    "workers": 1,
-    "progress": False,
-    "supersample": 1,
-}
 RED, BLUE = [255, 0, 0, 255], [0, 0, 255, 255]
 
 

@@ -7,6 +7,15 @@ from mvdiff.cameras import ring
 from mvdiff.data.render import run
 from mvdiff.data.render.settings import ObjectSelection, RenderSettings
 
+#: quick to render: four views of 16² in this process
+SMALL = {
+    "rig": ring(4, size=16),
+    "num_inputs": 4,
+    "workers": 1,
+    "progress": False,
+    "supersample": 1,
+}
+
 
 def render_objects(out: Any, *, workers: int | None = None, progress: bool = True, **values: Any):
     """Render what `ObjectSelection` and `RenderSettings` make of the values; size: of a ring."""

@@ -56,7 +56,7 @@ class Run:
 
     @staticmethod
     def load(folder: str | Path) -> Run:
-        """The run of a folder; DataError when there is none."""
+        """The run recorded in a folder. Raises DataError for a folder without a run."""
         content = read_json(Path(folder) / "run.json", dict)
         if content is None:
             raise DataError(f"no run in '{folder}': its run.json is missing or damaged")

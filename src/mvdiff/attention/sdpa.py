@@ -59,7 +59,7 @@ def scaled_dot_product(
 
 
 def check_kernel(kernel: str) -> str:
-    """The kernel's name; ConfigError when there is none of this name."""
+    """Validate a kernel's name and return it. Raises ConfigError for an unknown kernel."""
     if kernel not in KERNELS:
         raise ConfigError(f"unknown attention kernel '{kernel}'; choose from {', '.join(KERNELS)}")
     return kernel

@@ -120,7 +120,7 @@ def build_augment(config: Any) -> Augment:
 
 
 def input_image_counts(config: Any) -> list[int]:
-    """Numbers of input pictures an object, one of which is drawn a step."""
+    """Numbers of input images per object; each step draws one of the numbers."""
     counts = to_container(config.train.num_input_images)
     if not isinstance(counts, list) or any(type(n) is not int for n in counts):
         raise ConfigError(f"train.num_input_images must be a list of whole numbers, got {counts}")
@@ -145,7 +145,7 @@ def build_encoders(config: Any, model: MultiViewDenoiser, device: Any) -> Frozen
     if not build_augment(config).rotation_only:
         return "train.augment changes the pictures each time (all but roll must be off)"
     if max(input_image_counts(config)) > 1:
-        return "train.num_input_images draws several pictures an object, and one is kept"
+        return "train.num_input_images uses several images per object, but only one is cached"
     latents, embedder = model.latents.to(device).eval(), model.embedder.to(device).eval()
     parts = {f"latents.{n}": p for n, p in latents.named_parameters()}
     parts |= {f"embedder.{n}": p for n, p in embedder.named_parameters()}

@@ -36,7 +36,7 @@ def run_sharded(sharded: ShardedRun) -> int:
     from ..config.launcher import run_multirun
 
     count = _count(sharded)
-    plans = plan_objects(sharded.config)  # wrong settings are told here, once
+    plans = plan_objects(sharded.config)  # invalid settings raise here, before any job starts
     count = min(count, len(plans))
     out = user_path(str(sharded.config.out)).resolve()
     # a folder of its own: another command may be working on the same `out`

@@ -31,7 +31,7 @@ class DatasetBatches:
         by `Augment`'s defaults.
     mix: shares by source, such as `{"mesh": 0.7, "shape": 0.3}`; without it, every object is
         seen equally often.
-    photos: numbers of input pictures an object; each step draws one of them, so that `[1, 1, 4]`
+    photos: numbers of input images per object; each step draws one of them, so that `[1, 1, 4]`
         has four in a third of the steps. The first picture is at the azimuth of view 0, the
         others anywhere on the ring.
     """

@@ -188,7 +188,7 @@ def _read_png(path: Path, size: int) -> UInt8[np.ndarray, "4 height width"]:
         with open_image(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
     except MvdiffError as error:
-        raise DataError(f"the data lacks a view: {error}; render the object again") from error
+        raise DataError(f"the data set lacks a view: {error}; render the object again") from error
     if pixels.shape != (size, size, 4):
         raise DataError(
             f"'{path}' is {pixels.shape[1]}×{pixels.shape[0]}, the recipe works at {size}×{size}: "

@@ -10,7 +10,7 @@ MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 def check_mode(mode: str | None) -> None:
-    """Raise ConfigError for a mode that is none."""
+    """Raise ConfigError for an unknown mode."""
     if mode is not None and mode not in MODES:
         raise ConfigError(f"compile must be one of {', '.join(MODES)}, or null; got '{mode}'")
 

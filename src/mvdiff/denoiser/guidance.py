@@ -16,7 +16,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Condition:
-    """What the denoiser knows about the input pictures; computed once a run.
+    """The encoded input images, computed once per run.
 
     token: embedding of the picture.
     photos: clean latents of the input pictures; the first is the one at view 0's azimuth.
@@ -70,8 +70,8 @@ def drop_conditions(
 ) -> Condition:
     """Drop conditions at random, object by object (SyncDreamer's training: 5 % each).
 
-    One draw an object decides: the four probabilities are shares of the same interval.
-    generator: one for all objects in turn, or one an object.
+    One draw per object decides: the four probabilities are shares of the same interval.
+    generator: one for all objects in turn, or one per object.
     """
     count = len(condition.token)
     generators = [generator] * count if isinstance(generator, torch.Generator) else generator

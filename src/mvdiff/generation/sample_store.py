@@ -23,7 +23,7 @@ _IGNORED_KEYS += ("batch_size", "batch_views", "shard", "compile")
 MAX_FILE_BYTES = 2 * 2**30
 
 #: Settings that name files of weights, and the weights that ship with the package.
-_FILES = ("weights", "checkpoint", "clip")
+_FILES = ("weights", "clip")
 _BUNDLED_WEIGHTS = ("tiny.safetensors", "elevation.safetensors")
 
 

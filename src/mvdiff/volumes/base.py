@@ -23,7 +23,7 @@ class VolumeInputs:
     """What a volume is built from.
 
     latents: noisy latents of all views.
-    cameras: of those views, at the latents' resolution: one a view, shared by the batch; or
+    cameras: of those views, at the latents' resolution: one per view, shared by the batch; or
         batch · view of them, object by object.
     time: embedding of the noise level.
     view: embedding of each view's pose relative to the photo.
@@ -95,5 +95,5 @@ class Volume(nn.Module, ABC):
     ) -> Frusta:
         """Frustum features for `cameras` (any subset of the rig, at the latents' resolution).
 
-        cameras: one a view, shared by the batch; or batch · view of them, object by object.
+        cameras: one per view, shared by the batch; or batch · view of them, object by object.
         """

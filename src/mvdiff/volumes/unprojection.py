@@ -34,7 +34,7 @@ def lift(
 ) -> Float[Tensor, "batch view channel plane row column"]:
     """Sample every view's features where the grid's points project to (section 4.1).
 
-    cameras: one a view, shared by the batch; or batch · view of them, object by object.
+    cameras: one per view, shared by the batch; or batch · view of them, object by object.
     offset: where a pixel's center lies; 0 for the published weights.
     edge: points outside a picture and behind a camera get zeros; with "border" they get
         something, for callers that mask by `seen`, and what lies between the outermost pixel
