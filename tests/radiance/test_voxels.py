@@ -40,6 +40,10 @@ def ball(radius: float, side: int = 48) -> torch.Tensor:
     return torch.stack([density, color, color, color])[None]
 
 
+def made_latents(images: torch.Tensor) -> torch.Tensor:
+    return PixelUnshuffleCodec(4).encode(images)
+
+
 def pictures(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     rgb, alpha = PixelUnshuffleCodec(4).decode(latents[0])
     return rgb, alpha[:, 0]
@@ -112,6 +116,35 @@ def test_the_photo_colors_what_it_sees(latents):
     green, _ = latents.decode(own[0])
     assert green[0, 1, 27, 32] > 0.95
     assert green[0, :, 37, 32].max() < 0.05
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_photo_does_not_color_what_it_cannot_see(count):
+    """A ball's far side keeps its own color; with a second picture behind, it shows that one."""
+    size = 64
+    made = VoxelField(
+        channels=8, latents=PixelUnshuffleCodec(4), bound=0.6, radius=0.6, planes=64, split=2,
+        photo_head=8, visibility=True,
+    )  # fmt: skip
+    density = ball(0.4)[:, :1]
+    gate = torch.full_like(density, 5.0)
+    raw = torch.cat([density, *[torch.zeros_like(density)] * 3, gate], 1) / GAIN
+    made.head.forward = lambda _: raw
+    photos = torch.zeros(count, 4, size, size)
+    photos[0, 0] = 1.0  # red from the front, green from behind
+    photos[1:, 1] = 1.0
+    photos[:, 3] = 1.0
+    rig = ring(4, elevation=0.0, size=size)
+    cameras = rig[[0, 2][:count]].resize(size // 4)
+    encoded = made_latents(photos)[None]
+    views = made(
+        torch.zeros(1, 8, 24, 24, 24), encoded, cameras, rig.resize(size // 4), torch.arange(4)
+    )
+    rgb, _ = pictures(views)
+    front, back = rgb[0, :, 32, 32], rgb[2, :, 32, 32]
+    torch.testing.assert_close(front, torch.tensor([1.0, 0.0, 0.0]), atol=0.07, rtol=0)
+    behind = [0.5, 0.5, 0.5] if count == 1 else [0.0, 1.0, 0.0]
+    torch.testing.assert_close(back, torch.tensor(behind), atol=0.07, rtol=0)
 
 
 def test_empty_space_is_the_background():

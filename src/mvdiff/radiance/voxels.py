@@ -41,6 +41,9 @@ class VoxelField(RadianceField):
         each fine voxel projects to (the mean of several pictures), and mix them into the voxel's
         color: c = (1 - g) · own + g · photo. Colors blended from source pictures are IBRNet's
         (arXiv 2102.13090, section 3.2). 0: colors come from the volume alone.
+    visibility: let a picture's colors reach only voxels that its camera sees: the mixing is gated
+        by the transmittance of the density between camera and voxel, and several pictures are
+        weighted by it. Otherwise colors of the front reach hidden voxels of the back, too.
     coarser: the latents' pixels are so many times finer than the rendering, which is interpolated;
         latents that are no pixels are rendered as they are.
     offset: of pixel centers.
@@ -61,6 +64,7 @@ class VoxelField(RadianceField):
         split: int = 2,
         coarser: int = 1,
         photo_head: int = 0,
+        visibility: bool = False,
         offset: float = 0.5,
     ) -> None:
         super().__init__()
@@ -85,6 +89,7 @@ class VoxelField(RadianceField):
             nn.SiLU(),
             nn.Conv3d(channels, features * split**3, 1),
         )
+        self.visibility = visibility
         self.photo_head, self.scale = photo_head, getattr(latents, "scale", 1.0)
         layers: list[nn.Module] = [nn.SiLU()]
         if photo_head:
@@ -113,20 +118,54 @@ class VoxelField(RadianceField):
         )
         if not self.photo_head:
             return self.head(fine) * GAIN
-        pixels = self._lifted_photos(photos, cameras, fine)
+        lifted = self._lifted_photos(photos, cameras, fine)
+        pixels = lifted.mean(dim=1)
         raw = self.head(torch.cat([fine, pixels], dim=1)) * GAIN
-        density, own, gate = raw[:, :1], raw[:, 1:-1], raw[:, -1:]
-        colors = torch.lerp(own, pixels[:, : own.shape[1]], gate.sigmoid())
+        density, own, gate = raw[:, :1], raw[:, 1:-1], raw[:, -1:].sigmoid()
+        if self.visibility:
+            visible = self._transmittance(density, cameras, photos.shape[1])
+            pixels = (lifted * visible).sum(dim=1) / (visible.sum(dim=1) + 1e-3)
+            gate = gate * visible.amax(dim=1)
+        colors = torch.lerp(own, pixels[:, : own.shape[1]], gate)
         return torch.cat([density, colors], dim=1)
 
-    def _lifted_photos(self, photos: Tensor, cameras: Cameras, like: Tensor) -> Tensor:
-        """Mean of the input pictures at every fine voxel: colors, and opacity if they have it."""
+    def _lifted_photos(
+        self, photos: Tensor, cameras: Cameras, like: Tensor
+    ) -> Float[Tensor, "batch photo pixel d h w"]:
+        """The input pictures at every fine voxel: colors, and opacity if they have it."""
         batch = len(photos)
         flat = F.pixel_shuffle(rearrange(photos, "b p ... -> (b p) ..."), self.patch)
         pixels = rearrange(flat * self.scale, "(b p) ... -> b p ...", b=batch)
         points = grid_points(like.shape[-1], self.bound, photos)
         lifted = lift(pixels, cameras.resize(pixels.shape[-1]), points, self.offset, "border")
-        return lifted.mean(dim=1).to(like.dtype)
+        return lifted.to(like.dtype)
+
+    def _transmittance(
+        self, density: Float[Tensor, "batch 1 d h w"], cameras: Cameras, count: int
+    ) -> Float[Tensor, "batch photo 1 d h w"]:
+        """Share of light that passes from each voxel to each input's camera, in [0, 1].
+
+        density: raw, on the fine grid. cameras: batch · photo of them, or as many as photos.
+        Summed along the camera's own rays, as in `composite`, up to one voxel before each voxel,
+        so that a surface does not hide itself.
+        """
+        batch, side = len(density), density.shape[-1]
+        cameras = cameras.resize(side)
+        points, lengths = self._rays(cameras)
+        raw = look_up(density, points, self.bound, count)[:, :, 0]
+        lengths = lengths.unflatten(0, (-1, count))
+        depth = F.softplus(raw - THIN) * DENSITY * lengths
+        before = rearrange(depth.cumsum(dim=2) - depth, "b p ... -> (b p) 1 ...")
+
+        voxel = 2 * self.bound / (side - 1)
+        uv, distance = cameras.project(grid_points(side, self.bound, density))
+        center = cameras.t[:, 2, None, None, None]
+        plane = (distance - voxel - center) / self.radius  # [-1, 1] from first to last plane
+        pixel = (uv - self.offset) * 2 / (side - 1) - 1
+        where = torch.cat([pixel, plane[..., None]], dim=-1).to(before.dtype)
+        where = where.unflatten(0, (-1, count)).expand(batch, count, *where.shape[1:]).flatten(0, 1)
+        optical = F.grid_sample(before, where, padding_mode="border", align_corners=True)
+        return torch.exp(-optical).unflatten(0, (batch, count)).to(density.dtype)
 
     def render(
         self,

@@ -216,7 +216,14 @@ def _generators(batch: Batch | EncodedBatch, generator: torch.Generator) -> list
 
 
 def _normal(like: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """Standard normal noise of a batch's shape, each object's from its own generator."""
-    return torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators]).to(
-        like.device
-    )
+    """Standard normal noise of a batch's shape, each object's from its own generator.
+
+    On a GPU it is drawn there, from generators seeded by these: drawing on the CPU would take
+    longer than the step. So CPU and GPU runs see different noise.
+    """
+    shape, device = like.shape[1:], like.device
+    if device.type == "cpu":
+        return torch.stack([torch.randn(shape, generator=g) for g in generators])
+    seeds = [int(torch.randint(2**62, (1,), generator=g)) for g in generators]
+    local = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(shape, generator=g, device=device) for g in local])
