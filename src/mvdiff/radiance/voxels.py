@@ -124,9 +124,9 @@ class VoxelField(RadianceField):
         density, own, gate = raw[:, :1], raw[:, 1:-1], raw[:, -1:].sigmoid()
         if self.visibility:
             visible = self._transmittance(density, cameras, photos.shape[1])
-            pixels = (lifted * visible).sum(dim=1) / (visible.sum(dim=1) + 1e-3)
+            pixels = ((lifted * visible).sum(dim=1) / (visible.sum(dim=1) + 1e-3)).to(own.dtype)
             gate = gate * visible.amax(dim=1)
-        colors = torch.lerp(own, pixels[:, : own.shape[1]], gate)
+        colors = torch.lerp(own, pixels[:, : own.shape[1]].to(own.dtype), gate.to(own.dtype))
         return torch.cat([density, colors], dim=1)
 
     def _lifted_photos(
