@@ -35,7 +35,7 @@ PARTS = [
     (g, v)
     for g in ("rig", "latents", "embedder", "volume", "attention", "radiance", "unet", "recipe")
     for v in groups()[g]
-    if v != "syncdreamer"  # of the published sizes: see test_recipe_syncdreamer.py
+    if v != "syncdreamer"  # of the published sizes: see tests/recipes
 ]
 
 

@@ -21,7 +21,7 @@ from mvdiff.weights.key_sources import source
 from mvdiff.weights.load_model import init_on_meta
 from mvdiff.weights.syncdreamer import _BUFFERS, _TEXT
 
-TABLES = Path(__file__).parent / "golden" / "ddim50.npz"
+TABLES = Path(__file__).parents[1] / "golden" / "ddim50.npz"
 
 
 def test_the_model_is_the_published_one_name_by_name_and_shape_by_shape(shared_dir):

@@ -25,7 +25,7 @@ from mvdiff.latents.autoencoders import LatentCodec
 from mvdiff.volumes import VOLUMES, VolumeInputs
 from mvdiff.weights.key_map import published_name
 
-GOLDEN = Path(__file__).parent / "golden" / "denoiser.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "denoiser.npz"
 VIEWS = [0, 5, 11]
 STRIDES = {1: (6, 8, 8), 2: (4, 4, 4), 4: (3, 2, 2), 8: (2, 1, 1)}
 

@@ -17,7 +17,7 @@ from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import CheckpointManager, read_checkpoint
 from mvdiff.weights.safe_load import read_weights
 
-#: more for a long run: MVDIFF_FUZZ=3000 python -m pytest tests/checkpoints/test_fuzz.py
+#: more for a long run: MVDIFF_FUZZ=3000 python -m pytest tests/weights/test_damaged_files.py
 COUNT = int(os.environ.get("MVDIFF_FUZZ", "60"))
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.ones(3), "b": torch.ones(1)}
