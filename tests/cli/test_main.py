@@ -153,7 +153,7 @@ def test_the_generated_mesh_is_the_ball_of_the_views(generated):
 
 
 def test_the_preview_shows_views_photo_and_mesh(generated):
-    """Three blocks beside and below each other; how they look is tested in test_visualization.py."""
+    """Three blocks beside and below each other; test_visualization.py tests how they look."""
     views = Views.load(generated.sample)
     with Image.open(generated.sample / "preview.png") as written:
         plain = preview(views, Image.new("RGB", (1, 1)))
