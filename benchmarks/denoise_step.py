@@ -186,7 +186,7 @@ def run(
         with part("volume"):
             volume = model._volume(noisy, cameras, embedded, known, None)
         with part("frusta"):
-            frusta = model.volume.frusta(volume, cameras[index], embedded, known.view[:, index])
+            frusta = model.volume.frusta(volume, cameras[index], embedded, known.pose[:, index])
         scene = ViewContext(cameras[index], frusta, embedded, index)
         with part("conditional"):
             answer = model._denoise(noisy[:, index], timestep, known, scene)

@@ -70,7 +70,7 @@ VARIANTS: dict[str, list[str]] = {
     ],
     "with a UNet": ["attention=none", *COARSE],
     "with UNet and attention": COARSE,
-    "… attention in all slots": [*COARSE, "unet.slots=[middle,'0','1','2','3']"],
+    "… attention in all slots": [*COARSE, "unet.slots=[mid,up0,up1,up2,up3]"],
     "nothing rendered": ["radiance=none"],
     "UNet alone": FLAT,
     "UNet alone, velocity": [*FLAT, "noise.prediction_type=v_prediction"],

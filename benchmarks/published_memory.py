@@ -44,14 +44,14 @@ def write(path: Path, width: int) -> None:
     import torch
 
     from mvdiff import builders
-    from mvdiff.weights.key_sources import source
+    from mvdiff.weights.key_maps.syncdreamer import syncdreamer_mapping
     from mvdiff.weights.load_model import init_on_meta
     from mvdiff.weights.synthetic import rule_weight
 
     state = {}
     model = init_on_meta(lambda: builders.build_model(recipe(width)))
     for name, parameter in model.named_parameters():
-        origin = source(name)
+        origin = syncdreamer_mapping(name)
         if origin.name not in state:
             state[origin.name] = rule_weight(origin.name, origin.shape(tuple(parameter.shape)))
     torch.save({"state_dict": state}, path)

@@ -21,9 +21,10 @@ from mvdiff.denoiser.embedders import Embedder
 from mvdiff.denoiser.guidance import Condition
 from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
 from mvdiff.denoiser.unet import MultiViewUNet
+from mvdiff.errors import WeightsError
 from mvdiff.latents.autoencoders import LatentCodec
 from mvdiff.volumes import VOLUMES, VolumeInputs
-from mvdiff.weights.key_map import published_name
+from mvdiff.weights.key_maps.syncdreamer import syncdreamer_mapping
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "denoiser.npz"
 VIEWS = [0, 5, 11]
@@ -99,7 +100,7 @@ def model(golden: dict[str, Tensor]) -> MultiViewDenoiser:
         attention_levels=(0, 1, 2),
         heads=8,
         context_dim=768,
-        slots=["middle", *map(str, range(3, 12))],
+        slots=["mid", *(f"up{i}" for i in range(3, 12))],
         make_slot=lambda name, channels, factor: ATTENTION["depthwise"](
             SlotSpec(channels, factor, volume.frustum_channels, 256)
         ),
@@ -116,7 +117,7 @@ def model(golden: dict[str, Tensor]) -> MultiViewDenoiser:
     weights = {}
     for name, parameter in net.state_dict().items():
         # ours are Linear layers where the original has 1×1(×1) convolutions: same numbers
-        weights[name] = rule(published_name(name), tuple(parameter.shape))
+        weights[name] = rule(syncdreamer_mapping(name).name, tuple(parameter.shape))
     net.load_state_dict(weights)
     return net.eval().requires_grad_(False)
 
@@ -138,10 +139,10 @@ def time(model: MultiViewDenoiser, golden: dict[str, Tensor]) -> Tensor:
 def test_embeddings_and_context(
     model: MultiViewDenoiser, condition: Condition, time: Tensor, golden: dict[str, Tensor]
 ) -> None:
-    assert_agrees("view embedding", condition.view, golden["view_embedding"])
+    assert_agrees("view embedding", condition.pose, golden["view_embedding"])
     assert_agrees("time embedding", time, golden["time_embedding"])
     token = condition.token[:, None].expand(-1, 3, -1)
-    context = model.project(torch.cat([token, condition.view[:, VIEWS]], dim=-1))
+    context = model.project(torch.cat([token, condition.pose[:, VIEWS]], dim=-1))
     assert_agrees("context token", context, golden["context"])
 
 
@@ -150,12 +151,12 @@ def test_encoded_views_volume_and_frusta(
 ) -> None:
     rig = model.rig.resize(32)
     latents = golden["latents"]
-    inputs = VolumeInputs(latents, rig, time, condition.view, condition.photos, condition.cameras)
+    inputs = VolumeInputs(latents, rig, time, condition.pose, condition.photos, condition.cameras)
     encoded = model.volume.encode(inputs)[:, [0, 15], :, ::4, ::4]
     assert_agrees("encoded views", encoded, golden["encoded_views"])
     volume = model.volume.build(inputs)
     assert_agrees("volume", volume[:, ::2, ::4, ::4, ::4], golden["volume"])
-    frusta = model.volume.frusta(volume, rig[VIEWS], time, condition.view[:, VIEWS])
+    frusta = model.volume.frusta(volume, rig[VIEWS], time, condition.pose[:, VIEWS])
     for (factor, (d, h, w)), every in zip(STRIDES.items(), (2, 4, 8, 8), strict=True):
         ours = frusta[factor][0][:, ::every, ::d, ::h, ::w]
         assert_agrees(f"frustum level 1/{factor}", ours, golden[f"level{factor}"])
@@ -178,9 +179,9 @@ def test_noise_prediction(
 
 
 def test_every_published_denoiser_name_is_mapped_once(model: MultiViewDenoiser) -> None:
-    names = [published_name(name) for name in model.state_dict()]
+    names = [syncdreamer_mapping(name).name for name in model.state_dict()]
     assert len(set(names)) == len(names)
     prefixes = ("model.diffusion_model.", "spatial_volume.", "time_embed.", "cc_projection.")
     assert all(name.startswith(prefixes) for name in names)
-    with pytest.raises(KeyError, match="no counterpart"):
-        published_name("unet.unheard_of.weight")
+    with pytest.raises(WeightsError, match=r"lack 'unet\.unheard_of\.weight'"):
+        syncdreamer_mapping("unet.unheard_of.weight")

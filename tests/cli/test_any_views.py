@@ -87,7 +87,7 @@ def test_the_photos_camera_stands_at_view_0s_azimuth_and_distance():
     torch.testing.assert_close(cond.cameras.w2c, expected.w2c, atol=1e-5, rtol=0)
     torch.testing.assert_close(cond.cameras.K, expected.K, atol=1e-5, rtol=0)
     angle = torch.deg2rad(torch.tensor(60.0))
-    found = cond.view[0]
+    found = cond.pose[0]
     torch.testing.assert_close(found[:, 1], torch.stack([angle * 0, angle]).sin())
     torch.testing.assert_close(found[:, 2], torch.stack([angle * 0, angle]).cos())
 

@@ -287,7 +287,7 @@ def test_an_application_that_uses_hydra_itself_is_left_alone():
         mine = GlobalHydra.instance().hydra
         compose("generate", ["image=x"])
         assert GlobalHydra.instance().hydra is mine
-        assert theirs("render", ["out=x"]).out == "x"
+        assert theirs("generate", ["image=y"]).image == "y"
         with pytest.raises(MvdiffError):
             compose("generate", ["image=x", "attention=foo"])
         assert GlobalHydra.instance().hydra is mine
@@ -394,7 +394,7 @@ def test_a_plugin_without_yaml_is_chosen_by_name_alone(plugin):
     shutil.rmtree(plugin / "their_views" / "conf")
     given = ["image=x", *TOY, "plugins=their_views", "attention=none", "attention.name=their-mean"]
     model = builders.build_model(compose("generate", given))
-    assert type(model.unet.slots["middle"]).__name__ == "TheirMean"
+    assert type(model.unet.slots["mid"]).__name__ == "TheirMean"
 
 
 @pytest.fixture

@@ -79,9 +79,9 @@ def test_frusta_depend_on_the_camera_and_its_pose(variant):
     world = volume.build(inputs)
     if not volume.frustum_channels:
         pytest.skip("no frusta")
-    here = volume.frusta(world, inputs.cameras[0], inputs.time, inputs.view[:, :1])
-    there = volume.frusta(world, inputs.cameras[1], inputs.time, inputs.view[:, :1])
-    turned = volume.frusta(world, inputs.cameras[0], inputs.time, inputs.view[:, 1:2])
+    here = volume.frusta(world, inputs.cameras[0], inputs.time, inputs.pose[:, :1])
+    there = volume.frusta(world, inputs.cameras[1], inputs.time, inputs.pose[:, :1])
+    turned = volume.frusta(world, inputs.cameras[0], inputs.time, inputs.pose[:, 1:2])
     for factor in here:
         assert not torch.allclose(here[factor], there[factor], atol=1e-4)
         assert not torch.allclose(here[factor], turned[factor], atol=1e-4)

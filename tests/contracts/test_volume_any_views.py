@@ -58,7 +58,7 @@ def test_the_order_of_views_does_not_matter_where_any_will_do(variant, projectio
         inputs,
         latents=inputs.latents[:, order],
         cameras=inputs.cameras[order],
-        view=inputs.view[:, order],
+        pose=inputs.pose[:, order],
     )
     world, again = volume.build(inputs), volume.build(turned)
     if not volume.any_views:
@@ -87,7 +87,7 @@ def test_cameras_of_its_own_for_each_object(variant):
     volume = make(variant)
     inputs = replace(inputs_for(), cameras=Cameras.cat(sets))
     world = volume.build(inputs)
-    frusta = volume.frusta(world, inputs.cameras, inputs.time, inputs.view)
+    frusta = volume.frusta(world, inputs.cameras, inputs.time, inputs.pose)
     for i, cameras in enumerate(sets):
         mine = replace(one(inputs, i), cameras=cameras)
         torch.testing.assert_close(volume.build(mine)[0], world[i], atol=1e-4, rtol=1e-4)
@@ -125,7 +125,7 @@ def test_gradients_in_double_precision(variant):
     volume = make(variant, "sizes.volume_side=4", "sizes.planes=2", views=2).double()
     cameras = look_at([0.0, 100.0], [30.0, -10.0], size=4)
     inputs = inputs_for(1, cameras=cameras)
-    fixed = {name: getattr(inputs, name).double() for name in ("time", "view")}
+    fixed = {name: getattr(inputs, name).double() for name in ("time", "pose")}
 
     def features(latents: Tensor, photos: Tensor) -> tuple[Tensor, ...]:
         given = replace(inputs, latents=latents, photos=photos, **fixed)

@@ -14,7 +14,7 @@ def condition(count: int) -> Condition:
     return Condition(
         token=torch.zeros(count, 2),
         photos=torch.zeros(count, 1, 1, 2, 2),
-        view=torch.zeros(count, 3, 4),
+        pose=torch.zeros(count, 3, 4),
         cameras=ring(count, size=2),
         keep_token=ones,
         keep_latent=ones,

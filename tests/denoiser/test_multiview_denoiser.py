@@ -139,12 +139,12 @@ def test_the_condition_describes_poses_relative_to_the_photo(model):
     cond = condition(model)
     # [d_e, sin d_a, cos d_a, 0] with d_e = photo − target (spec, section 2)
     quarter = torch.tensor([0.0, 1.0, 0.0, -1.0])
-    close(cond.view[..., 1], quarter.expand(2, 4))
-    close(cond.view[..., 2], torch.tensor([1.0, 0.0, -1.0, 0.0]).expand(2, 4))
+    close(cond.pose[..., 1], quarter.expand(2, 4))
+    close(cond.pose[..., 2], torch.tensor([1.0, 0.0, -1.0, 0.0]).expand(2, 4))
     rigs = 0 if model.variant == "rowwise" else 30
     difference = torch.deg2rad(ELEVATIONS - rigs)[:, None].expand(2, 4)
-    close(cond.view[..., 0], difference)
-    assert not cond.view[..., 3].any()
+    close(cond.pose[..., 0], difference)
+    assert not cond.pose[..., 3].any()
     from mvdiff.cameras.rigs import to_spherical
 
     azimuth, elevation, distance = to_spherical(cond.cameras)

@@ -10,6 +10,7 @@ from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.none import NoAttention
 from mvdiff.cameras import ring
 from mvdiff.denoiser.unet import MultiViewUNet
+from mvdiff.errors import ConfigError
 
 
 class Recorder(NoAttention):
@@ -24,7 +25,7 @@ class Recorder(NoAttention):
         return x
 
 
-def unet(log=None, slots=("middle", "0", "1", "2", "3", "4", "5"), **settings):
+def unet(log=None, slots=("mid", "up0", "up1", "up2", "up3", "up4", "up5"), **settings):
     made = []
 
     def make_slot(name, channels, factor):
@@ -58,20 +59,25 @@ def test_slots_sit_after_the_middle_and_after_each_decoder_block_with_its_upsamp
     x, context, scene = call(net)
     net(x, torch.tensor([5.0, 9.0]), context, scene)
     assert made == [
-        ("middle", 16, 4),
-        ("0", 16, 4),
-        ("1", 16, 2),
-        ("2", 16, 2),
-        ("3", 16, 1),
-        ("4", 8, 1),
-        ("5", 8, 1),
+        ("mid", 16, 4),
+        ("up0", 16, 4),
+        ("up1", 16, 2),
+        ("up2", 16, 2),
+        ("up3", 16, 1),
+        ("up4", 8, 1),
+        ("up5", 8, 1),
     ]
     assert log == [(name, (2, 3, c, 8 // f, 8 // f)) for name, c, f in made]
 
 
 def test_only_the_slots_asked_for_are_made():
-    net, made = unet(slots=["middle", "3"])
-    assert [name for name, *_ in made] == ["middle", "3"] == list(net.slots)
+    net, made = unet(slots=["mid", "up3"])
+    assert [name for name, *_ in made] == ["mid", "up3"] == list(net.slots)
+
+
+def test_a_slot_that_the_unet_does_not_have_is_an_error():
+    with pytest.raises(ConfigError, match=r"'middle'.*'mid', 'up0'"):
+        unet(slots=["middle"])
 
 
 def test_without_attention_between_them_views_are_independent():

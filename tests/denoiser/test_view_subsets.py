@@ -42,5 +42,5 @@ def test_a_condition_from_parts_is_the_one_from_the_photo():
     parts = model.condition_from(
         model.embedder(photos(2)), model.latents.condition(photos(2)), ELEVATIONS
     )
-    for name in ("token", "latent", "view", "keep_token"):
+    for name in ("token", "latent", "pose", "keep_token"):
         assert torch.equal(getattr(parts, name), getattr(whole, name)), name

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mvdiff import builders
 from mvdiff.config.compose import compose
-from mvdiff.weights.key_sources import source
+from mvdiff.weights.key_maps.syncdreamer import syncdreamer_mapping
 from mvdiff.weights.synthetic import rule_weight
 
 #: all levels and blocks as published, so that the names are; only widths and sides are small
@@ -45,7 +45,7 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
     """A state dict under published names that fits the model, by the golden rule."""
     state = {}
     for name, parameter in model.named_parameters():
-        origin = source(name)
+        origin = syncdreamer_mapping(name)
         state[origin.name] = rule_weight(origin.name, origin.shape(tuple(parameter.shape)))
     return state
 
@@ -67,7 +67,7 @@ QUICK = [
     "unet.mults=[1,2]",
     "unet.blocks=1",
     "unet.attention_levels=[1]",
-    'unet.slots=[middle,"0","1","2","3"]',
+    "unet.slots=[mid,up0,up1,up2,up3]",
     "latents.blocks=1",
 ]
 #: as SMALL, for commands that do not sample

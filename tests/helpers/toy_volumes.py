@@ -40,7 +40,7 @@ def inputs_for(
         latents=random(batch, views, CHANNELS, *size),
         cameras=cameras,
         time=random(batch, TIME),
-        view=random(batch, views, 4),
+        pose=random(batch, views, 4),
         photos=random(batch, 1, CHANNELS, *size),
         photo_cameras=look_at(
             [0.0] * batch,
@@ -57,7 +57,7 @@ def one(inputs: VolumeInputs, i: int) -> VolumeInputs:
         latents=inputs.latents[i : i + 1],
         cameras=inputs.cameras,
         time=inputs.time[i : i + 1],
-        view=inputs.view[i : i + 1],
+        pose=inputs.pose[i : i + 1],
         photos=inputs.photos[i : i + 1],
         photo_cameras=inputs.photo_cameras[i],
     )
@@ -65,4 +65,4 @@ def one(inputs: VolumeInputs, i: int) -> VolumeInputs:
 
 def cut(volume: Volume, world: Tensor, inputs: VolumeInputs, views: list[int] | None = None):
     views = list(range(len(inputs.cameras))) if views is None else views
-    return volume.frusta(world, inputs.cameras[views], inputs.time, inputs.view[:, views])
+    return volume.frusta(world, inputs.cameras[views], inputs.time, inputs.pose[:, views])

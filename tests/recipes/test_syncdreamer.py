@@ -17,7 +17,7 @@ from mvdiff.config.compose import compose
 from mvdiff.diffusion.sampling import sample
 from mvdiff.errors import MvdiffError
 from mvdiff.preprocessing.photo import PreparedImage, frame_by_fill, frame_syncdreamer
-from mvdiff.weights.key_sources import source
+from mvdiff.weights.key_maps.syncdreamer import syncdreamer_mapping
 from mvdiff.weights.load_model import init_on_meta
 from mvdiff.weights.syncdreamer import _BUFFERS, _TEXT
 
@@ -30,7 +30,7 @@ def test_the_model_is_the_published_one_name_by_name_and_shape_by_shape(shared_d
     model = init_on_meta(lambda: builders.build_model(config))
     used = set()
     for name, parameter in model.named_parameters():
-        origin, shape = source(name), tuple(parameter.shape)
+        origin, shape = syncdreamer_mapping(name), tuple(parameter.shape)
         assert origin.fits(torch.empty(published[origin.name], device="meta"), shape), name
         assert (origin.name, origin.part) not in used
         used.add((origin.name, origin.part))

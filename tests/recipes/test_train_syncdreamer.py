@@ -71,7 +71,7 @@ def test_only_attention_volume_and_time_are_trained(run: Path, zero: Path) -> No
     assert {n for n in kept if not n.startswith(NOT_IN_ZERO123)} <= {
         "embedder.net.vision_model.embeddings.position_ids"
     }
-    assert any(kept[n].any() for n in kept if n.endswith("slots.middle.out.5.weight"))
+    assert any(kept[n].any() for n in kept if n.endswith("slots.mid.out.5.weight"))
     base = json.loads((checkpoint / "state.json").read_text())["base"]
     assert base["weights"] == str(zero)
     optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)["optimizer"]

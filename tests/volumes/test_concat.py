@@ -14,7 +14,7 @@ from mvdiff.cameras import look_at, ring
 from mvdiff.config.instantiate import instantiate
 from mvdiff.errors import MvdiffError
 from mvdiff.volumes import VOLUMES, VolumeInputs
-from mvdiff.weights.bundled import load_into
+from mvdiff.weights.bundled import load_file_into
 from mvdiff.weights.syncdreamer import load_syncdreamer
 
 
@@ -30,7 +30,7 @@ def inputs_for(views: int = 3) -> VolumeInputs:
         latents=torch.randn(1, views, 6, 8, 8, generator=generator),
         cameras=ring(views, size=8),
         time=torch.randn(1, 16, generator=generator),
-        view=torch.randn(1, views, 4, generator=generator),
+        pose=torch.randn(1, views, 4, generator=generator),
         photos=torch.randn(1, 1, 6, 8, 8, generator=generator),
         photo_cameras=look_at([0.0], [20.0], size=8),
     )
@@ -45,12 +45,12 @@ def test_weights_for_another_number_of_views_say_so_and_name_the_way_out(tmp_pat
     words = r"are for 4 views.*rig has 8: use a rig of 4 cameras.*volume=meanvar"
     file = toy_weights(tmp_path / "w.safetensors", "volume=concat")
     with pytest.raises(MvdiffError, match=words) as caught:
-        load_into(toy_model("volume=concat", "rig.count=8"), file)
+        load_file_into(toy_model("volume=concat", "rig.count=8"), file)
     assert "\n" not in str(caught.value)
     with pytest.raises(MvdiffError, match=r"with another volume than 'meanvar'"):
-        load_into(toy_model("volume=meanvar"), file)
+        load_file_into(toy_model("volume=meanvar"), file)
     with pytest.raises(MvdiffError, match="belong to another model"):  # not the views alone
-        load_into(toy_model("volume=concat", "rig.count=8", "sizes.volume_dims=[16,24]"), file)
+        load_file_into(toy_model("volume=concat", "rig.count=8", "sizes.volume_dims=[16,24]"), file)
     eight = ["rig.count=8", "rig.elevation=20.0"]
     with pytest.raises(MvdiffError, match=words.replace("4", "16")):
         load_syncdreamer(builders.build_model(small_config(*eight)), published_state(small_model()))

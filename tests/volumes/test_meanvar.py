@@ -98,7 +98,7 @@ def test_the_photo_stays_as_in_concat():
         latents=torch.randn(1, 3, 6, SIZE, SIZE, generator=generator),
         cameras=ring(3, size=SIZE),
         time=torch.randn(1, 16, generator=generator),
-        view=torch.randn(1, 3, 4, generator=generator),
+        pose=torch.randn(1, 3, 4, generator=generator),
         photos=torch.randn(1, 1, 6, SIZE, SIZE, generator=generator),
         photo_cameras=look_at([0.0], [20.0], size=SIZE),
     )

@@ -161,7 +161,7 @@ def test_lifted_and_looked_up_again_a_mark_lies_on_its_own_ray():
 def test_frusta_halve_in_every_axis_from_level_to_level():
     net = randomise(
         FrustumNet(
-            channels=8, dims=[8, 16, 24], planes=8, radius=0.5, bound=0.5, time_dim=4, view_dim=4
+            channels=8, dims=[8, 16, 24], planes=8, radius=0.5, bound=0.5, time_dim=4, pose_dim=4
         )
     )
     levels = net(torch.rand(2, 8, 8, 8, 8), ring(3, size=8), torch.rand(2, 4), torch.rand(2, 3, 4))

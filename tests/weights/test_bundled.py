@@ -8,10 +8,14 @@ import warnings
 import pytest
 import torch
 from helpers.tiny_recipe import toy_model, toy_weights
+from safetensors import safe_open
 
+from mvdiff import builders
+from mvdiff.config.compose import compose
 from mvdiff.errors import MvdiffError
 from mvdiff.training.checkpointing import save_weights
-from mvdiff.weights.bundled import bundled_weights, load_into
+from mvdiff.weights.bundled import bundled_path, load_file_into
+from mvdiff.weights.safe_load import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def test_everything_goes_in_and_the_report_says_so(weights):
     model, source = fresh(), toy_model()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = load_into(model, weights)
+        report = load_file_into(model, weights)
     assert report.loaded == len(source.state_dict())
     assert report.untrained == report.unused == ()
     for name, tensor in model.state_dict().items():
@@ -41,7 +45,7 @@ def test_everything_goes_in_and_the_report_says_so(weights):
 def test_half_precision_files_widen(tmp_path):
     path = save_weights(toy_model().state_dict(), tmp_path / "h.safetensors", precision="bf16")
     model = fresh()
-    load_into(model, path)
+    load_file_into(model, path)
     name = "unet.stem.weight"
     assert model.state_dict()[name].dtype == torch.float32
     torch.testing.assert_close(
@@ -51,13 +55,13 @@ def test_half_precision_files_widen(tmp_path):
 
 def test_the_header_is_handed_on(tmp_path):
     path = save_weights(toy_model().state_dict(), tmp_path / "h.safetensors", {"step": "7"})
-    assert load_into(fresh(), path).metadata["step"] == "7"
+    assert load_file_into(fresh(), path).metadata["step"] == "7"
 
 
 def test_a_part_that_was_swapped_out_leaves_its_weights_unused_with_a_warning(weights):
     model = fresh("attention=none")
     with pytest.warns(UserWarning, match="unused, because their part was swapped"):
-        report = load_into(model, weights)
+        report = load_file_into(model, weights)
     assert report.untrained == ()
     assert report.unused
     assert all(name.startswith("unet.slots.") for name in report.unused)
@@ -68,16 +72,16 @@ def test_a_part_that_was_swapped_in_starts_untrained_with_a_warning(tmp_path):
     path = toy_weights(tmp_path / "none.safetensors", "attention=none")
     model = fresh()
     with pytest.warns(UserWarning, match="stay untrained"):
-        report = load_into(model, path)
+        report = load_file_into(model, path)
     assert report.unused == ()
     assert all(name.startswith("unet.slots.") for name in report.untrained)
-    assert not model.unet.slots["middle"].out[-1].weight.any()  # still the identity
+    assert not model.unet.slots["mid"].out[-1].weight.any()  # still the identity
 
 
 def refused(model, path) -> str:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(MvdiffError) as caught:
-        load_into(model, path)
+        load_file_into(model, path)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     return str(caught.value)
@@ -161,17 +165,17 @@ def test_a_recipe_without_embedded_weights_says_what_to_do():
     with pytest.raises(
         MvdiffError, match=r"recipe 'none-such': pass weights=FILE.safetensors, or t"
     ):
-        bundled_weights("none-such")
+        bundled_path("none-such")
 
 
 def test_the_embedded_model_fits_its_recipe_and_the_package():
     from mvdiff import builders
     from mvdiff.config.compose import compose
 
-    path = bundled_weights("tiny")  # a package without them is not whole
+    path = bundled_path("tiny")  # a package without them is not whole
     assert path.stat().st_size <= 20e6
     model = builders.build_model(compose("generate", ["image=x"]))
-    report = load_into(model, path)
+    report = load_file_into(model, path)
     assert report.untrained == report.unused == ()
     assert all(torch.isfinite(t).all() for t in model.state_dict().values())
 
@@ -179,15 +183,15 @@ def test_the_embedded_model_fits_its_recipe_and_the_package():
 def test_a_whole_unet_may_be_missing_or_unused_but_half_of_one_may_not(weights, tmp_path):
     alone = ["unet=none", "attention=none"]
     with pytest.warns(UserWarning, match="unused"):
-        report = load_into(fresh(*alone), weights)
+        report = load_file_into(fresh(*alone), weights)
     assert {n.split(".")[0] for n in report.unused} == {"unet", "radiance_stem"}
     without = toy_weights(tmp_path / "alone.safetensors", *alone)
     with pytest.warns(UserWarning, match="stay untrained"):
-        report = load_into(fresh(), without)
+        report = load_file_into(fresh(), without)
     assert {n.split(".")[0] for n in report.untrained} == {"unet", "radiance_stem"}
     half = {k: v for k, v in toy_model().state_dict().items() if not k.startswith("unet.up")}
     with pytest.raises(MvdiffError, match=r"'unet\.up.*' is missing"):
-        load_into(fresh(), save_weights(half, tmp_path / "half.safetensors"))
+        load_file_into(fresh(), save_weights(half, tmp_path / "half.safetensors"))
 
 
 def test_without_its_unet_a_model_needs_a_rendering():
@@ -195,3 +199,16 @@ def test_without_its_unet_a_model_needs_a_rendering():
         fresh("unet=none", "attention=none", "radiance=none")
     with pytest.raises(MvdiffError, match="prediction_type=sample"):
         fresh("unet=none", "attention=none", "noise.prediction_type=epsilon")
+
+
+def test_the_embedded_weights_of_the_first_version_load_under_todays_names():
+    with safe_open(bundled_path("tiny"), framework="pt") as file:
+        names = set(file.keys())
+    assert any(name.startswith("unet.slots.middle.") for name in names)  # as they were written
+    assert any(".view." in name for name in names)
+
+    tensors, _ = read_weights(bundled_path("tiny"))
+    assert len(tensors) == len(names)
+    assert not any(".view." in name or ".slots.middle." in name for name in tensors)
+    config = compose("generate", ["recipe=tiny", "image=none"])
+    assert set(builders.build_model(config).state_dict()) == set(tensors)

@@ -43,7 +43,7 @@ def test_zero123_starts_all_but_what_it_does_not_have(trained: dict, tmp_path: P
         assert torch.equal(tensor, untouched[name] if lacks else trained[name]), name
     for slot in begun.model.unet.slots.values():
         assert not slot.out[-1].weight.any(), "depth attention starts as the identity"
-    assert "untrained: 370 of volume., unet.slots., time." in begun.said
+    assert "untrained: 370 of volume., unet.slots., time." in begun.summary
     assert all(p.is_leaf and p.requires_grad for p in begun.model.parameters())
 
 
@@ -87,7 +87,7 @@ def test_a_swapped_part_starts_untrained(tmp_path: Path) -> None:
         "tiny",
     )
     assert back.untrained == ()
-    assert "unused: " in back.said
+    assert "unused: " in back.summary
     assert torch.equal(back.model.project.weight, toy_model().project.weight)
 
 
@@ -154,7 +154,7 @@ def test_stable_zero123_is_known_by_its_name_here_too(tmp_path: Path) -> None:
         begun = start(tmp_path / name)
         kept = torch.equal(begun.model.project.weight, state["cc_projection.weight"])
         assert kept is not polar
-        assert ("polar angle, as Stable-Zero123's" in begun.said) is polar
+        assert ("polar angle, as Stable-Zero123's" in begun.summary) is polar
 
 
 def test_a_published_file_starts_a_model_with_a_swapped_part(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_radiance_field_no_file_has_starts_as_made(
     begun, fresh = begin(str(path)), begin(None)
     field = {n for n in begun.untrained if n.startswith("radiance")}
     assert {n.split(".")[0] for n in field} == {"radiance", "radiance_stem"}
-    assert "radiance" in begun.said
+    assert "radiance" in begun.summary
     assert all(torch.equal(begun.model.state_dict()[n], fresh.model.state_dict()[n]) for n in field)
     assert not torch.equal(begun.model.project.weight, fresh.model.project.weight)
 

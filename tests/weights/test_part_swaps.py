@@ -181,7 +181,7 @@ def test_stable_zero123s_polar_angle_is_folded_into_the_projection() -> None:
     for elevation in (-10.0, 0.0, 25.0):
         pose = model.condition_from(
             torch.zeros(1, 24), torch.zeros(1, 4, 8, 8), torch.tensor([elevation])
-        ).view[0]
+        ).pose[0]
         assert torch.equal(pose[:, 3], torch.zeros(16))
         stable = pose.clone()
         stable[:, 3] = math.radians(90 - elevation)

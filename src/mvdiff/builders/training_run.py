@@ -68,8 +68,8 @@ def build_training(config: Any) -> TrainingSetup:
     groups = build_param_groups(config, model)
     fixed = frozen_parameters(model)
     _check_start(config, weights, start.untrained, fixed)
-    if start.said and here[0] == 0:
-        print(start.said)
+    if start.summary and here[0] == 0:
+        print(start.summary)
     if config.activation_checkpointing:
         for module in model.modules():
             if hasattr(module, "checkpointing"):

@@ -20,14 +20,14 @@ class Condition:
 
     token: embedding of the picture.
     photos: clean latents of the input pictures; the first is the one at view 0's azimuth.
-    view: pose of each target view relative to the picture.
+    pose: of each target view relative to the picture.
     cameras: the pictures' own, batch · photo of them, at the latents' resolution.
     keep_token, keep_latent, keep_volume: 1 keeps that condition of an object, 0 drops it.
     """
 
     token: Float[Tensor, "batch embedding"]
     photos: Float[Tensor, "batch photo channel height width"]
-    view: Float[Tensor, "batch view pose"]
+    pose: Float[Tensor, "batch view pose"]
     cameras: Cameras
     keep_token: Float[Tensor, "batch"]
     keep_latent: Float[Tensor, "batch"]

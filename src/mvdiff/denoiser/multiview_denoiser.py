@@ -137,7 +137,7 @@ class MultiViewDenoiser(nn.Module):
         return Condition(
             token=token,
             photos=latents,
-            view=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
+            pose=torch.stack([d_elevation, d_azimuth.sin(), d_azimuth.cos(), zero], dim=-1),
             cameras=input_cameras(rig, elevation.flatten(), azimuth).resize(self.latent_size),
             keep_token=ones,
             keep_latent=ones,
@@ -199,7 +199,7 @@ class MultiViewDenoiser(nn.Module):
             chunk_cameras, chunk_noisy = cameras[chunk.flatten()], _pick(noisy, chunk)
             frusta = {}
             if self.needs_frusta:
-                pose = _pick(condition.view, chunk)
+                pose = _pick(condition.pose, chunk)
                 frusta = self.volume.frusta(volume, chunk_cameras, time, pose)
             scene = ViewContext(chunk_cameras, frusta, time, chunk)
             rendering = None if grid is None else self.radiance.render(grid, cameras, chunk)
@@ -232,12 +232,12 @@ class MultiViewDenoiser(nn.Module):
         index: Tensor | None,
     ) -> Tensor:
         """The world volume of the views at `index`."""
-        view = cond.view
+        pose = cond.pose
         if index is not None:
-            noisy, view = _pick(noisy, index), _pick(view, index)
+            noisy, pose = _pick(noisy, index), _pick(pose, index)
             cameras = cameras[index.flatten()]
         return self.volume.build(
-            VolumeInputs(noisy, cameras, time, view, cond.photos, cond.cameras)
+            VolumeInputs(noisy, cameras, time, pose, cond.photos, cond.cameras)
         )
 
     def _denoise(
@@ -260,12 +260,12 @@ class MultiViewDenoiser(nn.Module):
         }
         scene = replace(scene, frusta=gated_frusta)
         # each view's token: the picture's embedding with that view's relative pose
-        view = _pick(cond.view, scene.index)
-        token = cond.token[:, None].expand(-1, view.shape[1], -1)
-        context = self.project(torch.cat([token, view.to(token.dtype)], dim=-1))
+        pose = _pick(cond.pose, scene.index)
+        token = cond.token[:, None].expand(-1, pose.shape[1], -1)
+        context = self.project(torch.cat([token, pose.to(token.dtype)], dim=-1))
         context = context * cond.keep_token[:, None, None].to(context.dtype)
         latent = cond.latent * cond.keep_latent[:, None, None, None].to(cond.latent.dtype)
-        latent = latent[:, None].expand(-1, view.shape[1], -1, -1, -1)
+        latent = latent[:, None].expand(-1, pose.shape[1], -1, -1, -1)
         x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
         if rendering is None:
             return self.unet(x, timestep, context[:, :, None], scene)

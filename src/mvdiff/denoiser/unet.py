@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..attention.base import ViewAttention, ViewContext
+from ..errors import ConfigError
 from .transformer import SpatialTransformer
 
 
@@ -27,7 +28,7 @@ class MultiViewUNet(nn.Module):
     blocks: residual blocks a level (one more in the decoder).
     attention_levels: levels with a transformer block (self- and cross-attention).
     heads, context_dim: of those. groups: of every GroupNorm. kernel: see `attention.core.attend`.
-    slots: names that get a module: "middle", or the decoder block's number "0", "1", ….
+    slots: attention sites that get a module: "mid", or a decoder block's "up0", "up1", ….
     make_slot: (name, channels, factor) → module.
     Set `checkpointing` to compute blocks and slots again in the backward pass instead of keeping
     what happened inside them: the same gradients for less memory and more time.
@@ -85,8 +86,8 @@ class MultiViewUNet(nn.Module):
             [resnet(channels, channels), mixer(channels), resnet(channels, channels)]
         )
         self.slots = nn.ModuleDict()
-        if "middle" in slots:
-            self.slots["middle"] = make_slot("middle", channels, factor)
+        if "mid" in slots:
+            self.slots["mid"] = make_slot("mid", channels, factor)
 
         self.up = nn.ModuleList()
         for level, mult in reversed(list(enumerate(mults))):
@@ -98,7 +99,7 @@ class MultiViewUNet(nn.Module):
                 if level and i == blocks:
                     block.append(Upsample2D(channels, use_conv=True, out_channels=channels))
                     factor //= 2
-                name = str(len(self.up))
+                name = f"up{len(self.up)}"
                 self.up.append(nn.ModuleList(block))
                 if name in slots:
                     self.slots[name] = make_slot(name, channels, factor)
@@ -108,6 +109,11 @@ class MultiViewUNet(nn.Module):
         )
         nn.init.zeros_(self.out[-1].weight)
         nn.init.zeros_(self.out[-1].bias)
+        if unknown := [name for name in slots if name not in self.slots]:
+            sites = ["mid", *(f"up{i}" for i in range(len(self.up)))]
+            raise ConfigError(
+                f"unet.slots names '{unknown[0]}': this UNet's attention sites are {sites}"
+            )
 
     def forward(
         self,
@@ -132,10 +138,10 @@ class MultiViewUNet(nn.Module):
             x = self._call(_run, block, x, time, context)
             skips.append(x)
         x = self._call(_run, self.middle, x, time, context)
-        x = self._call(self._slot, "middle", x, scene, batch)
+        x = self._call(self._slot, "mid", x, scene, batch)
         for number, block in enumerate(self.up):
             x = self._call(_run, block, torch.cat([x, skips.pop()], dim=1), time, context)
-            x = self._call(self._slot, str(number), x, scene, batch)
+            x = self._call(self._slot, f"up{number}", x, scene, batch)
         return rearrange(self.out(x), "(b v) c h w -> b v c h w", b=batch)
 
     def _call(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:

@@ -26,7 +26,7 @@ class VolumeInputs:
     cameras: of those views, at the latents' resolution: one per view, shared by the batch; or
         batch · view of them, object by object.
     time: embedding of the noise level.
-    view: embedding of each view's pose relative to the photo.
+    pose: of each view relative to the photo: angles and their sine and cosine.
     photos: clean latents of the input pictures, in any order.
     photo_cameras: theirs, batch · photo of them, at the latents' resolution.
     """
@@ -34,7 +34,7 @@ class VolumeInputs:
     latents: Float[Tensor, "batch view channel height width"]
     cameras: Cameras
     time: Float[Tensor, "batch time"]
-    view: Float[Tensor, "batch view pose"]
+    pose: Float[Tensor, "batch view pose"]
     photos: Float[Tensor, "batch photo channel height width"]
     photo_cameras: Cameras
 
@@ -62,13 +62,13 @@ class Volume(nn.Module, ABC):
         ...         points = grid_points(8, 0.5, inputs.latents)
         ...         return lift(inputs.latents, inputs.cameras, points).mean(dim=1)
         ...
-        ...     def frusta(self, volume, cameras, time, view):
+        ...     def frusta(self, volume, cameras, time, pose):
         ...         return {}
         >>> inputs = VolumeInputs(
         ...     latents=torch.rand(2, 6, 4, 16, 16),  # batch, view, channel, height, width
         ...     cameras=ring(6, size=16),
         ...     time=torch.zeros(2, 32),
-        ...     view=torch.zeros(2, 6, 4),
+        ...     pose=torch.zeros(2, 6, 4),
         ...     photos=torch.rand(2, 1, 4, 16, 16),
         ...     photo_cameras=ring(2, size=16),
         ... )
@@ -91,7 +91,7 @@ class Volume(nn.Module, ABC):
         volume: Float[Tensor, "batch channel depth height width"],
         cameras: Cameras,
         time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch view pose"],
+        pose: Float[Tensor, "batch view pose"],
     ) -> Frusta:
         """Frustum features for `cameras` (any subset of the rig, at the latents' resolution).
 

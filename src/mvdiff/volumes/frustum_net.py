@@ -41,14 +41,14 @@ class FrustumNet(nn.Module):
         radius: float,
         bound: float,
         time_dim: int,
-        view_dim: int,
+        pose_dim: int,
         level_blocks: int = 1,
         offset: float = 0.5,
     ) -> None:
         super().__init__()
         self.planes, self.radius, self.bound, self.offset = planes, radius, bound, offset
         self.net = UNet3D(
-            channels, dims, time_dim, view_dim, stem_blocks=0, level_blocks=level_blocks
+            channels, dims, time_dim, pose_dim, stem_blocks=0, level_blocks=level_blocks
         )
         self.channels = {2**k: dim for k, dim in enumerate(dims)}
 
@@ -57,15 +57,15 @@ class FrustumNet(nn.Module):
         volume: Float[Tensor, "batch channel depth height width"],
         cameras: Cameras,
         time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch view pose"],
+        pose: Float[Tensor, "batch view pose"],
     ) -> Frusta:
-        views = view.shape[1]
+        views = pose.shape[1]
         points = self._points(cameras)
         samples = rearrange(look_up(volume, points, self.bound, views), "b v ... -> (b v) ...")
         levels = self.net(
             samples,
             repeat(time, "b t -> (b v) t", v=views),
-            rearrange(view, "b v e -> (b v) e"),
+            rearrange(pose, "b v e -> (b v) e"),
         )
         return {
             2**k: rearrange(level, "(b v) ... -> b v ...", v=views)

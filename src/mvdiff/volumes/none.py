@@ -27,6 +27,6 @@ class NoVolume(Volume):
         volume: Float[Tensor, "batch channel depth height width"],
         cameras: Cameras,
         time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch view pose"],
+        pose: Float[Tensor, "batch view pose"],
     ) -> Frusta:
         return {}

@@ -15,20 +15,20 @@ GROUPS = 8  # of every GroupNorm in the published volume networks
 
 
 class ConditionedConv3d(nn.Module):
-    """x + time (+ view) → GroupNorm → SiLU → 3×3×3 convolution, plain, strided or transposed."""
+    """x + time (+ pose) → GroupNorm → SiLU → 3×3×3 convolution, plain, strided or transposed."""
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
         time_dim: int,
-        view_dim: int = 0,
+        pose_dim: int = 0,
         stride: int = 1,
         transposed: bool = False,
     ) -> None:
         super().__init__()
         self.time = nn.Linear(time_dim, inputs)
-        self.view = nn.Linear(view_dim, inputs) if view_dim else None
+        self.pose = nn.Linear(pose_dim, inputs) if pose_dim else None
         self.norm = nn.GroupNorm(GROUPS, inputs)
         self.conv: nn.Module
         if transposed:
@@ -36,10 +36,10 @@ class ConditionedConv3d(nn.Module):
         else:
             self.conv = nn.Conv3d(inputs, outputs, 3, stride, padding=1)
 
-    def forward(self, x: Tensor, time: Tensor, view: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, pose: Tensor | None) -> Tensor:
         shift = self.time(time)
-        if self.view is not None:
-            shift = shift + self.view(view)
+        if self.pose is not None:
+            shift = shift + self.pose(pose)
         return self.conv(F.silu(self.norm(x + shift[:, :, None, None, None])))
 
 
@@ -48,7 +48,7 @@ class UNet3D(nn.Module):
 
     inputs: channels in.
     dims: channels of the levels, finest first.
-    time_dim, view_dim: of the embeddings added in every block (view_dim 0: none).
+    time_dim, pose_dim: of the embeddings added in every block (pose_dim 0: none).
     stem_blocks: conditioned blocks at the finest level after the first convolution.
     level_blocks: blocks at each coarser level after its strided one.
     The published world volume has (1, 2), the published frusta (0, 1).
@@ -62,14 +62,14 @@ class UNet3D(nn.Module):
         inputs: int,
         dims: Sequence[int],
         time_dim: int,
-        view_dim: int = 0,
+        pose_dim: int = 0,
         stem_blocks: int = 1,
         level_blocks: int = 2,
     ) -> None:
         super().__init__()
 
         def block(i: int, o: int, stride: int = 1, transposed: bool = False) -> nn.Module:
-            return ConditionedConv3d(i, o, time_dim, view_dim, stride, transposed)
+            return ConditionedConv3d(i, o, time_dim, pose_dim, stride, transposed)
 
         self.stem = nn.Conv3d(inputs, dims[0], 3, padding=1)
         self.stem_blocks = nn.ModuleList(block(dims[0], dims[0]) for _ in range(stem_blocks))
@@ -85,20 +85,20 @@ class UNet3D(nn.Module):
         self,
         x: Float[Tensor, "batch channel depth height width"],
         time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch pose"] | None = None,
+        pose: Float[Tensor, "batch pose"] | None = None,
     ) -> list[Tensor]:
         """Decoded features of every level, finest first. Sides must halve at each level."""
         x = self.stem(x)
         for block in self.stem_blocks:
-            x = self._call(block, x, time, view)
+            x = self._call(block, x, time, pose)
         levels = [x]
         for level in self.down:
             for block in level:
-                x = self._call(block, x, time, view)
+                x = self._call(block, x, time, pose)
             levels.append(x)
         decoded = [x]
         for up, skip in zip(self.up, reversed(levels[:-1]), strict=True):
-            x = skip + self._call(up, x, time, view)
+            x = skip + self._call(up, x, time, pose)
             decoded.append(x)
         return decoded[::-1]
 

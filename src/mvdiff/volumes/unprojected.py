@@ -34,7 +34,7 @@ class ViewEncoder(nn.Module):
         inputs: int,
         features: int,
         time_dim: int,
-        view_dim: int,
+        pose_dim: int,
         blocks: int = 3,
         width: int | None = None,
         finer: int = 1,
@@ -43,7 +43,7 @@ class ViewEncoder(nn.Module):
         width = width or features
         self.stem = nn.Conv2d(inputs, width, 3, padding=1)
         self.time = nn.ModuleList(nn.Linear(time_dim, width) for _ in range(blocks))
-        self.view = nn.ModuleList(nn.Linear(view_dim, width) for _ in range(blocks))
+        self.pose = nn.ModuleList(nn.Linear(pose_dim, width) for _ in range(blocks))
         self.blocks = nn.ModuleList(
             nn.Sequential(*_norm_conv(width, width), *_norm_conv(width, width))
             for _ in range(blocks)
@@ -56,11 +56,11 @@ class ViewEncoder(nn.Module):
         self,
         x: Float[Tensor, "batch channel height width"],
         time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch pose"],
+        pose: Float[Tensor, "batch pose"],
     ) -> Float[Tensor, "batch feature h w"]:
         x = self.stem(x)
-        for embed_time, embed_view, block in zip(self.time, self.view, self.blocks, strict=True):
-            x = x + block(x + (embed_time(time) + embed_view(view))[:, :, None, None])
+        for embed_time, embed_pose, block in zip(self.time, self.pose, self.blocks, strict=True):
+            x = x + block(x + (embed_time(time) + embed_pose(pose))[:, :, None, None])
         return self.out(x)
 
 
@@ -102,7 +102,7 @@ class UnprojectedVolume(Volume):
         planes: int,
         radius: float,
         time_dim: int,
-        view_dim: int = 4,
+        pose_dim: int = 4,
         level_blocks: int = 2,
         frustum_blocks: int = 1,
         photo_features: int = 0,
@@ -115,7 +115,7 @@ class UnprojectedVolume(Volume):
         self._check(side, planes, dims, frustum_dims, bound, radius)
         self.views, self.side, self.bound, self.offset = views, side, bound, offset
         self.finer, self.channels = finer, dims[0]
-        given = (time_dim, view_dim, 3)
+        given = (time_dim, pose_dim, 3)
         self.encoder = ViewEncoder(latent_channels, features, *given, view_width, finer)
         self.photo_encoder = (
             ViewEncoder(latent_channels, photo_features, *given, photo_width, finer)
@@ -136,7 +136,7 @@ class UnprojectedVolume(Volume):
             radius,
             bound,
             time_dim,
-            view_dim,
+            pose_dim,
             frustum_blocks,
             offset,
         )
@@ -194,7 +194,7 @@ class UnprojectedVolume(Volume):
         features = self.encoder(
             rearrange(inputs.latents, "b v ... -> (b v) ..."),
             repeat(inputs.time, "b t -> (b v) t", v=views),
-            rearrange(inputs.view, "b v e -> (b v) e"),
+            rearrange(inputs.pose, "b v e -> (b v) e"),
         )
         return rearrange(features, "(b v) ... -> b v ...", v=views)
 
@@ -216,7 +216,7 @@ class UnprojectedVolume(Volume):
         features = self.photo_encoder(
             rearrange(inputs.photos, "b p ... -> (b p) ..."),
             repeat(inputs.time, "b t -> (b p) t", p=count),
-            inputs.view.new_zeros(batch * count, inputs.view.shape[-1]),
+            inputs.pose.new_zeros(batch * count, inputs.pose.shape[-1]),
         )
         return rearrange(features, "(b p) ... -> b p ...", p=count)
 
@@ -225,6 +225,6 @@ class UnprojectedVolume(Volume):
         volume: Float[Tensor, "batch channel depth height width"],
         cameras: Cameras,
         time: Float[Tensor, "batch time"],
-        view: Float[Tensor, "batch view pose"],
+        pose: Float[Tensor, "batch view pose"],
     ) -> Frusta:
-        return self.frustum_net(volume, cameras, time, view)
+        return self.frustum_net(volume, cameras, time, pose)

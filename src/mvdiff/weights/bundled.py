@@ -31,7 +31,7 @@ class LoadReport:
     metadata: dict[str, str]
 
 
-def bundled_weights(name: str) -> Path:
+def bundled_path(name: str) -> Path:
     """Path of the weights that ship with the package; WeightsError when there are none."""
     path = Path(str(resources.files("mvdiff") / "assets" / f"{name}.safetensors"))
     if not path.is_file():
@@ -42,7 +42,7 @@ def bundled_weights(name: str) -> Path:
     return path
 
 
-def load_into(model: nn.Module, path: str | Path) -> LoadReport:
+def load_file_into(model: nn.Module, path: str | Path) -> LoadReport:
     """Load a file with our names into `model`, strictly but for swapped slots: `load_tensors`."""
     tensors, metadata = read_weights(path)
     return load_tensors(model, tensors, path, metadata)

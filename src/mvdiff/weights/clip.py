@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from .compatibility import check_floating
-from .key_sources import CLIP, source
+from .key_maps.syncdreamer import CLIP, syncdreamer_mapping
 
 #: our names of the image tower
 EMBEDDER = "embedder."
@@ -31,21 +31,21 @@ def clip_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
     for name, parameter in model.state_dict().items():
         if not name.startswith(EMBEDDER):
             continue
-        origin, shape = source(name), tuple(parameter.shape)
-        theirs = origin.name.removeprefix(CLIP)
-        used.add(theirs)
-        found = tensors.get(name, tensors.get(theirs))
-        if found is None:
-            raise WeightsError(f"this is not OpenAI's CLIP ViT-L/14: '{theirs}' is missing")
-        check_floating({theirs: found})
+        origin, shape = syncdreamer_mapping(name), tuple(parameter.shape)
+        published = origin.name.removeprefix(CLIP)
+        used.add(published)
+        tensor = tensors.get(name, tensors.get(published))
+        if tensor is None:
+            raise WeightsError(f"this is not OpenAI's CLIP ViT-L/14: '{published}' is missing")
+        check_floating({published: tensor})
         whole = name not in tensors
-        if not (origin.fits(found, shape) if whole else tuple(found.shape) == shape):
-            wanted = origin.shape(shape) if whole else shape
+        if not (origin.fits(tensor, shape) if whole else tuple(tensor.shape) == shape):
+            needed = origin.shape(shape) if whole else shape
             raise WeightsError(
-                f"this is a CLIP of another size: '{theirs}' has shape {tuple(found.shape)}, the "
-                f"recipe's image tower (ViT-L/14) needs {wanted}"
+                f"this is a CLIP of another size: '{published}' has shape {tuple(tensor.shape)}, "
+                f"the recipe's image tower (ViT-L/14) needs {needed}"
             )
-        weights[name] = (origin.take(found, shape) if whole else found).to(parameter.dtype)
+        weights[name] = (origin.convert(tensor, shape) if whole else tensor).to(parameter.dtype)
     unknown = [n for n in tensors if n.startswith("visual.") and n not in used]
     if unknown:
         raise WeightsError(

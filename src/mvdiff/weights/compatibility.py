@@ -22,7 +22,7 @@ SWAPPABLE: dict[str, tuple[str, ...]] = {
 }
 
 #: a name, its shape in the file, and the shape needed
-Clash = tuple[str, tuple[int, ...], tuple[int, ...]]
+Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
 def swappable(own: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
@@ -50,26 +50,27 @@ def check_compatible(
     refusal, advice: how the sentence begins, and how it ends where nothing better is known.
     """
     own = model.state_dict()
-    clash = [
-        (name, tuple(tensors[name].shape), tuple(wanted.shape))
-        for name, wanted in own.items()
-        if name in tensors and tensors[name].shape != wanted.shape
+    mismatches = [
+        (name, tuple(tensors[name].shape), tuple(parameter.shape))
+        for name, parameter in own.items()
+        if name in tensors and tensors[name].shape != parameter.shape
     ]
     missing = [n for n in own if n not in tensors and not n.startswith(may_differ)]
     unknown = [n for n in tensors if n not in own and not n.startswith(may_differ)]
-    if found := describe_mismatch(clash, missing, unknown):
-        told = _other_photos(model, tensors, clash) or other_volume(model, clash)
-        raise WeightsError(f"{refusal}: {told or f'{found}; {advice}'}")
+    if difference := describe_mismatch(mismatches, missing, unknown):
+        reason = _explain_photo_mismatch(model, tensors, mismatches)
+        reason = reason or explain_volume_mismatch(model, mismatches)
+        raise WeightsError(f"{refusal}: {reason or f'{difference}; {advice}'}")
 
 
 def describe_mismatch(
-    clash: Sequence[Clash], missing: Sequence[str], unknown: Sequence[str]
+    mismatches: Sequence[Mismatch], missing: Sequence[str], unknown: Sequence[str]
 ) -> str | None:
     """The first thing that does not fit, in words, and how many more; None when all does."""
-    total = len(clash) + len(missing) + len(unknown)
-    if clash:
-        name, theirs, ours = clash[0]
-        first = f"'{name}' has shape {theirs}, this model needs {ours}"
+    total = len(mismatches) + len(missing) + len(unknown)
+    if mismatches:
+        name, shape, needed = mismatches[0]
+        first = f"'{name}' has shape {shape}, this model needs {needed}"
     elif missing:
         first = f"'{missing[0]}' is missing"
     elif unknown:
@@ -79,18 +80,18 @@ def describe_mismatch(
     return first + (f" (and {total - 1} more differences)" if total > 1 else "")
 
 
-def other_volume(model: nn.Module, clash: Sequence[Clash]) -> str | None:
+def explain_volume_mismatch(model: nn.Module, mismatches: Sequence[Mismatch]) -> str | None:
     """What is wrong where the volume's first layer alone has another shape, as it has for
     another number of views or another way of joining them; None where it is something else.
 
-    clash: under our names.
+    mismatches: under our names.
     """
     volume = getattr(model, "volume", None)
-    if not _is_the_stem(clash):
+    if not _is_the_stem(mismatches):
         return None
     if not hasattr(volume, "views_of"):
         return None
-    views = volume.views_of(clash[0][1][1])
+    views = volume.views_of(mismatches[0][1][1])
     if views is None:
         return (
             f"they were trained with another volume than '{volume.name}': choose the one they were "
@@ -103,21 +104,21 @@ def other_volume(model: nn.Module, clash: Sequence[Clash]) -> str | None:
     )
 
 
-def _other_photos(
-    model: nn.Module, tensors: Mapping[str, Tensor], clash: Sequence[Clash]
+def _explain_photo_mismatch(
+    model: nn.Module, tensors: Mapping[str, Tensor], mismatches: Sequence[Mismatch]
 ) -> str | None:
     """What is wrong where the volume's first layer has another shape since only the model or only
     the file lifts the input pictures; None where it is something else.
 
     tensors: the file's, under our names.
     """
-    ours, theirs = (
+    model_lifts, file_lifts = (
         any(name.startswith("volume.photo_encoder.") for name in names)
         for names in (model.state_dict(), tensors)
     )
-    if ours == theirs or not _is_the_stem(clash):
+    if model_lifts == file_lifts or not _is_the_stem(mismatches):
         return None
-    if theirs:
+    if file_lifts:
         return (
             "they were trained with sizes.photo_features above 0, and this model has 0: give the "
             "number they were trained with"
@@ -128,8 +129,8 @@ def _other_photos(
     )
 
 
-def _is_the_stem(clash: Sequence[Clash]) -> bool:
-    return [name for name, *_ in clash] == ["volume.net.stem.weight"]
+def _is_the_stem(mismatches: Sequence[Mismatch]) -> bool:
+    return [name for name, *_ in mismatches] == ["volume.net.stem.weight"]
 
 
 def check_floating(tensors: Mapping[str, Tensor], path: str | Path | None = None) -> None:

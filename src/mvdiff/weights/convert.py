@@ -17,15 +17,15 @@ from ..cameras.rigs import to_spherical
 from ..errors import WeightsError
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
-from .key_sources import CLIP, VAE, source
+from .key_maps.syncdreamer import CLIP, UNET, VAE, VOLUME, syncdreamer_mapping
+from .published import convert_matched, match_keys
 from .syncdreamer import load_syncdreamer
 
 #: parts of our model that Zero123 does not have: they start untrained
 NOT_IN_ZERO123 = (*SWAPPABLE, "time.")
-_UNET = "model.diffusion_model."
 _EMA = "model_ema."
 #: where Zero123 keeps its image tower
-_CLIP_THERE = "cond_stage_model.model."
+_ZERO123_CLIP = "cond_stage_model.model."
 
 
 def convert(
@@ -42,16 +42,16 @@ def convert(
     tensors: of a published file.
     polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
     swapped, betas: as in `load_syncdreamer`; swapped parts are left out. Cameras and schedules of
-        the file that differ are told as warnings.
+        the file that differ are named in warnings.
     Raises WeightsError when the file is none of them, or lacks something.
     """
-    if any(name.startswith("spatial_volume.") for name in tensors):
+    if any(name.startswith(VOLUME) for name in tensors):
         report = load_syncdreamer(model, tensors, swapped=swapped, betas=betas)
         for difference in report.differences:
             warnings.warn(f"{difference}, which are what will be used", stacklevel=2)
         own = model.state_dict()
         return {n: t for n, t in own.items() if n not in report.untrained}, "syncdreamer"
-    if any(name.startswith(_UNET) for name in tensors):
+    if any(name.startswith(UNET) for name in tensors):
         weights = _zero123(model, tensors)
         if polar:
             weights |= fold_polar(model, weights["project.weight"], weights["project.bias"])
@@ -60,7 +60,7 @@ def convert(
         return clip_weights(model, tensors), "clip"
     raise WeightsError(
         "this is neither SyncDreamer's, Zero123's nor CLIP's checkpoint: expected names that begin "
-        f"with '{_UNET}' or 'visual.', the first here is '{next(iter(tensors), 'none')}'"
+        f"with '{UNET}' or 'visual.', the first here is '{next(iter(tensors), 'none')}'"
     )
 
 
@@ -97,33 +97,29 @@ def zero123_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Zero123 was released with both; the average is what it samples with.
     """
-    found = {}
+    renamed = {}
     for name, tensor in tensors.items():
-        if name.startswith(_UNET):
+        if name.startswith(UNET):
             average = _EMA + name.removeprefix("model.").replace(".", "")
-            found[name] = tensors.get(average, tensor)
-        elif name.startswith(_CLIP_THERE):
-            found[CLIP + name.removeprefix(_CLIP_THERE)] = tensor
+            renamed[name] = tensors.get(average, tensor)
+        elif name.startswith(_ZERO123_CLIP):
+            renamed[CLIP + name.removeprefix(_ZERO123_CLIP)] = tensor
         elif name.startswith((VAE, "cc_projection.")):
-            found[name] = tensor
-    return found
+            renamed[name] = tensor
+    return renamed
 
 
 def _zero123(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = zero123_names(tensors)
-    weights = {}
-    for name, parameter in model.state_dict().items():
-        if name.startswith(NOT_IN_ZERO123):
-            continue
-        origin, shape = source(name), tuple(parameter.shape)
-        if origin.name not in found:
-            raise WeightsError(
-                f"this is not a whole Zero123 checkpoint: '{origin.name}' is missing"
-            )
-        if not origin.fits(found[origin.name], shape):
-            raise WeightsError(
-                f"this is not a Zero123 checkpoint: '{origin.name}' has shape "
-                f"{tuple(found[origin.name].shape)}, expected {origin.shape(shape)}"
-            )
-        weights[name] = origin.take(found[origin.name], shape)
-    return weights
+    own = {n: p for n, p in model.state_dict().items() if not n.startswith(NOT_IN_ZERO123)}
+    renamed = zero123_names(tensors)
+    match = match_keys(own, renamed, syncdreamer_mapping)
+    if match.missing:
+        raise WeightsError(
+            f"this is not a whole Zero123 checkpoint: '{match.missing[0]}' is missing"
+        )
+    if match.mismatched:
+        name, shape, needed = match.mismatched[0]
+        raise WeightsError(
+            f"this is not a Zero123 checkpoint: '{name}' has shape {shape}, expected {needed}"
+        )
+    return convert_matched(match, own, renamed)

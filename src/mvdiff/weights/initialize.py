@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MvdiffError, WeightsError
-from .bundled import bundled_weights
+from .bundled import bundled_path
 from .compatibility import check_compatible, check_floating, swappable
 from .convert import NOT_IN_ZERO123, convert, looks_like_stable_zero123
-from .key_sources import is_published
+from .key_maps.syncdreamer import is_published
 from .load_model import init_on_meta
 from .safe_load import read_weights
 from .synthetic import fill_synthetic
@@ -26,12 +26,12 @@ class InitResult:
     """A model to be trained.
 
     model: with the weights. untrained: names of the parameters that the file does not have.
-    said: one line for people; empty for a fresh model.
+    summary: one line for people; empty for a fresh model.
     """
 
     model: nn.Module
     untrained: tuple[str, ...]
-    said: str
+    summary: str
 
 
 def init_for_training(
@@ -62,7 +62,7 @@ def init_for_training(
             stacklevel=2,
         )
         return InitResult(fill_synthetic(model), (), "started from numbers made by a rule")
-    path = bundled_weights(recipe) if weights == "embedded" else Path(weights).expanduser()
+    path = bundled_path(recipe) if weights == "embedded" else Path(weights).expanduser()
     tensors, metadata = read_weights(path)
     polar = False
     kind = metadata.get("mvdiff_kind", "")
@@ -87,25 +87,25 @@ def init_for_training(
         "use weights of this recipe and these sizes, or Zero123's as written by mvdiff convert",
     )
     model.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
-    said = f"started from '{path}': {len(own) - len(untrained)} tensors"
+    summary = f"started from '{path}': {len(own) - len(untrained)} tensors"
     if polar:
-        said += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
+        summary += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
     if untrained:
         parts = dict.fromkeys(_part(name) for name in untrained)
-        said += f"; untrained: {len(untrained)} of {', '.join(parts)}"
+        summary += f"; untrained: {len(untrained)} of {', '.join(parts)}"
     if unused:
-        said += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
-    return InitResult(model, untrained, said)
+        summary += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
+    return InitResult(model, untrained, summary)
 
 
 def sha256_of(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of named tensors as float32: the same however the file they came from is written."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
-        found.update(f"{name} {tuple(tensor.shape)}".encode())
-        found.update(tensor.view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _part(name: str) -> str:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..errors import MvdiffError, WeightsError
 from ..utils.mmap import cast_mapped
-from .bundled import bundled_weights, load_into, load_tensors
+from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
-from .key_sources import is_published
+from .key_maps.syncdreamer import is_published
 from .safe_load import read_weights
 from .syncdreamer import assign, load_syncdreamer
 from .synthetic import fill_synthetic
@@ -47,7 +47,7 @@ def load_pretrained(
             "the SyncDreamer repository (liuyuan-pal/SyncDreamer) links to, and pass "
             "weights=syncdreamer-pretrain.ckpt"
         )
-    tower = clip_file(clip, init_on_meta(make)) if clip else {}
+    tower = image_tower(clip, init_on_meta(make)) if clip else {}
     if weights == "synthetic":
         warnings.warn(
             "weights=synthetic: the weights are SYNTHETIC NUMBERS, not trained; the images are "
@@ -56,15 +56,15 @@ def load_pretrained(
         )
         model = fill_synthetic(init_on_meta(make))
     elif weights == "embedded":
-        model = _fresh(make)
-        load_into(model, bundled_weights(recipe))
+        model = init_seeded(make)
+        load_file_into(model, bundled_path(recipe))
     else:
         return _from_file(make, Path(weights).expanduser(), betas, tower, swapped)
     assign(model, tower)
     return model
 
 
-def clip_file(path: str, model: nn.Module) -> dict[str, Tensor]:
+def image_tower(path: str, model: nn.Module) -> dict[str, Tensor]:
     """The image tower of a CLIP file, under our names; WeightsError with the path."""
     try:
         return clip_weights(model, read_weights(path)[0])
@@ -97,7 +97,7 @@ def _from_file(
     if same and all(t.is_floating_point() for t in tensors.values()):
         assign(model, {n: cast_mapped(tensors[n], own[n]) for n in own} | tower)
         return model
-    model = _fresh(make)
+    model = init_seeded(make)
     load_tensors(model, tensors, path, metadata)  # swapped parts, or a sentence on what is wrong
     assign(model, tower)
     return model
@@ -112,7 +112,7 @@ def _published(
     swapped: Sequence[str],
 ) -> nn.Module:
     # parts that the file lacks need values of their own, so the model gets memory of its own
-    model = _fresh(make) if swapped else init_on_meta(make)
+    model = init_seeded(make) if swapped else init_on_meta(make)
     try:
         report = load_syncdreamer(model, tensors, betas=betas, swapped=swapped, given=tower)
     except MvdiffError as error:
@@ -120,13 +120,13 @@ def _published(
     for difference in report.differences:
         warnings.warn(f"{difference}: yours are used, expect worse pictures", stacklevel=4)
     # a part that neither the published model nor this one has was not swapped
-    there = [
+    swapped_parts = [
         part
         for part in swapped
         if SWAPPABLE[part] or any(n.startswith(part) for n in report.untrained)
     ]
-    if there:
-        named = " and ".join(part.rstrip(".") for part in there)
+    if swapped_parts:
+        named = " and ".join(part.rstrip(".") for part in swapped_parts)
         warnings.warn(
             f"{named} are not the published parts ({len(report.untrained)} tensors stay "
             "untrained): the rest was trained with the published ones, so expect worse pictures",
@@ -135,7 +135,7 @@ def _published(
     return model
 
 
-def _fresh(make: Callable[[], nn.Module]) -> nn.Module:
+def init_seeded(make: Callable[[], nn.Module]) -> nn.Module:
     """The model as initialised, with the same numbers each time: swapped parts keep them."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from ..utils.sniff import describe_impostor
+from .renamed_keys import rename_keys
 from .torchscript import is_torchscript, read_torchscript
 
 #: what torch, pickle and zipfile raise on a file that is not whole
-_DAMAGED = (
+_READ_ERRORS = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
@@ -39,14 +40,14 @@ _DAMAGED = (
 )
 
 
-class _StandIn:
+class _StubClass:
     """What becomes of a class that a file names and that tensors do not need.
 
     Training frameworks store callbacks and settings beside the weights. A stand-in takes
     whatever the file does with the class, and does nothing.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> _StandIn:
+    def __new__(cls, *args: Any, **kwargs: Any) -> _StubClass:
         return object.__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -79,7 +80,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors, metadata = _read_safetensors(path)
     else:
         tensors, metadata = _state_dict(path, _read_pickle(path)), {}
-    tensors = _without_wrappers(path, tensors)
+    tensors = rename_keys(_without_wrappers(path, tensors))
     _check_finite(path, tensors)
     return tensors, metadata
 
@@ -166,10 +167,10 @@ def _read_pickle(path: Path) -> Any:
         if is_torchscript(path):
             return read_torchscript(path)
         with _inert_classes(path):
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except _DAMAGED as error:
-        raise WeightsError(_why(path, str(error))) from error
-    return found if isinstance(found, Mapping) else {}
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except _READ_ERRORS as error:
+        raise WeightsError(_describe_failure(path, str(error))) from error
+    return checkpoint if isinstance(checkpoint, Mapping) else {}
 
 
 def _check_archive(path: Path) -> None:
@@ -180,7 +181,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except (*_DAMAGED, NotImplementedError):
+    except (*_READ_ERRORS, NotImplementedError):
         return  # no archive: torch says what is wrong
     if unpacked > 4 * path.stat().st_size + 2**26:
         raise WeightsError(
@@ -198,12 +199,12 @@ def _inert_classes(path: Path) -> Any:
         module, _, short = name.rpartition(".")
         if module.split(".")[0] in ("builtins", "__builtin__"):
             continue  # `eval`, `exec`, …: torch's reader refuses them
-        stands.append((type(short, (_StandIn,), {"__module__": module}), name))
+        stands.append((type(short, (_StubClass,), {"__module__": module}), name))
     with torch.serialization.safe_globals(stands):
         yield
 
 
-def _why(path: Path, text: str) -> str:
+def _describe_failure(path: Path, text: str) -> str:
     if "nsupported" in text or "blocked" in text or "Weights only" in text:
         return (
             f"'{path}' asks for code to be run while it is read, which mvdiff never does: get the "

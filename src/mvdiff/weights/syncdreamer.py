@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from ..cameras.camera import Cameras
 from ..errors import WeightsError
 from ..utils.mmap import cast_mapped
-from .compatibility import SWAPPABLE, Clash, check_floating, describe_mismatch, other_volume
-from .key_sources import CLIP, KeyMapping, source
+from .compatibility import SWAPPABLE, Mismatch, describe_mismatch, explain_volume_mismatch
+from .key_maps.clip import TEXT_TOWER
+from .key_maps.syncdreamer import CLIP, syncdreamer_mapping
+from .published import convert_matched, match_keys
 
 #: side of the pictures the published cameras are given for
 _SIZE = 256
@@ -30,18 +32,7 @@ _BUFFERS = (
     "posterior_log_variance_clipped",
 )
 #: CLIP's text tower, which nothing here reads
-_TEXT = tuple(
-    f"{CLIP}{name}"
-    for name in (
-        "positional_embedding",
-        "text_projection",
-        "logit_scale",
-        "token_embedding.weight",
-        "ln_final.weight",
-        "ln_final.bias",
-        "transformer.",
-    )
-)
+_TEXT = tuple(CLIP + name for name in TEXT_TOWER)
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ class SyncDreamerReport:
     untrained: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    mismatched: tuple[Clash, ...]
+    mismatched: tuple[Mismatch, ...]
     ignored: tuple[str, ...]
     differences: tuple[str, ...]
 
@@ -93,43 +84,29 @@ def load_syncdreamer(
     """
     own, given = model.state_dict(keep_vars=True), dict(given or {})
     untrained = [name for name in own if name.startswith(tuple(swapped))]
-    used, weights, missing, mismatched, clash = set(), {}, [], [], []
-    for name, parameter in own.items():
-        if name in untrained:
-            continue
-        origin, shape = source(name), tuple(parameter.shape)
-        used.add(origin.name)
-        if name in given:
-            continue
-        if origin.name not in state_dict:
-            missing.append(origin.name)
-        elif not origin.fits(state_dict[origin.name], shape):
-            theirs = tuple(state_dict[origin.name].shape)
-            mismatched.append((origin.name, theirs, origin.shape(shape)))
-            clash.append((name, theirs, shape))
-        else:
-            weights[name] = origin
-    known = (*_TEXT, *(place for part in swapped for place in SWAPPABLE[part]))
-    rest = [name for name in state_dict if name not in used]
-    ignored = [n for n in rest if n in _BUFFERS or n.startswith(known)]
+    published = {name: tensor for name, tensor in own.items() if name not in untrained}
+    match = match_keys(published, state_dict, syncdreamer_mapping, given)
+    expected = (*_TEXT, *(prefix for part in swapped for prefix in SWAPPABLE[part]))
+    ignored = [n for n in match.unused if n in _BUFFERS or n.startswith(expected)]
     report = SyncDreamerReport(
-        loaded=len(weights) + len(given),
+        loaded=len(match.mappings) + len(given),
         untrained=tuple(untrained),
-        missing=_once(missing),
-        unexpected=_once(n for n in rest if n not in ignored),
-        mismatched=_once(mismatched),
+        missing=match.missing,
+        unexpected=tuple(n for n in match.unused if n not in ignored),
+        mismatched=match.mismatched,
         ignored=tuple(ignored),
         differences=tuple(_differences(state_dict, getattr(model, "rig", None), betas)),
     )
     if strict and report.fault():
-        if told := other_volume(model, clash):
-            raise WeightsError(f"these weights belong to another model: {told}")
+        if reason := explain_volume_mismatch(model, match.own_mismatched):
+            raise WeightsError(f"these weights belong to another model: {reason}")
         raise WeightsError(
             f"this is not a SyncDreamer checkpoint for this recipe: {report.fault()}; use the "
             "published file, and the sizes it was trained with"
         )
-    taken = {name: _taken(weights[name], state_dict, own[name]) for name in weights}
-    assign(model, taken | given)
+    converted = convert_matched(match, own, state_dict)
+    cast = {name: cast_mapped(tensor, own[name]) for name, tensor in converted.items()}
+    assign(model, cast | given)
     return report
 
 
@@ -138,33 +115,26 @@ def assign(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(weights), strict=False, assign=True)
 
 
-def _taken(origin: KeyMapping, state_dict: Mapping[str, Tensor], parameter: Tensor) -> Tensor:
-    check_floating({origin.name: state_dict[origin.name]})
-    return cast_mapped(origin.take(state_dict[origin.name], tuple(parameter.shape)), parameter)
-
-
 def _differences(
     state_dict: Mapping[str, Tensor], rig: Cameras | None, betas: Tensor | None
 ) -> list[str]:
-    found = []
+    differences = []
     if rig is not None:
         cameras = rig.resize(_SIZE)
         for name, what, ours in (
             ("poses", "other camera poses", cameras.w2c),
             ("Ks", "other intrinsics", cameras.K),
         ):
-            if name in state_dict and not _alike(state_dict[name], ours):
-                found.append(f"the checkpoint was trained with {what} ('{name}') than yours")
-    if betas is not None and "betas" in state_dict and not _alike(state_dict["betas"], betas):
-        found.append("the checkpoint was trained with another noise schedule ('betas') than yours")
-    return found
+            if name in state_dict and not _allclose(state_dict[name], ours):
+                differences.append(f"the checkpoint was trained with {what} ('{name}') than yours")
+    if betas is not None and "betas" in state_dict and not _allclose(state_dict["betas"], betas):
+        differences.append(
+            "the checkpoint was trained with another noise schedule ('betas') than yours"
+        )
+    return differences
 
 
-def _alike(theirs: Tensor, ours: Tensor) -> bool:
-    if theirs.shape != ours.shape:
+def _allclose(published: Tensor, own: Tensor) -> bool:
+    if published.shape != own.shape:
         return False
-    return torch.allclose(theirs.float(), ours.float().cpu(), rtol=1e-3, atol=1e-5)
-
-
-def _once(items: Iterable) -> tuple:
-    return tuple(dict.fromkeys(items))
+    return torch.allclose(published.float(), own.float().cpu(), rtol=1e-3, atol=1e-5)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MvdiffError
-from .key_sources import KeyMapping, source
+from .key_maps import KeyMapping
+from .key_maps.syncdreamer import syncdreamer_mapping
 
 
 def rule_weight(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -32,10 +33,10 @@ def fill_synthetic(model: nn.Module, prefix: str = "") -> nn.Module:
     for name, parameter in model.named_parameters():
         own = tuple(parameter.shape)
         try:
-            origin = source(prefix + name)
+            origin = syncdreamer_mapping(prefix + name)
         except MvdiffError:
             origin = KeyMapping(prefix + name)
-        made = origin.take(rule_weight(origin.name, origin.shape(own)), own)
+        made = origin.convert(rule_weight(origin.name, origin.shape(own)), own)
         weights[name] = torch.empty_like(parameter.detach(), device=made.device).copy_(made)
     model.load_state_dict(weights, strict=False, assign=True)
     return model
