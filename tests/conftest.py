@@ -26,7 +26,7 @@ def shared_dir() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """How near the published model the run came, where golden files were compared."""
+    """Print the relative errors of the comparisons with golden files."""
     from helpers.golden import ERRORS
 
     if ERRORS:

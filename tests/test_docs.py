@@ -1,4 +1,4 @@
-"""The documentation is true: links lead somewhere, commands compose, variants and names exist."""
+"""The documentation: links resolve, commands compose, variants and names exist."""
 
 from __future__ import annotations
 

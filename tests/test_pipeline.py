@@ -1,4 +1,4 @@
-"""PreparedImage → views through the whole toy model, and the API around it."""
+"""Picture to views through the whole toy model, and the Python API."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def test_every_sampler_and_noise_schedule_gives_views(denoiser, sampler, noise):
 
 
 def test_the_callback_counts_steps(denoiser):
-    told = []
-    views_of(denoiser, [0], callback=lambda done, steps, x: told.append((done, steps)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    reported = []
+    views_of(denoiser, [0], callback=lambda done, steps, x: reported.append((done, steps)))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_broken_weights_are_told_in_a_sentence():
+def test_broken_weights_are_refused_in_a_sentence():
     broken = toy_model()
     with torch.no_grad():
         broken.unet.stem.weight[0, 0, 0, 0] = math.nan
@@ -181,7 +181,7 @@ def test_extreme_elevations_count(model, elevation):
 
 @pytest.mark.parametrize(("elevation", "height"), [(-90, -1.0), (0, 0.0), (90, 1.0)])
 def test_the_photos_camera_stands_at_extreme_elevations(model, elevation, height):
-    """At the sine of the elevation, in the rig's distances, and looking at the origin."""
+    """Its height is the sine of the elevation, and it looks at the origin."""
     condition = model.denoiser.condition(photos(1), torch.tensor([float(elevation)]))
     rotation, translation = condition.cameras.w2c[0].split([3, 1], dim=1)
     center = -rotation.T @ translation
@@ -206,9 +206,9 @@ def test_reconstruct_takes_views_or_where_they_lie(tmp_path):
     quick = ["reconstructor.resolution=20", "reconstructor.max_faces=500"]
     views = ball_views()
     views.save(tmp_path / "ball")
-    told = []
-    mesh = mvdiff.reconstruct(views, overrides=quick, progress=lambda *a: told.append(a))
-    assert told
+    reported = []
+    mesh = mvdiff.reconstruct(views, overrides=quick, progress=lambda *a: reported.append(a))
+    assert reported
     again = mvdiff.reconstruct(tmp_path / "ball", overrides=quick)
     # colors under transparent pixels are not part of a picture: compare shapes
     np.testing.assert_allclose(again.vertices, mesh.vertices, atol=1e-6)
@@ -359,7 +359,7 @@ def test_orthographic_cameras_are_noted(tmp_path):
 
 
 def test_arguments_of_load_of_another_type():
-    """Outside this process, whose type checker would be first to complain."""
+    """In another process, because here the type checker would refuse them first."""
     code = """
 import mvdiff
 for arguments in (

@@ -1,4 +1,4 @@
-"""Imports between the package's rooms point one way: down the list, never up, never in a circle."""
+"""Imports between the packages point one way: down the list, never up, never in a cycle."""
 
 from __future__ import annotations
 

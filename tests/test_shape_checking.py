@@ -1,4 +1,4 @@
-"""Shapes and types in public signatures are checked in tests, and cost nothing otherwise."""
+"""Shapes and types in public signatures are checked in tests, and only there."""
 
 from __future__ import annotations
 

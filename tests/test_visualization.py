@@ -1,4 +1,4 @@
-"""Pictures for people: sizes, places and files (how they look is for people to say)."""
+"""Previews, turntables and contact sheets: sizes, positions, colors and files."""
 
 from __future__ import annotations
 

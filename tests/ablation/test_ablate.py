@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from statistics import fmean
 
@@ -60,7 +62,6 @@ def test_leaves_every_file_of_the_report(swept: Path) -> None:
     assert (run["seed"], run["config"]["attention"]["name"]) == (1, "depthwise")
     assert run["training"]["recorded_steps"] == run["training"]["steps"] == 4
     assert {"torch", "mvdiff"} <= set(run["versions"])
-    assert (swept / "quality-cost.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_every_variant_is_drawn_in_the_plot_and_named(swept: Path) -> None:
@@ -70,6 +71,17 @@ def test_every_variant_is_drawn_in_the_plot_and_named(swept: Path) -> None:
     # has the legend
     for color in ((31, 119, 180), (255, 127, 14)):
         assert colors[color] > 5 * 100
+
+
+def test_the_pdf_shows_every_variant(swept: Path) -> None:
+    content = (swept / "quality-cost.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    # the largest compressed stream is the page; "r g b rg" sets the color to fill with
+    packed = re.findall(rb"/FlateDecode.*?stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
+    page = max((zlib.decompress(stream) for stream in packed), key=len).decode("latin-1")
+    fills = set(re.findall(r"([\d.]+) ([\d.]+) ([\d.]+) rg\b", page))
+    colors = {tuple(round(255 * float(share)) for share in color) for color in fills}
+    assert {(31, 119, 180), (255, 127, 14)} <= colors
 
 
 def test_the_sheet_shows_photo_truth_and_every_variants_views(swept: Path) -> None:
@@ -211,7 +223,7 @@ def test_weights_bring_a_column_of_lpips_without_training_again(
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_failing_variant_is_told_and_the_others_finish(ablate, tmp_path, capsys) -> None:
+def test_a_failing_variant_is_reported_and_the_others_finish(ablate, tmp_path, capsys) -> None:
     variants = "variants={three: {rig.count: 3}, good: {attention: none}}"
     assert ablate(tmp_path, variants, "seeds=0", "budget.steps=2", *QUICK) == 1
     captured = capsys.readouterr()
@@ -344,7 +356,7 @@ def test_the_report_alone_can_be_made_again(swept: Path, tmp_path, capsys, monke
         (["hydra.launcher.n_jobs=2"], "Hydra does not accept hydra.launcher.n_jobs=2"),
     ],
 )
-def test_wrong_words_are_told_in_one_sentence(ablate, tmp_path, capsys, words, sentence) -> None:
+def test_wrong_words_are_refused_in_one_sentence(ablate, tmp_path, capsys, words, sentence) -> None:
     assert ablate(tmp_path, "budget.steps=2", *words) == 2
     captured = capsys.readouterr()
     assert sentence in captured.err
@@ -352,7 +364,7 @@ def test_wrong_words_are_told_in_one_sentence(ablate, tmp_path, capsys, words, s
     assert captured.err.startswith("mvdiff: ")
 
 
-def test_missing_words_are_told_in_one_sentence(balls: Path, tmp_path, capsys) -> None:
+def test_missing_words_are_refused_in_one_sentence(balls: Path, tmp_path, capsys) -> None:
     out = f"out={tmp_path}"
     for words, sentence in (
         (["budget.steps=2", out], "mvdiff ablate needs data=…"),

@@ -101,8 +101,8 @@ def model(golden: dict[str, Tensor]) -> MultiViewDenoiser:
         heads=8,
         context_dim=768,
         slots=["mid", *(f"up{i}" for i in range(3, 12))],
-        make_slot=lambda name, channels, factor: ATTENTION["depthwise"](
-            SlotSpec(channels, factor, volume.frustum_channels, 256)
+        make_slot=lambda site: ATTENTION["depthwise"](
+            SlotSpec(site.channels, site.factor, volume.frustum_channels, 256)
         ),
     )
     net = MultiViewDenoiser(

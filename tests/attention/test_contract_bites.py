@@ -1,4 +1,4 @@
-"""The contract tests notice what they are there for: each broken variant fails its check."""
+"""The contract tests can fail: each broken attention fails the check meant for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def contract() -> ModuleType:
 
 
 class Gated(ViewAttention):
-    """Adds something, weighed by a gate that starts closed."""
+    """Adds a term scaled by a gate that starts at zero."""
 
     needs = frozenset({"all_views"})
 

@@ -1,10 +1,10 @@
-"""Cross-view attention: all pixels of all views, told apart by their rays alone."""
+"""Cross-view attention: all pixels of all views, distinguished by their rays alone."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from helpers.tiny_recipe import randomise
+from helpers.tiny_recipe import randomize
 
 from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.crossview import CrossViewAttention
@@ -17,7 +17,7 @@ SLOT = SlotSpec(16, 1, {}, 4)
 
 def make(**settings) -> CrossViewAttention:
     torch.manual_seed(0)
-    return randomise(CrossViewAttention(SLOT, **{"heads": 2, **settings})).eval()
+    return randomize(CrossViewAttention(SLOT, **{"heads": 2, **settings})).eval()
 
 
 def scene(cameras: Cameras) -> ViewContext:
@@ -57,7 +57,7 @@ def test_it_knows_where_each_view_stands():
     out = module(x, scene(ring(3, size=4)))
     turned = look_at([0.0, 120.0, 200.0], [30.0] * 3, size=4)
     assert (module(x, scene(turned)) - out).abs().max() > 1e-3
-    # views that hold the same are told apart by their cameras
+    # views that hold the same are distinguished by their cameras
     same = x[:, :1].expand(-1, 3, -1, -1, -1)
     out = module(same, scene(ring(3, size=4)))
     assert (out[:, 0] - out[:, 1]).abs().max() > 1e-3

@@ -1,10 +1,10 @@
-"""Depth-wise attention looks along a pixel's own ray and nowhere else, before its last blocks."""
+"""Depth-wise attention: before its last blocks, a pixel attends along its own ray only."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from helpers.tiny_recipe import randomise
+from helpers.tiny_recipe import randomize
 from torch import nn
 
 from mvdiff.attention import SlotSpec, ViewContext
@@ -15,7 +15,7 @@ from mvdiff.errors import MvdiffError
 
 def make(**settings) -> DepthwiseAttention:
     torch.manual_seed(0)
-    return randomise(DepthwiseAttention(SlotSpec(8, 1, {1: 16}, 4), **settings)).eval()
+    return randomize(DepthwiseAttention(SlotSpec(8, 1, {1: 16}, 4), **settings)).eval()
 
 
 def scene(frusta: torch.Tensor) -> ViewContext:

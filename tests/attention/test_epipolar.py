@@ -1,4 +1,4 @@
-"""Epipolar attention meets real geometry: what is planted in one view moves the right pixels."""
+"""Epipolar attention on real geometry: a change in one view reaches the matching pixels."""
 
 from __future__ import annotations
 

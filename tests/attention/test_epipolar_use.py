@@ -1,4 +1,4 @@
-"""Epipolar attention in a recipe's hands: any set, precision, mode and camera change."""
+"""Epipolar attention in a recipe: any set of views, precision, mode and cameras."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_recipes_build_it_with_the_objects_radius(variant):
     assert without.radius == 0.6
 
 
-def test_bad_settings_are_told():
+def test_bad_settings_are_reported():
     with pytest.raises(MvdiffError, match=r"num_neighbors ≥ 1.*got num_neighbors=0"):
         sampled(num_neighbors=0)
     with pytest.raises(MvdiffError, match="width > 0 pixels, got width=0"):

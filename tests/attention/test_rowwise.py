@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.tiny_recipe import randomise, toy_model
+from helpers.tiny_recipe import randomize, toy_model
 
 from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.rowwise import TOLERANCE, RowwiseAttention, row_error
@@ -20,7 +20,7 @@ def level(count: int = 4, size: int = 8, **settings) -> Cameras:
 
 def make() -> RowwiseAttention:
     torch.manual_seed(0)
-    return randomise(RowwiseAttention(SlotSpec(16, 1, {}, 4), heads=2)).eval()
+    return randomize(RowwiseAttention(SlotSpec(16, 1, {}, 4), heads=2)).eval()
 
 
 def scene(cameras: Cameras) -> ViewContext:

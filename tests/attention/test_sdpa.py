@@ -131,7 +131,7 @@ def test_xformers_is_refused_away_from_cuda():
 
 @pytest.fixture
 def fresh():
-    """What was found out about xformers is forgotten, before and after."""
+    """Forget before and after a test whether xformers works."""
     for cached in (core._import_xformers, core._note):
         cached.cache_clear()
     yield
@@ -140,7 +140,7 @@ def fresh():
 
 
 def install(monkeypatch, memory_efficient_attention) -> None:
-    """Stands in for xformers, which has no CPU kernels to try here."""
+    """Install a stand-in for xformers, which has no CPU kernels."""
     package, ops = ModuleType("xformers"), ModuleType("xformers.ops")
     ops.memory_efficient_attention = memory_efficient_attention
     package.ops = ops
@@ -163,7 +163,7 @@ def test_xformers_gets_tokens_before_heads_and_a_bias(monkeypatch, fresh, shape)
     torch.testing.assert_close(out, scaled_dot_product(*given, "math", mask), atol=1e-5, rtol=1e-4)
 
 
-def test_xformers_is_tried_and_told_of_once(monkeypatch, fresh):
+def test_xformers_is_tried_and_reported_once(monkeypatch, fresh):
     def theirs(*_given, **_more):
         raise NotImplementedError("No operator found\nfor these")
 

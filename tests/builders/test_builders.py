@@ -54,10 +54,20 @@ def test_every_yaml_names_a_registered_variant():
             assert config[group].name in registry
 
 
-def chosen_part(model, group: str) -> nn.Module | None:
-    """What a group chose, as far as it has weights."""
+def children_with_weights(model, group: str) -> dict[str, nn.Module]:
+    """The modules with weights that make up the part a group chose."""
     part = model.unet.slots if group == "attention" else getattr(model, group, None)
-    return part if isinstance(part, nn.Module) and [*part.parameters()] else None
+    children = part.named_children() if isinstance(part, nn.Module) else ()
+    return {name: child for name, child in children if [*child.parameters()]}
+
+
+def randomly_scaled(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A state dict with every weight scaled by a factor of its own in [0.5, 1.5]."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: x * (0.5 + torch.rand(x.shape, generator=generator)) if x.is_floating_point() else x
+        for name, x in module.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize(("group", "variant"), PARTS)
@@ -81,10 +91,12 @@ def test_every_part_matters_for_the_answer(group, variant):
     assert torch.isfinite(prediction).all()
     assert not torch.allclose(answer(other_noisy, first), prediction, atol=1e-3)
     assert not torch.allclose(answer(noisy, second), prediction, atol=1e-3)
-    if (part := chosen_part(model, group)) is not None:
-        for weight in part.parameters():
-            weight.mul_(1.5)
-        assert not torch.allclose(answer(noisy, first), prediction, atol=1e-3)
+    # a part that answers zeros, or leaves out one of its modules, ignores some of these weights
+    for name, child in children_with_weights(model, group).items():
+        weights = {key: x.clone() for key, x in child.state_dict().items()}
+        child.load_state_dict(randomly_scaled(child))
+        assert not torch.allclose(answer(noisy, first), prediction, atol=1e-4), name
+        child.load_state_dict(weights)
 
 
 @pytest.mark.parametrize("sampler", groups()["sampler"])

@@ -1,4 +1,4 @@
-"""Cameras that are nothing special: any rotation, place, lens and picture size."""
+"""Random cameras: any rotation, position, lens and image size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is computed once per camera set is never stale, and usable in training."""
+"""Values cached per camera set are never stale, and can be used in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The convention of `camera.py`, held by round trips for both projections."""
+"""The camera convention: round trips for both projections."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_near_views_wrap_around_the_ring(projection):
         assert row == [(i + k) % 16 for k in (1, -1, 2, -2)]
 
 
-def test_near_views_are_told_by_angle_not_by_distance():
+def test_near_views_are_chosen_by_angle_not_by_distance():
     cameras = Cameras.cat(
         [look_at([0, 50], [0, 0], size=8), look_at([40, 180], [0, 0], distance=9, size=8)]
     )

@@ -168,10 +168,10 @@ def test_a_sphere_stays_between_its_elevations(count, first, last):
 
 def test_a_sphere_is_covered_evenly():
     """No direction is farther from a camera than 1.7 times what equal patches would allow."""
-    centres = sphere(64, [-90.0, 90.0], distance=1.0).centers
+    centers = sphere(64, [-90.0, 90.0], distance=1.0).centers
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(2000, 3, generator=generator), dim=-1)
-    nearest = torch.rad2deg(torch.acos((directions @ centres.T).amax(dim=1).clamp(max=1)))
+    nearest = torch.rad2deg(torch.acos((directions @ centers.T).amax(dim=1).clamp(max=1)))
     patch = math.degrees(math.acos(1 - 2 / 64))  # radius of a cap of 1/64 of the sphere
     assert float(nearest.max()) < 1.7 * patch
     # a ring of as many leaves the poles alone

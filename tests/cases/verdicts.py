@@ -1,4 +1,4 @@
-"""What is right for each case from public bug reports, as assertions on what a run left behind.
+"""The expected result of each case from public bug reports, as assertions on a run's output.
 
 The cases are folders with a script and small inputs; they are reference data and not part of the
 repository. `test_cases.py` runs them. Every verdict gets a `Run` and raises AssertionError.
@@ -165,7 +165,7 @@ def _easting(run: Run) -> None:
 
 
 @case("07-millimetres-off-origin")
-def _millimetres(run: Run) -> None:
+def _millimeters(run: Run) -> None:
     run.mesh(1000.0, (1500.0, -800.0, 300.0))
 
 
@@ -492,7 +492,7 @@ def _mesh_figures(run: Run) -> None:
     rows = [
         tuple(map(float, m)) for m in re.findall(r"pred\s+([\d.]+)\s+[\d.]+\s+([\d.]+)", run.text)
     ]
-    assert len(rows) == 3  # the row in millimetres has no IoU
+    assert len(rows) == 3  # the row in millimeters has no IoU
     assert "normalize_reference=true" in run.text
     ply, glb, normalized = rows
     assert ply == glb

@@ -1,4 +1,4 @@
-"""Whatever comes in: it works, or it is refused with one line and leaves nothing half-written."""
+"""Any input works, or is refused in one line with nothing half-written."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def test_weights_with_nan(refused, photo, tmp_path):
 
 
 class Bomb:
-    """Leaves a mark when unpickled."""
+    """Creates a file when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = str(mark)
@@ -367,7 +367,7 @@ def test_a_read_only_file_system_is_noticed_before_the_model_is_loaded(refused, 
 
 @pytest.mark.parametrize("after", [0, 2, 4, 6, 7])
 def test_a_full_disk_leaves_whole_files_only(photo, weights, tmp_path, monkeypatch, capsys, after):
-    """The disk is full from the given file on: what has its final name is whole."""
+    """The disk is full from the given file on; files under their final names are complete."""
     out, count = tmp_path / "out", iter(range(1000))
     real = Image.Image.save
 
@@ -441,7 +441,7 @@ def test_too_little_memory_is_a_sentence(refused, photo, monkeypatch, error):
 
 
 def interrupt(process: subprocess.Popen, ready) -> tuple[str, str]:
-    """Send the signal as soon as `ready()`; what the process wrote."""
+    """Send SIGINT as soon as `ready()` is true; returns the output of the process."""
     time.sleep(0.5)
     deadline = time.monotonic() + 100
     while not ready() and process.poll() is None and time.monotonic() < deadline:

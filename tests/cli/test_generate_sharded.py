@@ -69,7 +69,7 @@ def test_each_job_has_its_share_and_no_more_jobs_than_pictures(
     assert [job["overrides"][-2] for job in asked] == ["shard=0/3", "shard=1/3", "shard=2/3"]
 
 
-def test_a_broken_picture_is_told_and_the_other_jobs_go_on(album, weights, tmp_path, capsys):
+def test_a_broken_picture_is_reported_and_the_other_jobs_go_on(album, weights, tmp_path, capsys):
     broken = tmp_path / "album"
     broken.mkdir()
     for name in NAMES:
@@ -98,7 +98,7 @@ def test_a_job_that_dies_fails_with_its_pictures(album, weights, tmp_path, capsy
     assert generate(album, tmp_path, weights, "jobs=2") == 2
 
 
-def test_a_worker_that_is_killed_is_told_of(album, weights, tmp_path, capsys, monkeypatch):
+def test_a_killed_worker_is_reported(album, weights, tmp_path, capsys, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     from joblib.externals.loky import get_reusable_executor
 
@@ -150,13 +150,13 @@ def test_a_picture_that_goes_before_its_job_fails_alone(
     out = tmp_path / "out"
     assert generate(shrinking, out, weights, "jobs=3") == 1
     assert {p.parts[-3] for p in out.rglob("run.json")} == {"a", "c"}
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mvdiff: ")]
-    assert len(told) == 1
-    assert "b.png' (No such file or directory): check the file" in told[0]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mvdiff: ")]
+    assert len(errors) == 1
+    assert "b.png' (No such file or directory): check the file" in errors[0]
 
 
 def test_two_commands_may_share_a_folder(album, weights, tmp_path, monkeypatch):
-    """The second one comes to its end while the first one's jobs wait for their turn."""
+    """The second command finishes while the jobs of the first one wait."""
     codes = []
 
     def launch(paths, task, out, words):
@@ -172,7 +172,7 @@ def test_two_commands_may_share_a_folder(album, weights, tmp_path, monkeypatch):
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(NAMES)
 
 
-def test_jobs_whose_files_are_gone_are_told_of(album, weights, tmp_path, capsys, monkeypatch):
+def test_jobs_whose_files_are_gone_are_reported(album, weights, tmp_path, capsys, monkeypatch):
     def launch(paths, task, out, words):
         paths[0].write_text("{")
         paths[1].unlink()
@@ -205,7 +205,7 @@ def test_other_jobs_go_on_after_an_error(album, weights, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(generate_jobs, "run_plans", run_plans)
     assert generate(album, tmp_path, weights, "jobs=2") == 1
-    assert [len(wanted) for wanted in asked] == [2, 1]
+    assert [len(plans) for plans in asked] == [2, 1]
 
 
 def _refuse(*_, **__):
@@ -225,7 +225,7 @@ def _refuse(*_, **__):
         (["jobs=2", "samples=0"], "samples must be a whole number in [1"),
     ],
 )
-def test_words_that_make_no_sense_are_told_once(album, weights, tmp_path, capsys, words, said):
+def test_words_that_make_no_sense_are_refused_once(album, weights, tmp_path, capsys, words, said):
     assert generate(album, tmp_path / "out", weights, *words) == 2
     error = capsys.readouterr().err
     assert said in error

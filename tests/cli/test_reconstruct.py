@@ -1,4 +1,4 @@
-"""What `mvdiff reconstruct` keeps in mesh-run.json about the surface and its fit."""
+"""What `mvdiff reconstruct` records in mesh-run.json about the surface and its fit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_mesh(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     return Mesh(vertices, np.asarray(faces, np.int64), np.zeros(vertices.shape, np.uint8))
 
 
-def test_a_textured_mesh_is_closed_by_its_positions_and_that_is_told(ball, capsys):
+def test_a_textured_mesh_is_closed_by_its_positions_with_a_note(ball, capsys):
     run = record(ball, "texture_size=32", "watertight=true")
     seams = "mesh.glb is watertight up to duplicated vertices"
     assert seams in capsys.readouterr().err

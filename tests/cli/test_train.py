@@ -19,15 +19,15 @@ from mvdiff.utils.files import exclusive_lock
 
 
 def words(out: Path, *more: str) -> list[str]:
-    """A run that is refused by its data, if by nothing before that."""
+    """A command whose data is missing: the last thing that is checked."""
     data = Path(f"{out}-no-data")
     data.mkdir(exist_ok=True)
     (data / "index.json").write_text("{}")
     return ["train", f"data={data}", f"out={out}", "device=cpu", *more]
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of the error."""
+def stderr_of(capsys: pytest.CaptureFixture[str]) -> str:
+    """The single line of the error message."""
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
@@ -38,9 +38,9 @@ def test_a_second_run_in_a_folder_is_refused_at_once(
     out = tmp_path / "run"
     with exclusive_lock(out):
         assert main(words(out)) == 2
-        assert f"another process is working on '{out}': wait for it" in told(capsys)
+        assert f"another process is working on '{out}': wait for it" in stderr_of(capsys)
     assert main(words(out)) == 2
-    assert "no-data" in told(capsys), "let go of, the folder can be used"
+    assert "no-data" in stderr_of(capsys), "let go of, the folder can be used"
 
 
 def test_only_the_main_process_holds_the_folder(
@@ -51,18 +51,18 @@ def test_only_the_main_process_holds_the_folder(
     )
     with exclusive_lock(tmp_path):  # by process 0 of the same run
         assert main(words(tmp_path)) == 2
-    assert "no-data" in told(capsys)
+    assert "no-data" in stderr_of(capsys)
 
 
-def test_a_wrong_resume_is_told_before_the_data_is_read(
+def test_a_wrong_resume_is_refused_before_the_data_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words(tmp_path, "resume=nver")) == 2
     sentence = "no checkpoint at 'nver': resume takes auto, never or the path of a checkpoint"
-    assert sentence in told(capsys)
+    assert sentence in stderr_of(capsys)
     save(tmp_path, 5)
     assert main(words(tmp_path, "resume=never")) == 2
-    assert "already holds the checkpoint 'step-00000005'" in told(capsys)
+    assert "already holds the checkpoint 'step-00000005'" in stderr_of(capsys)
 
 
 def save(out: Path, step: int) -> Path:
@@ -91,14 +91,14 @@ def test_a_damaged_newest_checkpoint_is_not_exported(
 
     shutil.rmtree(tmp_path / "checkpoints/step-00000005")
     assert main(export) == 2
-    assert "step-00000010' cannot be read" in told(capsys)
+    assert "step-00000010' cannot be read" in stderr_of(capsys)
     shutil.rmtree(newest)
     assert main(export) == 2
-    assert "no checkpoint in" in told(capsys)
+    assert "no checkpoint in" in stderr_of(capsys)
 
 
 def record_runs(monkeypatch: pytest.MonkeyPatch, fail: str = "") -> list[dict[str, object]]:
-    """Replace training by a note of what would be trained; runs with `fail` in `out` fail."""
+    """Record what would be trained instead of training; runs with `fail` in `out` fail."""
     runs: list[dict[str, object]] = []
 
     def run(config):

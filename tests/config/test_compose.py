@@ -1,4 +1,4 @@
-"""Composition: groups, overrides, the sentences for what does not compose, plugins."""
+"""Composition of configs: groups, overrides, error messages, plugins."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_python_composes_exactly_as_the_command_line(monkeypatch, capsys):
     seen = []
 
     class Stop(Exception):
-        """Composition is done."""
+        """Raised when the config is composed."""
 
     def stop(config):
         seen.append(config)
@@ -331,7 +331,7 @@ PLUGIN = {
 
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
-    """A package outside this repository, in a folder whose name is no easy one."""
+    """A package outside this repository, in a folder with an unusual name."""
     home = tmp_path / "site (1), packages"
     for name, text in PLUGIN.items():
         file = home / "their_views" / name
@@ -348,14 +348,14 @@ def plugin(tmp_path, monkeypatch):
 
 def test_a_variant_of_another_package_composes_builds_and_runs(plugin):
     import torch
-    from helpers.tiny_recipe import photos, randomise
+    from helpers.tiny_recipe import photos, randomize
 
     from mvdiff import builders
 
     chosen = ["plugins=[their_views]", "attention=their-mean"]
     config = compose("generate", ["image=x", *TOY, *chosen, "attention.strength=0.25"])
     assert config.attention == {"name": "their-mean", "strength": 0.25}
-    model = randomise(builders.build_model(config)).eval()
+    model = randomize(builders.build_model(config)).eval()
     assert model.all_views
     assert all(slot.strength == 0.25 for slot in model.unet.slots.values())
     x = torch.randn(model.latent_shape(1), generator=torch.Generator().manual_seed(0))

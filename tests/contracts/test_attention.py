@@ -1,6 +1,6 @@
-"""What every view attention must hold to. A new variant is tested without a change here.
+"""The contract of every view attention; new variants are tested without a change here.
 
-`python tests/helpers/contract_matrix.py` prints the checks as a table, a column a variant.
+`python tests/helpers/contract_matrix.py` prints the checks as a table with one column per variant.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What every embedder must hold to. A new variant is tested without a change here."""
+"""The contract of every embedder; new variants are tested without a change here."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from helpers.tiny_recipe import photos, randomise, toy_config
+from helpers.tiny_recipe import photos, randomize, toy_config
 
 from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
@@ -18,7 +18,7 @@ def test_every_registered_name_has_its_yaml():
 
 
 def make(variant: str) -> Embedder:
-    return randomise(instantiate(EMBEDDERS, toy_config(f"embedder={variant}").embedder)).eval()
+    return randomize(instantiate(EMBEDDERS, toy_config(f"embedder={variant}").embedder)).eval()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

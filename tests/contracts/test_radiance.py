@@ -1,10 +1,10 @@
-"""What every radiance field must hold to. A new variant is tested without a change here."""
+"""The contract of every radiance field; new variants are tested without a change here."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from helpers.tiny_recipe import randomise, toy_config
+from helpers.tiny_recipe import randomize, toy_config
 
 from mvdiff.cameras import ring
 from mvdiff.cameras.rigs import input_cameras
@@ -24,7 +24,7 @@ def make(variant: str, latents: str = "pixel_shuffle") -> RadianceField:
     kind = instantiate(LATENTS, config.latents)
     torch.manual_seed(0)
     field = instantiate(RADIANCE, config.radiance, latents=kind, channels=CHANNELS)
-    return randomise(field).eval()
+    return randomize(field).eval()
 
 
 def volume(batch: int = 2) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_every_registered_name_has_its_yaml():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("latents", groups()["latents"])
-def test_latents_of_the_wanted_views(variant, latents):
+def test_latents_of_the_target_views(variant, latents):
     field = make(variant, latents)
     views = draw(field, volume(), latents=latents)
     kind = instantiate(LATENTS, toy_config(f"latents={latents}").latents)
@@ -67,7 +67,7 @@ def test_latents_of_the_wanted_views(variant, latents):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_views_are_their_cameras_whatever_else_is_wanted(variant):
+def test_views_are_their_cameras_whatever_else_is_rendered(variant):
     field, world = make(variant), volume()
     every = draw(field, world)
     assert not torch.allclose(every[:, 0], every[:, 1], atol=1e-3)

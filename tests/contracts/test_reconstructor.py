@@ -1,4 +1,4 @@
-"""What every reconstructor must hold to. A new variant is tested without a change here."""
+"""The contract of every reconstructor; new variants are tested without a change here."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def test_colors_are_those_of_the_views(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_progress_is_told_and_ends_at_one(variant):
-    told: list[tuple[str, float]] = []
-    make(variant)(ball_views(), progress=lambda stage, share: told.append((stage, share)))
-    shares = [share for _, share in told]
+def test_progress_is_reported_and_ends_at_one(variant):
+    reported: list[tuple[str, float]] = []
+    make(variant)(ball_views(), progress=lambda stage, share: reported.append((stage, share)))
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
     assert 0 <= shares[0] < shares[-1] <= 1
-    assert all(stage for stage, _ in told)
+    assert all(stage for stage, _ in reported)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

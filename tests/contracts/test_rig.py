@@ -1,4 +1,4 @@
-"""What every rig must hold to. A new variant is tested without a change here."""
+"""The contract of every rig; new variants are tested without a change here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every way to find the object must hold to; the ways themselves: inputs/test_foreground."""
+"""The contract of every segmentation; preprocessing/test_segmentation.py tests each one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every volume must hold to. A new variant is tested without a change here."""
+"""The contract of every volume; new variants are tested without a change here."""
 
 from __future__ import annotations
 

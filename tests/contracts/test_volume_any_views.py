@@ -1,4 +1,4 @@
-"""What every volume must hold to: any number of views, any cameras, any precision."""
+"""The contract of volumes that take any number of views, any cameras and any precision."""
 
 from __future__ import annotations
 

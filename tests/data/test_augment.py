@@ -28,7 +28,7 @@ def objects(n: int = 2, views: int = 4, size: int = 8) -> tuple[torch.Tensor, to
 def asymmetric() -> trimesh.Trimesh:
     """A body with a nose, an ear on one side and a foot on the other, each of its color."""
     parts = []
-    for extents, place, colour in [
+    for extents, place, color in [
         ((0.4, 0.3, 0.5), (0, 0, 0), (90, 90, 200, 255)),
         ((0.2, 0.1, 0.1), (0.25, 0, 0.1), (220, 40, 40, 255)),
         ((0.1, 0.2, 0.1), (0, 0.2, 0.25), (40, 200, 40, 255)),
@@ -36,7 +36,7 @@ def asymmetric() -> trimesh.Trimesh:
     ]:
         part = trimesh.creation.box(extents)
         part.apply_translation(place)
-        part.visual.face_colors = colour
+        part.visual.face_colors = color
         parts.append(part)
     return trimesh.util.concatenate(parts)
 

@@ -1,4 +1,4 @@
-"""Packing rendered folders, and batches as a pure function of (seed, step, share)."""
+"""Packing rendered folders, and batches as a pure function of (seed, step, shard)."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def test_photos_come_in_their_shares_and_alone_by_default(rendered: Path) -> Non
         DatasetBatches(data, photos=[1, 5])
 
 
-def test_thinned_sets_find_the_same_inputs(rendered: Path) -> None:
+def test_view_subsets_find_the_same_inputs(rendered: Path) -> None:
     whole, thin = RenderedDataset(rendered), ViewSubset(RenderedDataset(rendered), 2)
     pictures, degrees = thin.read_inputs(2, [1, 0])
     expected, elevation = whole.read_inputs(2, [2, 0])

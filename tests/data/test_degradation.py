@@ -1,4 +1,4 @@
-"""Spoilt photos: what each defect does, and that objects stay where they are."""
+"""Degraded photos: what each defect does, and that objects stay in place."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def square() -> torch.Tensor:
 
 
 def test_a_wide_cut_out_brings_the_old_background_along() -> None:
-    spoilt = ImageDegradation(edge=1.0, background=GREEN, blur=0, quality=CLEAN)(square())
-    assert spoilt[3].sum() == 18**2
-    assert spoilt[3, 7, 12] == 1
-    red, green, blue = spoilt[:3, 7, 12]
+    degraded = ImageDegradation(edge=1.0, background=GREEN, blur=0, quality=CLEAN)(square())
+    assert degraded[3].sum() == 18**2
+    assert degraded[3, 7, 12] == 1
+    red, green, blue = degraded[:3, 7, 12]
     assert green > 0.6
     assert max(red, blue) < 0.4  # JPEG mixes neighbors' colors a little
-    assert spoilt[:3, 2, 2].min() > 0.98
+    assert degraded[:3, 2, 2].min() > 0.98
 
 
 def test_a_narrow_cut_out_eats_the_edge_and_leaves_white() -> None:
-    spoilt = ImageDegradation(edge=-1.0, background=GREEN, blur=0, quality=CLEAN)(square())
-    assert spoilt[3].sum() == 14**2
-    assert spoilt[:3, 8, 12].min() > 0.9
+    degraded = ImageDegradation(edge=-1.0, background=GREEN, blur=0, quality=CLEAN)(square())
+    assert degraded[3].sum() == 14**2
+    assert degraded[:3, 8, 12].min() > 0.9
     half = ImageDegradation(edge=-0.5, background=GREEN, blur=0, quality=CLEAN)(square())
     assert half[3, 8, 12] == pytest.approx(0.5)
 
 
 def test_blur_softens_edges_and_keeps_the_mass() -> None:
-    spoilt = ImageDegradation(edge=0, background=GREEN, blur=0.8, quality=CLEAN)(square())
-    assert 0.5 < spoilt[3, 8, 16] < 0.9
-    assert spoilt[3].sum() == pytest.approx(16**2, rel=1e-4)
+    degraded = ImageDegradation(edge=0, background=GREEN, blur=0.8, quality=CLEAN)(square())
+    assert 0.5 < degraded[3, 8, 16] < 0.9
+    assert degraded[3].sum() == pytest.approx(16**2, rel=1e-4)
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     for axis in (rows, columns):
-        assert (spoilt[3] * axis).sum() / spoilt[3].sum() == pytest.approx(15.5, abs=1e-3)
+        assert (degraded[3] * axis).sum() / degraded[3].sum() == pytest.approx(15.5, abs=1e-3)
 
 
 def test_jpeg_changes_more_at_low_quality_and_never_the_mask() -> None:
@@ -54,13 +54,13 @@ def test_jpeg_changes_more_at_low_quality_and_never_the_mask() -> None:
     photo[:3, 8:24, 8:24] = torch.rand(3, 16, 16)
     errors = []
     for quality in (95, 40):
-        spoilt = ImageDegradation(edge=0, background=GREEN, blur=0, quality=quality)(photo)
-        assert torch.equal(spoilt[3], photo[3])
-        errors.append(float((spoilt[:3] - photo[:3]).abs().mean()))
+        degraded = ImageDegradation(edge=0, background=GREEN, blur=0, quality=quality)(photo)
+        assert torch.equal(degraded[3], photo[3])
+        errors.append(float((degraded[:3] - photo[:3]).abs().mean()))
     assert 0 < errors[0] < errors[1] / 1.5
 
 
-def test_draws_spoil_the_share_that_was_asked_for_within_its_limits() -> None:
+def test_the_requested_share_is_degraded_within_the_limits() -> None:
     augment = Augment(degrade_prob=0.3, mask_jitter=0.5, blur_sigma=0.6, jpeg_quality=50)
     params = [augment.sample_params(np.random.default_rng(i), 16).degradation for i in range(2000)]
     some = [d for d in params if d is not None]

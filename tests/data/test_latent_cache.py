@@ -1,4 +1,4 @@
-"""Encoded once: the same numbers, resumable, shared between processes, never stale."""
+"""The latent cache: exact, resumable, shared between processes, never stale."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_other_weights_data_or_precision_are_kept_apart(
     assert len(folders) == 4
 
 
-def test_a_file_that_vanishes_or_is_cut_is_told(data: SyncDreamerDataset, tmp_path: Path) -> None:
+def test_a_missing_or_truncated_file_is_reported(data: SyncDreamerDataset, tmp_path: Path) -> None:
     encoded = made(data, tmp_path)
     os.truncate(encoded.folder / "00001.safetensors", 100)
     with pytest.raises(MvdiffError, match=r"cannot read .*00001.*start again"):
@@ -174,7 +174,7 @@ def test_pictures_cannot_change_after_they_were_encoded(
         DatasetBatches(made(data, tmp_path), augment=ROLL, photos=[3]).batch_at(0, batch_size=2)
 
 
-def test_encoders_that_give_nan_are_told(data: SyncDreamerDataset, tmp_path: Path) -> None:
+def test_encoders_that_give_nan_are_reported(data: SyncDreamerDataset, tmp_path: Path) -> None:
     broken = replace(ENCODERS, embed=lambda x: embed(x) * float("nan"))
     with pytest.raises(MvdiffError, match="NaN"):
         CachedLatentDataset(data, broken, tmp_path).encode()

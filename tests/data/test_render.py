@@ -1,4 +1,4 @@
-"""Rendering objects to a data folder: layout, split, resuming, broken meshes, exactness."""
+"""Rendering objects to a data folder: layout, split, resuming, broken meshes, exact images."""
 
 from __future__ import annotations
 
@@ -174,9 +174,9 @@ def test_stretching_keeps_normals_upright():
     ball.vertex_attributes["normal"] = np.array(ball.vertices)
     flat = stretched(ball, np.array([1.0, 2.0, 0.5]))
     assert flat.extents == pytest.approx([2, 4, 1], rel=1e-3)
-    wanted = flat.vertices / np.square([1.0, 2.0, 0.5])  # gradient of the ellipsoid's equation
-    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
-    assert flat.vertex_attributes["normal"] == pytest.approx(wanted, abs=1e-6)
+    expected = flat.vertices / np.square([1.0, 2.0, 0.5])  # gradient of the ellipsoid's equation
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert flat.vertex_attributes["normal"] == pytest.approx(expected, abs=1e-6)
     assert ball.extents == pytest.approx([2, 2, 2], rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Training data knows its cameras."""
+"""The cameras recorded with the training data."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_training_refuses_pictures_of_other_cameras(rendered, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("record", [3, [], {"K": "x"}, {"K": [[1]], "w2c": [], "projection": 5}])
-def test_damaged_cameras_are_told(tmp_path, record):
+def test_damaged_cameras_are_reported(tmp_path, record):
     index = {"version": 1, "size": 8, "objects": [], "cameras": record}
     (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(MvdiffError, match="cameras"):
@@ -92,7 +92,7 @@ def test_damaged_cameras_are_told(tmp_path, record):
         {"objects": [{"name": 5}]},
     ],
 )
-def test_damaged_indices_are_told(tmp_path, change):
+def test_damaged_indices_are_reported(tmp_path, change):
     (tmp_path / "index.json").write_text(json.dumps({"size": 8, "objects": []} | change))
     with pytest.raises(MvdiffError, match="index"):
         rendered_cameras(tmp_path)

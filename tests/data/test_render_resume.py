@@ -131,7 +131,7 @@ def test_damaged_pictures_are_repaired(tmp_path, meshes, rendered, harm):
 )
 @pytest.mark.parametrize("name", ["index.json", "settings.json"])
 def test_damaged_records_of_the_folder(tmp_path, meshes, rendered, name, content):
-    """Never a traceback; with unreadable settings nobody knows what the pictures show."""
+    """Damaged records give an error message, never a traceback."""
     out = tmp_path / "out"
     first = render_objects(out, meshes=meshes, **SMALL)
     (out / name).write_bytes(content)
@@ -215,7 +215,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_workers_end_with_a_killed_parent(tmp_path):
-    """After kill -9 no process is left, and the next call completes what was begun."""
+    """After kill -9 no worker is left, and the next call completes the folder."""
     (tmp_path / "script.py").write_text(SCRIPT)
     out = tmp_path / "out"
     command = [sys.executable, str(tmp_path / "script.py"), str(out)]

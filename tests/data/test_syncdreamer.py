@@ -1,4 +1,4 @@
-"""The published training layout: what is read, and what is said about what cannot be."""
+"""SyncDreamer's training layout: what is read, and the errors for what is not readable."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def test_objects_rendered_again_have_another_fingerprint(root: Path) -> None:
     assert SyncDreamerDataset(root, RIG).fingerprint != before
 
 
-def test_the_layout_is_recognised(root: Path, tmp_path: Path) -> None:
+def test_the_layout_is_recognized(root: Path, tmp_path: Path) -> None:
     assert is_published(root)
     (root / "uid_set.pkl").unlink()
-    assert is_published(root), "its folders are there: the missing list is then told"
+    assert is_published(root), "its folders are there; the missing list is reported later"
     (root / "index.json").write_text("{}")
     assert not is_published(root)
     assert not is_published(tmp_path / "nowhere")

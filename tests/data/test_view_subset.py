@@ -1,4 +1,4 @@
-"""Fewer views of the same pictures."""
+"""Data sets with a subset of evenly spaced views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.compile of the UNet: the same answer, the same weights' names."""
+"""torch.compile of the UNet: the same output, the same parameter names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropping conditions in training, and guidance by hand."""
+"""Condition dropout in training, and guidance computed by hand."""
 
 from __future__ import annotations
 

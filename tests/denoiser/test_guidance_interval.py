@@ -1,4 +1,4 @@
-"""Guidance in a part of the schedule only, and conditions joined into a batch."""
+"""Guidance in an interval of the schedule, and conditions joined into a batch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def model():
 
 
 def sampled(model, monkeypatch, *overrides: str):
-    """The final latents, and (time's share, guidance) of every step."""
-    told, states, forward = [], [], model.forward
+    """The final latents, and (timestep / 1000, guidance) of every step."""
+    calls, states, forward = [], [], model.forward
 
     def noting(x, timestep, condition, *, guidance, **kwargs):
-        told.append((float(timestep[0]) / 1000, guidance))
+        calls.append((float(timestep[0]) / 1000, guidance))
         return forward(x, timestep, condition, guidance=guidance, **kwargs)
 
     monkeypatch.setattr(model, "forward", noting)
@@ -34,7 +34,7 @@ def sampled(model, monkeypatch, *overrides: str):
         model, sampler, photos(1), torch.tensor([5.0]), [1], callback=lambda i, n, x: keep(x)
     )
     monkeypatch.undo()
-    return states[-1], told
+    return states[-1], calls
 
 
 CFG = ("guidance=cfg", "sampler.steps=5")
@@ -42,12 +42,12 @@ CFG = ("guidance=cfg", "sampler.steps=5")
 
 def test_outside_the_interval_a_step_is_not_guided(model, monkeypatch):
     guided, always = sampled(model, monkeypatch, *CFG)
-    some, told = sampled(model, monkeypatch, *CFG, "guidance.interval=[0.3,0.7]")
+    some, calls = sampled(model, monkeypatch, *CFG, "guidance.interval=[0.3,0.7]")
     free, never = sampled(model, monkeypatch, "guidance=none", "sampler.steps=5")
     assert {scale for _, scale in always} == {2.0}
     assert {scale for _, scale in never} == {1.0}
-    assert [scale for _, scale in told] == [2.0 if 0.3 <= t <= 0.7 else 1.0 for t, _ in told]
-    assert {scale for _, scale in told} == {1.0, 2.0}
+    assert [scale for _, scale in calls] == [2.0 if 0.3 <= t <= 0.7 else 1.0 for t, _ in calls]
+    assert {scale for _, scale in calls} == {1.0, 2.0}
     assert (some - guided).abs().max() > 1e-3
     assert (some - free).abs().max() > 1e-3
 

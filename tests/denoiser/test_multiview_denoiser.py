@@ -1,10 +1,10 @@
-"""The joint denoiser: what may and what may not change its answer."""
+"""The joint denoiser: which inputs change its output and which do not."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from helpers.tiny_recipe import photos, randomise, toy_config, toy_model
+from helpers.tiny_recipe import photos, randomize, toy_config, toy_model
 
 from mvdiff import builders
 from mvdiff.config.groups import groups
@@ -51,14 +51,14 @@ def test_how_many_views_are_taken_at_a_time_does_not_matter(model, batch_views):
     )
 
 
-@pytest.mark.parametrize("wanted", [[0], [3, 1], [2, 0, 3]])
-def test_wanted_views_are_a_slice_of_all(model, wanted):
+@pytest.mark.parametrize("targets", [[0], [3, 1], [2, 0, 3]])
+def test_target_views_are_a_slice_of_all(model, targets):
     cond = condition(model)
-    some = model(noisy(), TIMES, cond, target_views=wanted)
+    some = model(noisy(), TIMES, cond, target_views=targets)
     if model.all_views:
-        assert some.shape[1] == len(wanted)
+        assert some.shape[1] == len(targets)
     else:
-        close(some, model(noisy(), TIMES, cond)[:, wanted])
+        close(some, model(noisy(), TIMES, cond)[:, targets])
 
 
 def test_objects_of_a_batch_do_not_see_each_other(model):
@@ -119,14 +119,14 @@ def test_the_rig_is_not_in_the_weights(model):
 
 
 def test_a_fresh_model_predicts_zero_whatever_the_parts_say():
-    # zero-initialised output: training starts from the mean
+    # zero-initialized output: training starts from the mean
     fresh = builders.build_model(toy_config("radiance=none")).eval()
     out = fresh(noisy(), TIMES, condition(fresh))
     assert not out.any()
 
 
 def test_gradients_reach_every_part_in_training():
-    model = randomise(builders.build_model(toy_config())).train()
+    model = randomize(builders.build_model(toy_config())).train()
     out = model(noisy(), TIMES, condition(model), target_views=[1, 3], with_rendering=True)
     sum(part.square().mean() for part in out).backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None]

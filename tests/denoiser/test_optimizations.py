@@ -1,4 +1,4 @@
-"""Every exact shortcut gives the plain path's result, is really taken, and trains the same."""
+"""Every exact shortcut is taken, and gives the output and gradients of the plain path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from helpers.small_syncdreamer import small_config, small_model
-from helpers.tiny_recipe import photos, randomise, toy_model
+from helpers.tiny_recipe import photos, randomize, toy_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvdiff import builders
@@ -30,7 +30,7 @@ def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def published() -> MultiViewDenoiser:
-    """The published structure by rule, small."""
+    """A small model of the published structure."""
     return fill_synthetic(small_model()).eval().requires_grad_(False)
 
 
@@ -115,7 +115,7 @@ def test_the_branch_without_condition_asks_nothing_of_the_frusta(published):
 
 
 def attention(**flags: bool) -> DepthwiseAttention:
-    module = randomise(DepthwiseAttention(SlotSpec(8, 1, {1: 16}, 4)))
+    module = randomize(DepthwiseAttention(SlotSpec(8, 1, {1: 16}, 4)))
     for name, value in flags.items():
         setattr(module, name, value)
     return module
@@ -151,7 +151,7 @@ def test_folded_keys_take_any_kernel(kernel):
 
 
 def cross_attention(trained: bool) -> torch.nn.Module:
-    block = randomise(SpatialTransformer(16, 2, 12, 8, "auto"))
+    block = randomize(SpatialTransformer(16, 2, 12, 8, "auto"))
     return block.requires_grad_(trained)
 
 

@@ -1,4 +1,4 @@
-"""Half precision: which weights, how far off, and how they are loaded."""
+"""Half precision: which weights are cast, how large the error is, how they are loaded."""
 
 from __future__ import annotations
 

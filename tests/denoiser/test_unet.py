@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.tiny_recipe import randomise
+from helpers.tiny_recipe import randomize
 
-from mvdiff.attention import SlotSpec, ViewContext
+from mvdiff.attention import PLACES, SlotSpec, ViewContext
 from mvdiff.attention.none import NoAttention
 from mvdiff.cameras import ring
+from mvdiff.denoiser.transformer import TransformerBlock
 from mvdiff.denoiser.unet import MultiViewUNet
 from mvdiff.errors import ConfigError
 
 
 class Recorder(NoAttention):
-    """Notes the maps it is handed."""
+    """Records the feature maps it is given."""
 
     def __init__(self, log, name, channels, factor):
         super().__init__(SlotSpec(channels, factor, {}, 4))
@@ -28,9 +29,9 @@ class Recorder(NoAttention):
 def unet(log=None, slots=("mid", "up0", "up1", "up2", "up3", "up4", "up5"), **settings):
     made = []
 
-    def make_slot(name, channels, factor):
-        made.append((name, channels, factor))
-        return Recorder([] if log is None else log, name, channels, factor)
+    def make_slot(site):
+        made.append((site.name, site.channels, site.factor))
+        return Recorder([] if log is None else log, *made[-1])
 
     sizes = {"width": 8, "mults": [1, 2, 2], "blocks": 1, "attention_levels": [2], "heads": 2}
     net = MultiViewUNet(
@@ -42,7 +43,7 @@ def unet(log=None, slots=("mid", "up0", "up1", "up2", "up3", "up4", "up5"), **se
         groups=4,
         **{**sizes, **settings},
     )
-    return randomise(net).eval(), made
+    return randomize(net).eval(), made
 
 
 def call(net, batch=2, views=3, side=8, seed=0):
@@ -75,9 +76,38 @@ def test_only_the_slots_asked_for_are_made():
     assert [name for name, *_ in made] == ["mid", "up3"] == list(net.slots)
 
 
-def test_a_slot_that_the_unet_does_not_have_is_an_error():
-    with pytest.raises(ConfigError, match=r"'middle'.*'mid', 'up0'"):
+def test_a_site_that_the_unet_does_not_have_is_an_error():
+    with pytest.raises(ConfigError, match=r"'middle'.*place=after.*down0, down2, down4, mid, up0"):
         unet(slots=["middle"])
+    with pytest.raises(ConfigError, match=r"'up3'.*place=self.*sites are down4, mid, up0, up1$"):
+        unet(slots=["up3"], place="self")
+    with pytest.raises(ConfigError, match=r"unknown place 'inside'; choose from after, self"):
+        unet(place="inside")
+
+
+def test_either_a_number_of_heads_or_their_width():
+    assert (
+        unet(heads=None, head_width=4, slots=[])[0].middle[1].transformer_blocks[0].attn1.heads == 4
+    )
+    for settings in ({"head_width": 4}, {"heads": None}):
+        with pytest.raises(ConfigError, match=r"either unet\.heads or unet\.head_width"):
+            unet(**settings)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_all_sites_of_a_place_are_visited_and_see_maps_of_the_promised_size(place):
+    log = []
+    net, made = unet(log, slots=["all"], place=place)
+    x, context, scene = call(net)
+    net(x, torch.tensor([5.0, 9.0]), context, scene)
+    inside = ["down4", "mid", "up0", "up1"]  # where the transformers are
+    everywhere = ["down0", "down2", "down4", "mid", *(f"up{i}" for i in range(6))]
+    assert [name for name, *_ in made] == (everywhere if place == "after" else inside)
+    assert log == [(name, (2, 3, c, 8 // f, 8 // f)) for name, c, f in made]
+    kept = [
+        block.attn1 is not None for block in net.modules() if isinstance(block, TransformerBlock)
+    ]
+    assert kept == [place != "self"] * 4
 
 
 def test_without_attention_between_them_views_are_independent():

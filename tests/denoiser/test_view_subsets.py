@@ -1,4 +1,4 @@
-"""Views picked for each object: the same answers as asking for them one object at a time."""
+"""Target views chosen per object give the outputs of one object at a time."""
 
 from __future__ import annotations
 

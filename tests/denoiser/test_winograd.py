@@ -1,4 +1,4 @@
-"""Winograd's convolution is the plain one, and is taken only where it can be."""
+"""Winograd's convolution equals the direct one, and replaces it only where it applies."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def always(monkeypatch):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Counts the calls of `winograd`."""
+    """A list with an entry for each call of `winograd`."""
     calls = []
 
     def counted(x, weight, bias=None):

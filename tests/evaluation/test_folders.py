@@ -1,4 +1,4 @@
-"""Figures of views, meshes and folders."""
+"""Metrics of views, meshes and folders."""
 
 from __future__ import annotations
 
@@ -162,11 +162,11 @@ def test_missing_mesh2sdf_leaves_the_chamfer(box, monkeypatch):
 def test_a_mesh_beyond_the_grid_of_the_iou_keeps_its_chamfer(box, monkeypatch, large, word):
     monkeypatch.setattr("mvdiff.evaluation.protocol.volume_iou", lambda *_: pytest.fail("too late"))
     moved = {"pred": box, "truth": box, large: box.copy().apply_translation([0, 0, 0.6])}
-    told = []
-    figures = evaluate_mesh(**moved, left_out=told.append)
+    reasons = []
+    figures = evaluate_mesh(**moved, left_out=reasons.append)
     assert set(figures) == {"chamfer", "chamfer_floor"}
     assert 0.01 < figures["chamfer"] < 0.6
-    (sentence,) = told
+    (sentence,) = reasons
     assert sentence.startswith(f"the {word} mesh reaches 1.1, beyond [-1, 1]³")
     assert "iou=false" in sentence
     with pytest.warns(UserWarning, match=f"the IoU was left out: the {word} mesh reaches"):
@@ -299,7 +299,7 @@ def test_one_broken_object_does_not_stop_the_others(views, tmp_path):
         evaluate_folder(tmp_path / "pred" / "broken", tmp_path / "truth" / "broken")
 
 
-def test_a_broken_first_picture_of_a_published_ring_is_told(tmp_path):
+def test_a_broken_first_picture_of_a_published_ring_is_reported(tmp_path):
     for name in ("good", "broken"):
         for side in ("pred", "truth"):
             (tmp_path / side / name).mkdir(parents=True)
@@ -407,7 +407,7 @@ def test_command_refuses_bad_settings_in_a_sentence(box, tmp_path, capsys, setti
 
 
 @pytest.mark.parametrize("out", ["file/x", "file/x.json", "file"])
-def test_an_output_that_cannot_be_written_is_told_before_the_work(
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     box, tmp_path, capsys, monkeypatch, out
 ):
     monkeypatch.setattr(
@@ -511,7 +511,7 @@ def test_neither_consistency_nor_controls_unless_asked_for(views, tmp_path):
 
 
 class Constant(Lpips):
-    """Stands for LPIPS with weights."""
+    """A stand-in for LPIPS with weights."""
 
     def __init__(self):
         torch.nn.Module.__init__(self)
@@ -536,7 +536,7 @@ def shown(figures: dict) -> str:
 
 
 def test_a_glb_without_geometry_at_its_root_is_refused(box, tmp_path):
-    """A scene whose one node has no mesh: not the empty figures of nothing."""
+    """A scene whose only node has no mesh is an error, not a row without metrics."""
     file = GltfFile()
     file.tree["nodes"], file.tree["scenes"] = [{"name": "empty"}], [{"nodes": [0]}]
     with pytest.raises(MvdiffError, match=r"void\.glb.* no usable faces"):
@@ -544,7 +544,7 @@ def test_a_glb_without_geometry_at_its_root_is_refused(box, tmp_path):
 
 
 def test_shapes_are_compared_whatever_the_textures(box, tmp_path, recwarn):
-    """A texture that is missing changes no figure and gives no warning."""
+    """A missing texture changes no metric and gives no warning."""
     file = GltfFile()
     file.tree["images"], file.tree["textures"] = [{"uri": "gone.png"}], [{"source": 0}]
     look = file.material(pbrMetallicRoughness={"baseColorTexture": {"index": 0}})

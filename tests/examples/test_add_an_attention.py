@@ -83,6 +83,6 @@ def test_it_trains_and_generates_from_the_command_line(site, tmp_path):
     from safetensors import safe_open
 
     with safe_open(weights, "pt") as file:
-        learnt = file.get_tensor("unet.slots.mid.write.weight")
-    assert learnt.shape[1] == 8
-    assert learnt.any(), "two steps of training should have opened the zero-initialised way out"
+        learned = file.get_tensor("unet.slots.mid.write.weight")
+    assert learned.shape[1] == 8
+    assert learned.any(), "two steps of training should have opened the zero-initialized way out"

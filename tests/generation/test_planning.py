@@ -1,4 +1,4 @@
-"""What `mvdiff generate` is to make: pictures, elevations and folders, found without torch."""
+"""The plan of `mvdiff generate`: pictures, elevations and folders, without importing torch."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_pipes_are_no_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("image", [None, "", [], [None], ["a.png", 5], [[]], {"a": "b.png"}, 7])
-def test_what_names_no_picture_is_told(image):
+def test_what_names_no_picture_is_reported(image):
     with pytest.raises(MvdiffError, match="image"):
         find_images(image)
 
@@ -201,7 +201,7 @@ def test_an_image_that_is_postscript_starts_no_program(tmp_path):
     assert not marker.exists()
 
 
-def test_a_group_that_is_no_name_is_told(tmp_path):
+def test_a_group_that_is_no_name_is_reported(tmp_path):
     picture().save(tmp_path / "x.png")
     for word in ("segmentation=-1", "segmentation=null", "segmentation=2.5"):
         code, err = run_without("'torch',", "generate", f"image={tmp_path / 'x.png'}", word)

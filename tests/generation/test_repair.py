@@ -1,4 +1,4 @@
-"""Results that lost files, folders that another process holds, names and streams of all kinds."""
+"""Results with missing files, folders locked by another process, unusual names and streams."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def generate(album: Path, out: Path, weights: Path, *more: str) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files; of the records without what differs between runs."""
+    """The content of all files; records without the fields that differ between runs."""
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         data = path.read_bytes()
@@ -94,7 +94,7 @@ def test_an_object_that_another_process_works_on_is_left_to_it(made, weights, tm
 def test_what_another_process_finished_meanwhile_is_not_made_again(
     made, weights, tmp_path, monkeypatch
 ):
-    """The other process comes between the look at the folder and its lock."""
+    """The other process finishes between the first look at the folder and its lock."""
     import mvdiff.generation.job as one_picture
 
     album, out = made

@@ -1,4 +1,4 @@
-"""`mvdiff generate` with many pictures: batches, shares, kills, and what goes wrong on the way."""
+"""`mvdiff generate` with many pictures: batches, shards, kills and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of samples: found again, ordered by score, mended after a kill."""
+"""Folders of samples: found again, ordered by score, repaired after a kill."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Attention variants by name, and what they are tried on, for the contract tests."""
+"""Attention variants by name, and inputs for them, for the contract tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from helpers.tiny_recipe import randomise, toy_config
+from helpers.tiny_recipe import randomize, toy_config
 from mvdiff import builders
 from mvdiff.attention import ATTENTION, SlotSpec, ViewAttention, ViewContext
 from mvdiff.cameras import Cameras
@@ -45,18 +45,18 @@ def make(
 
 
 def random_one(variant: str, **settings: object) -> ViewAttention:
-    return randomise(make(variant, **settings)).eval()
+    return randomize(make(variant, **settings)).eval()
 
 
 @functools.cache
 def remedy(variant: str) -> tuple[str, ...]:
-    """The settings that a variant asks for when the published cameras are not for it."""
+    """The settings a variant asks for when it refuses the published cameras."""
     refusal = refused(variant, builders.build_rig(toy_config("rig.count=3")))
     return tuple(re.findall(r"rig\.\w+=[\w.-]*\w", refusal))
 
 
 def refused(variant: str, cameras: Cameras) -> str:
-    """What a variant has against these cameras; nothing when it works with them."""
+    """Why a variant refuses these cameras; empty when it accepts them."""
     try:
         out = random_one(variant)(features(), scene_for(cameras=cameras))
     except MvdiffError as error:
@@ -117,11 +117,11 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> None:
 
 
 def heard(out: Tensor, other: Tensor) -> list[bool]:
-    """Which views differ."""
+    """Which views of two outputs differ."""
     return ((out - other).abs().amax(dim=(0, 2, 3, 4)) > 1e-5).tolist()
 
 
 def news(x: Tensor, view: int) -> Tensor:
-    """The same features, but other ones in one view."""
+    """The same features, changed in one view."""
     change = torch.randn(x.shape[2:], generator=torch.Generator().manual_seed(view))
     return x.index_add(1, torch.tensor([view]), change.expand(len(x), 1, *change.shape))

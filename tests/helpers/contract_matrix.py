@@ -1,4 +1,4 @@
-"""Contract tests as a table: a row a check, a column a variant.
+"""Contract tests as a table: one row per check, one column per variant.
 
 python tests/helpers/contract_matrix.py [attention | volume | …]
 """

@@ -1,4 +1,4 @@
-"""Objects with a hollow that no silhouette shows."""
+"""An object with a concavity that no silhouette shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An analytic scene: ellipsoids without mirror symmetry, seen by any camera. Nothing of mvdiff."""
+"""An analytic scene: ellipsoids without mirror symmetry, seen by any camera. No mvdiff."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def look_at(eye: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def ring(count: int = 8, distance: float = 2.0, center=(0.0, 0.0, 0.0)) -> list[np.ndarray]:
-    """Poses around a point at three elevations in turn."""
+    """Poses on a ring about a point, at three elevations in turn."""
     poses, center = [], np.asarray(center, dtype=float)
     for i in range(count):
         azimuth, elevation = 2 * math.pi * i / count + 0.1, math.radians((15, 40, -15)[i % 3])
@@ -59,7 +59,7 @@ def render(
     center=(0.0, 0.0, 0.0),
     samples: int = 3,
 ) -> np.ndarray:
-    """RGBA pixels (height, width, 4) of the scene around a point."""
+    """RGBA pixels (height, width, 4) of the scene, centered at a point."""
     u, v = np.meshgrid(
         (np.arange(width * samples) + 0.5) / samples, (np.arange(height * samples) + 0.5) / samples
     )

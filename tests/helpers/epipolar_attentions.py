@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from helpers.tiny_recipe import randomise
+from helpers.tiny_recipe import randomize
 from mvdiff.attention import SlotSpec, ViewContext
 from mvdiff.attention.base import ViewAttention
 from mvdiff.attention.epipolar import EpipolarAttention
@@ -21,11 +21,11 @@ KINDS = ["perspective", "orthographic"]
 
 def sampled(num_neighbors: int = 2, samples: int = 8, **settings: object) -> EpipolarAttention:
     module = EpipolarAttention(SLOT, num_neighbors, samples, RADIUS, heads=2, **settings)
-    return randomise(module).eval()
+    return randomize(module).eval()
 
 
 def masked(width: float = 3.0, **settings: object) -> EpipolarMaskedAttention:
-    return randomise(EpipolarMaskedAttention(SLOT, width, heads=2, **settings)).eval()
+    return randomize(EpipolarMaskedAttention(SLOT, width, heads=2, **settings)).eval()
 
 
 def either(variant: str) -> ViewAttention:

@@ -14,7 +14,7 @@ _TYPE = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
 class GltfFile:
-    """A glTF in the making: `tree` is its JSON, `binary` its buffer."""
+    """A glTF file under construction: `tree` is its JSON, `binary` its buffer."""
 
     def __init__(self) -> None:
         self.binary = b""

@@ -1,4 +1,4 @@
-"""Relative errors against the golden files, kept for a table at the end of the run."""
+"""Comparison with golden files; the errors are printed at the end of the run."""
 
 from __future__ import annotations
 

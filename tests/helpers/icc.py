@@ -1,4 +1,4 @@
-"""ICC profiles made by hand, so that the right colors are known without any library."""
+"""ICC profiles built by hand, so that the correct colors are known without a library."""
 
 from __future__ import annotations
 

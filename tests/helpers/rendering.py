@@ -18,7 +18,7 @@ SMALL = {
 
 
 def render_objects(out: Any, *, workers: int | None = None, progress: bool = True, **values: Any):
-    """Render what `ObjectSelection` and `RenderSettings` make of the values; size: of a ring."""
+    """Render with these fields of `ObjectSelection` and `RenderSettings`; size: of a ring."""
     if "size" in values:
         values["rig"] = ring(size=values.pop("size"))
     names = {f.name for f in fields(ObjectSelection)}

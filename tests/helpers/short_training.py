@@ -1,4 +1,4 @@
-"""Runs of a dozen steps, and what they leave."""
+"""Training runs of a dozen steps, and readers of what they write."""
 
 from __future__ import annotations
 

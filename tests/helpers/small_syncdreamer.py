@@ -51,7 +51,7 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def small_model() -> Any:
-    """Freshly initialised."""
+    """Freshly initialized."""
     return builders.build_model(_config())
 
 

@@ -25,12 +25,12 @@ def write_meta(folder: Path, cameras: Cameras) -> None:
 
 
 def input_elevations(seed: int) -> list[float]:
-    """Degrees, one a view, in the published range."""
+    """Degrees, one per view, in the published range."""
     return np.random.default_rng(seed).uniform(-10, 40, VIEWS).tolist()
 
 
 def write_object(root: Path, uid: str, seed: int, size: int) -> None:
-    """An object of smooth random pictures: what small networks can encode."""
+    """Write an object of smooth random pictures, which small networks can encode."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(2 * VIEWS, 4, 4, 4, generator=random)
     planes = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")

@@ -41,7 +41,7 @@ TOY = [
     "sampler.steps=3",
 ]
 
-#: overrides that bring a part which is large by itself to toy size, or that it cannot do without
+#: overrides that bring a large part to toy size, or that a part requires
 TOY_PARTS = {
     "attention=rowwise": ["rig.projection=orthographic", "rig.elevation=0"],
     "unet=sd15": [
@@ -49,7 +49,14 @@ TOY_PARTS = {
         "unet.blocks=1",
         "unet.attention_levels=[1]",
         "unet.heads=4",
-        "unet.slots=[middle,'2']",
+        "unet.slots=[mid,up2]",
+    ],
+    "unet=sd21": [
+        "unet.mults=[1,2]",
+        "unet.blocks=1",
+        "unet.attention_levels=[1]",
+        "unet.head_width=4",
+        "unet.slots=[mid,up2]",
     ],
     "latents=vae": ["latents.widths=[8,16,16,24]", "latents.blocks=1", "latents.groups=4"],
     "embedder=clip": [
@@ -61,7 +68,7 @@ TOY_PARTS = {
     ],
 }
 
-#: settings of the recipe's own variant that another one does not have
+#: settings of the recipe's own variant that the other variant does not have
 TOY_WITHOUT = {"unet=none": ("unet.width", "unet.groups"), "latents=vae": ("latents.patch",)}
 
 
@@ -78,8 +85,8 @@ def toy_config(*overrides: str, command: str = "generate") -> Any:
     return compose(command, [*needed, *(o for o in toy if o.split("=")[0] not in mine), *overrides])
 
 
-def randomise(module: nn.Module) -> nn.Module:
-    """Every parameter away from zero, by its name alone, at a size that keeps signals alive."""
+def randomize(module: nn.Module) -> nn.Module:
+    """Set every parameter to random values seeded by its name, scaled by the fan-in."""
     with torch.no_grad():
         for name, p in module.named_parameters():
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
@@ -93,7 +100,7 @@ def randomise(module: nn.Module) -> nn.Module:
 
 def toy_model(*overrides: str) -> Any:
     """A toy denoiser whose every weight matters, in eval mode."""
-    return randomise(builders.build_model(toy_config(*overrides))).eval().requires_grad_(False)
+    return randomize(builders.build_model(toy_config(*overrides))).eval().requires_grad_(False)
 
 
 def toy_weights(path: Path, *overrides: str) -> Path:

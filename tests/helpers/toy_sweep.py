@@ -1,4 +1,4 @@
-"""A rendered folder of colored balls and the words of a sweep that takes seconds."""
+"""A rendered folder of colored balls and the settings of a sweep that takes seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of a hundred parameters and batches from nowhere, for tests and their subprocesses."""
+"""A model of a few hundred parameters and random batches, also for subprocesses of tests."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Noise:
 
 
 def denoise(model: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Uses the generator, as a real objective does."""
+    """An objective that draws noise from the generator, as a real one does."""
     clean = batch.views.flatten(0, 1)
     noise = torch.randn(clean.shape, generator=generator)
     error = (model(clean + noise) - clean).square()
@@ -76,5 +76,5 @@ def denoise(model: nn.Module, batch: Batch, generator: torch.Generator) -> dict[
 def copy_photo(
     model: nn.Module, batch: Batch, generator: torch.Generator
 ) -> dict[str, torch.Tensor]:
-    """No noise at all: the same for every way of sharing a batch."""
+    """An objective without noise: the same however a batch is split."""
     return {"loss": (model(batch.photo) - batch.views[:, 0]).square().mean()}

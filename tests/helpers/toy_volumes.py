@@ -1,11 +1,11 @@
-"""Volumes at toy size, and what they are built from."""
+"""Volumes at toy size, and inputs for them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from helpers.tiny_recipe import randomise, toy_config
+from helpers.tiny_recipe import randomize, toy_config
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
@@ -21,13 +21,13 @@ def make(variant: str, *overrides: str, views: int = VIEWS) -> Volume:
     config = toy_config(f"volume={variant}", *overrides)
     parts = {"latent_channels": CHANNELS, "views": views, "time_dim": TIME}
     torch.manual_seed(0)
-    return randomise(instantiate(VOLUMES, config.volume, **parts)).eval()
+    return randomize(instantiate(VOLUMES, config.volume, **parts)).eval()
 
 
 def inputs_for(
     batch: int = 2, projection: str = "perspective", cameras: Cameras | None = None
 ) -> VolumeInputs:
-    """Random latents of the cameras' views, default a ring's."""
+    """Random latents of the views of these cameras, by default of a ring."""
     generator = torch.Generator().manual_seed(0)
     if cameras is None:
         cameras = ring(VIEWS, size=SIDE, projection=projection)

@@ -40,7 +40,7 @@ RED, BLUE = [220, 30, 30], [30, 30, 220]
 
 
 @pytest.mark.parametrize("projection", ["perspective", "orthographic"])
-def test_colors_land_where_they_were_seen(shoot, projection):
+def test_colors_land_where_they_were_seen(photograph, projection):
     shape = ball()
     shape.visual.face_colors = np.where(shape.triangles_center[:, :1] > 0, RED, BLUE)
     cameras = look_at([0, 90, 180, 270, 0, 0], [0, 0, 0, 0, 89, -89], size=96)
@@ -48,7 +48,7 @@ def test_colors_land_where_they_were_seen(shoot, projection):
         cameras = look_at(
             [0, 90, 180, 270, 0, 0], [0, 0, 0, 0, 89, -89], size=96, projection=projection
         )
-    mesh = bake(as_mesh(ball()), shoot(shape, cameras), size=256)
+    mesh = bake(as_mesh(ball()), photograph(shape, cameras), size=256)
     points, colors = surface_colors(mesh)
     far = np.abs(points[:, 0]) > 0.035  # 2.5 pixels
     expected = np.where(points[:, :1] > 0, RED, BLUE)
@@ -62,22 +62,22 @@ def test_colors_land_where_they_were_seen(shoot, projection):
     )
 
 
-def test_soft_borders_bring_no_background(shoot):
+def test_soft_borders_bring_no_background(photograph):
     shape = ball()
     shape.visual.face_colors = [40, 120, 60]
-    views = shoot(shape, ring(8, 20.0, size=48))
+    views = photograph(shape, ring(8, 20.0, size=48))
     white = Views.from_white(views.rgb, None, views.cameras)
     _, colors = surface_colors(bake(as_mesh(ball()), white, size=128))
     assert np.abs(colors - [40, 120, 60]).max() <= 12
 
 
-def test_hidden_surfaces_do_not_get_what_hides_them(shoot, around):
+def test_hidden_surfaces_do_not_get_what_hides_them(photograph, cameras_around):
     """A small red ball stands before a large blue one."""
     large, small = ball(0.3, 3), ball(0.08, 3)
     small.apply_translation([0.45, 0, 0])
     large.visual.face_colors, small.visual.face_colors = BLUE, RED
     both = trimesh.util.concatenate([large, small])
-    mesh = bake(as_mesh(both), shoot(both, around), size=256)
+    mesh = bake(as_mesh(both), photograph(both, cameras_around), size=256)
     points, colors = surface_colors(mesh)
     expected = np.where(np.linalg.norm(points, axis=1, keepdims=True) > 0.32, RED, BLUE)
     wrong = np.abs(colors - expected).max(axis=1)
@@ -86,20 +86,20 @@ def test_hidden_surfaces_do_not_get_what_hides_them(shoot, around):
     assert wrong.max() < 90
 
 
-def test_what_no_view_saw_continues_the_colors_around_it(shoot):
+def test_what_no_view_saw_continues_the_colors_around_it(photograph):
     box = trimesh.creation.box((0.5, 0.5, 0.5)).subdivide().subdivide().subdivide()
     box.visual.face_colors = [40, 160, 80]
-    mesh = bake(as_mesh(box), shoot(box, ring(8, 35.0, size=64)), size=128)
+    mesh = bake(as_mesh(box), photograph(box, ring(8, 35.0, size=64)), size=128)
     points, colors = surface_colors(mesh)
     below = points[:, 2] < -0.249
     assert below.sum() > 50
     assert np.abs(colors - [40, 160, 80]).max() <= 8
 
 
-def test_one_wrong_view_is_overruled(shoot, around):
+def test_one_wrong_view_is_overruled(photograph, cameras_around):
     shape = ball()
     shape.visual.face_colors = [60, 140, 200]
-    views = shoot(shape, around)
+    views = photograph(shape, cameras_around)
     images = views.images.clone()
     images[7] = 255 - images[7]
     mesh = bake(as_mesh(shape), Views(images, views.alpha, views.cameras), size=128)
@@ -107,18 +107,18 @@ def test_one_wrong_view_is_overruled(shoot, around):
     assert np.abs(colors - [60, 140, 200]).max() <= 20
 
 
-def test_one_view_is_enough(shoot):
+def test_one_view_is_enough(photograph):
     shape = ball()
     shape.visual.face_colors = RED
-    mesh = bake(as_mesh(shape), shoot(shape, ring(1, size=64)), size=64)
+    mesh = bake(as_mesh(shape), photograph(shape, ring(1, size=64)), size=64)
     _, colors = surface_colors(mesh)
     assert np.abs(colors - RED).max() <= 8
 
 
-def test_views_that_miss_the_mesh_leave_it_gray(shoot):
+def test_views_that_miss_the_mesh_leave_it_gray(photograph):
     shape = ball(0.1)
     shape.apply_translation([0, 0, 2.0])
-    elsewhere = shoot(ball(), ring(4, 0.0, size=32))
+    elsewhere = photograph(ball(), ring(4, 0.0, size=32))
     mesh = bake(as_mesh(shape), elsewhere, size=64)
     assert np.abs(mesh.texture.image - 255 * GREY).max() <= 1
 
@@ -126,15 +126,15 @@ def test_views_that_miss_the_mesh_leave_it_gray(shoot):
 def test_baking_keeps_the_surface_and_the_views(sphere_views):
     plain = as_mesh(ball())
     before = sphere_views.images.clone()
-    told = []
-    mesh = bake(plain, sphere_views, size=64, progress=lambda *a: told.append(a))
+    reported = []
+    mesh = bake(plain, sphere_views, size=64, progress=lambda *a: reported.append(a))
     assert mesh.vertices is plain.vertices
     assert mesh.faces is plain.faces
     assert plain.texture is None
     assert torch.equal(before, sphere_views.images)
-    shares = [share for _, share in told]
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
-    assert told[-1] == ("done", 1.0)
+    assert reported[-1] == ("done", 1.0)
 
 
 def test_baking_is_repeatable(sphere_views):
@@ -198,7 +198,7 @@ def test_the_smallest_and_flattest_meshes_unwrap():
 
 
 def test_spread_is_harmonic():
-    """Along a strip with its ends seen, colors go in a straight line from one to the other."""
+    """Along a strip whose ends are seen, colors are interpolated linearly between them."""
     n = 21
     x = np.linspace(0, 1, n)
     vertices = np.array([[a, b, 0] for a in x for b in (0.0, 0.05)])
@@ -249,20 +249,20 @@ def test_settings_are_checked(sphere_views):
 def test_finish_does_all_in_order(sphere_views):
     shape = ball()
     open_ = trimesh.Trimesh(shape.vertices, shape.faces[shape.triangles_center[:, 2] < 0.3])
-    told = []
+    reported = []
     mesh, notes = postprocess(
         as_mesh(open_),
         sphere_views,
         faces=1000,
         watertight=True,
         texture=64,
-        progress=lambda *a: told.append(a),
+        progress=lambda *a: reported.append(a),
     )
     assert notes == ["watertight: filled 1 hole"]
     assert 900 < len(mesh.faces) < 1100
     assert mesh.to_trimesh(textured=False).is_watertight
     assert mesh.texture.image.shape == (64, 64, 3)
-    shares = [share for _, share in told]
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     plain = as_mesh(shape)

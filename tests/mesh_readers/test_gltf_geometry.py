@@ -420,7 +420,7 @@ def test_vertex_numbers_beyond_the_vertices_are_refused(tmp_path):
         ("a.gltf", b'{"asset":' + b"[" * 200_000, "JSON"),
     ],
 )
-def test_what_is_no_mesh_is_told(tmp_path, name, content, says):
+def test_what_is_no_mesh_is_reported(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(MvdiffError, match=says):
         read_mesh_file(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Wrong types into metrics end in one sentence of ours.
+"""Metrics refuse arguments of the wrong type in one sentence.
 
 In another process, because here the annotations themselves are checked.
 """

@@ -1,4 +1,4 @@
-"""Views spoilt on purpose, and how much samples differ."""
+"""Views corrupted on purpose, and how much samples differ."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_point_chamfer_is_the_mean_of_both_directions():
 
 
 def test_floor_is_the_distance_of_a_line_to_itself_in_shifted_cubes():
-    # One point a millimetre along x; cubes shifted along x give means 5 mm apart, but at the
+    # One point a millimeter along x; cubes shifted along x give means 5 mm apart, but at the
     # two ends; other shifts change nothing, since the line has no extent there.
     line = np.zeros((1000, 3))
     line[:, 0] = np.arange(1000) / 1000

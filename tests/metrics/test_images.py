@@ -1,4 +1,4 @@
-"""PSNR and SSIM against values known beforehand."""
+"""PSNR and SSIM against known values."""
 
 from __future__ import annotations
 

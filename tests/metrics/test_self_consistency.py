@@ -15,20 +15,20 @@ from mvdiff.views.views import Views
 
 
 @pytest.fixture(scope="module")
-def around(ball) -> Views:
+def ball_views(ball) -> Views:
     """The ball from 16 sides."""
     cameras = ring(16, size=48)
     return Raycaster(ball).render(cameras, supersample=3, shading=None).views(cameras)
 
 
-def test_halves_of_a_ball_agree(around):
-    figures = self_consistency(around)
+def test_halves_of_a_ball_agree(ball_views):
+    figures = self_consistency(ball_views)
     assert figures["self_chamfer"] < 0.01
     assert figures["self_psnr"] > 25
 
 
-def test_chamfer_is_the_distance_of_the_surfaces(ball, around):
-    small, cameras = around, around.cameras
+def test_chamfer_is_the_distance_of_the_surfaces(ball, ball_views):
+    small, cameras = ball_views, ball_views.cameras
     larger = ball.copy().apply_scale(1.125)  # radius 0.45
     large = Raycaster(larger).render(cameras, supersample=3, shading=None).views(cameras)
     images, alpha = small.images.clone(), small.alpha.clone()
@@ -37,15 +37,15 @@ def test_chamfer_is_the_distance_of_the_surfaces(ball, around):
     assert figures["self_chamfer"] == pytest.approx(0.05, abs=0.008)
 
 
-def test_psnr_is_that_of_the_colors(around):
-    images = around.images.clone()
+def test_psnr_is_that_of_the_colors(ball_views):
+    images = ball_views.images.clone()
     images[1::2] += 51
     figures, floor = (
-        self_consistency(Views(images, around.alpha, around.cameras)),
-        (self_consistency(around)),
+        self_consistency(Views(images, ball_views.alpha, ball_views.cameras)),
+        (self_consistency(ball_views)),
     )
     # the errors of the hulls' edges and of the colors add up
-    share = float(around.mask.mean())
+    share = float(ball_views.mask.mean())
     expected = -10 * math.log10(share * 0.2**2 + 10 ** (-floor["self_psnr"] / 10))
     assert figures["self_psnr"] == pytest.approx(expected, abs=0.5)
     assert figures["self_chamfer"] == floor["self_chamfer"]

@@ -74,7 +74,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def with_right_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks are believed: damage inside them reaches the decoder."""
+    """A PNG with valid chunk checksums, so that damage inside them reaches the decoder."""
     out, at = bytearray(data[:8]), 8
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -87,7 +87,7 @@ def with_right_checksums(data: bytes) -> bytes:
 
 
 def check(data: bytes, path) -> bool:
-    """Whether a damaged file is read; anything but MvdiffError is a fault."""
+    """Whether a damaged file is read; any error but MvdiffError fails the test."""
     path.write_bytes(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

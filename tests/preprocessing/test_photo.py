@@ -1,4 +1,4 @@
-"""Pictures of every kind come in as upright RGBA, and leave framed as in training."""
+"""Pictures of every kind are read as upright RGBA and framed as in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segmenter slot: every variant's contract, and how well each finds a known object."""
+"""Segmentation: how well each variant finds a known object."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def test_an_object_that_fills_the_picture_keeps_its_alpha():
     assert cut.tobytes() == boxy().tobytes()
 
 
-def test_a_plain_object_that_fills_the_picture_is_told():
+def test_a_plain_object_that_fills_the_picture_is_reported():
     photo = clear_where(Image.new("RGB", (96, 96), (200, 20, 20)), one_pixel(0))
     with pytest.warns(UserWarning, match="fills the whole picture"):
         assert SEGMENTERS["auto"]()(photo).info["segmentation"] == "alpha"
@@ -330,7 +330,7 @@ def test_dust_far_from_the_object_is_removed():
     assert SEGMENTERS["alpha"]()(photo).getpixel((1, 1)) == (255, 0, 0, 255)
 
 
-def test_parts_edges_and_small_objects_are_told():
+def test_parts_edges_and_small_objects_are_reported():
     two = Image.new("RGBA", (192, 96))
     two.paste(truth(), (0, 0))
     two.paste(truth(), (96, 0))

@@ -1,4 +1,4 @@
-"""Voxel fields: known solids look as they must, and the formula is the one it cites."""
+"""Voxel fields: known solids are rendered correctly, by the cited formula."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.small_syncdreamer import QUICK, TRAIN, small_config, training_config
 from helpers.syncdreamer_data import write_published
-from helpers.tiny_recipe import randomise
+from helpers.tiny_recipe import randomize
 from safetensors.torch import load_file
 
 from mvdiff import builders
@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def zero(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as `mvdiff convert` makes it of Zero123, with weights by their names."""
-    model = randomise(builders.build_model(training_config(*QUICK)))
+    model = randomize(builders.build_model(training_config(*QUICK)))
     with torch.no_grad():  # a narrow posterior, as trained ones have
         model.latents.net.quant_conv.bias[4:] = -8
     weights = {n: t for n, t in model.state_dict().items() if not n.startswith(NOT_IN_ZERO123)}
@@ -89,12 +89,12 @@ def test_only_attention_volume_and_time_are_trained(run: Path, zero: Path) -> No
 )
 def test_an_ablation_of_it_is_one_word(data, zero, tmp_path, capsys, words, trained) -> None:
     code = main(arguments(data, zero, tmp_path, *words, "train.steps=1"))
-    told = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     if words == ["attention=none"]:  # the UNet is frozen, and nothing else of it sees the volume
         assert code == 2
-        assert "attention=none leaves nothing to train" in told
+        assert "attention=none leaves nothing to train" in stderr
         return
-    assert code == 0, told
+    assert code == 0, stderr
     kept = load_file(tmp_path / "checkpoints/step-00000001/model.safetensors")
     assert {n.split(".")[0] for n in kept} - {"embedder"} == trained
 
@@ -211,7 +211,7 @@ def moments(checkpoint: Path) -> dict[str, torch.Tensor]:
         (["rig.elevation=20.0"], "16 of the 16 target cameras of 'a1' are not the recipe's"),
     ],
 )
-def test_settings_that_cannot_work_are_told(
+def test_settings_that_cannot_work_are_reported(
     data: Path,
     zero: Path,
     tmp_path: Path,

@@ -45,18 +45,18 @@ def test_colors_stand_where_they_were_seen(sphere):
     assert np.abs(sphere.colors[blue].astype(int) - [30, 30, 220]).max() <= 12
 
 
-def test_orthographic_box_comes_out_exactly(shoot):
+def test_orthographic_box_comes_out_exactly(photograph):
     box = trimesh.creation.box((0.6, 0.4, 0.5))
     cameras = look_at([0, 90, 180, 0], [0, 0, 0, 90], size=64, projection="orthographic")
-    mesh = Hull(resolution=96, blur_sigma=0, smoothing_iterations=0)(shoot(box, cameras))
+    mesh = Hull(resolution=96, blur_sigma=0, smoothing_iterations=0)(photograph(box, cameras))
     size = np.ptp(mesh.vertices, axis=0)
     assert np.abs(size - [0.6, 0.4, 0.5]).max() < 0.012
     assert np.abs(mesh.to_trimesh().bounds.mean(axis=0)).max() < 0.006
 
 
-def test_flat_bottom_and_top_come_without_cones(shoot):
+def test_flat_bottom_and_top_come_without_cones(photograph):
     box = trimesh.creation.box((0.5, 0.5, 0.6))
-    views = shoot(box, ring(12, 30.0, size=64))
+    views = photograph(box, ring(12, 30.0, size=64))
     trimmed = Hull(resolution=64, max_outlier_views=0)(views).to_trimesh().bounds[:, 2]
     whole = (
         Hull(resolution=64, max_outlier_views=0, trim_caps=False)(views).to_trimesh().bounds[:, 2]
@@ -66,11 +66,11 @@ def test_flat_bottom_and_top_come_without_cones(shoot):
     assert whole[1] > 0.36
 
 
-def test_thin_tip_survives_trimming(shoot):
+def test_thin_tip_survives_trimming(photograph):
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.25)
     mast = trimesh.creation.cylinder(0.03, 0.3)
     mast.apply_translation([0.0, 0.0, 0.35])
-    views = shoot(trimesh.util.concatenate([ball, mast]), ring(12, 30.0, size=64))
+    views = photograph(trimesh.util.concatenate([ball, mast]), ring(12, 30.0, size=64))
     mesh = Hull(resolution=80, max_outlier_views=0)(views)
     assert mesh.vertices[:, 2].max() == pytest.approx(0.5, abs=0.03)
 
@@ -81,10 +81,10 @@ def test_nothing_is_trimmed_where_a_camera_looks_up(sphere_views):
     assert np.array_equal(cut.vertices, whole.vertices)
 
 
-def test_unseen_points_take_the_color_of_seen_neighbors(shoot):
+def test_unseen_points_take_the_color_of_seen_neighbors(photograph):
     box = trimesh.creation.box((0.5, 0.5, 0.5))
     box.visual.face_colors = [40, 160, 80]
-    mesh = Hull(resolution=48, max_outlier_views=0)(shoot(box, ring(8, 35.0, size=64)))
+    mesh = Hull(resolution=48, max_outlier_views=0)(photograph(box, ring(8, 35.0, size=64)))
     below = mesh.vertices[:, 2] < mesh.vertices[:, 2].min() + 0.01
     assert below.sum() > 20
     assert np.abs(mesh.colors[below].astype(int) - [40, 160, 80]).max() <= 8
@@ -105,11 +105,11 @@ def test_white_background_serves_without_alpha(sphere_views):
     assert np.abs(mesh.colors[red].astype(int) - [220, 30, 30]).mean() < 8
 
 
-def test_loose_specks_are_dropped(shoot, around):
+def test_loose_specks_are_dropped(photograph, cameras_around):
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.3)
     speck = trimesh.creation.icosphere(subdivisions=2, radius=0.045)
     speck.apply_translation([0.42, 0, 0.1])
-    views = shoot(trimesh.util.concatenate([ball, speck]), around)
+    views = photograph(trimesh.util.concatenate([ball, speck]), cameras_around)
     assert (
         Hull(resolution=64, max_outlier_views=0, min_component_ratio=0)(views)
         .to_trimesh()
@@ -124,10 +124,10 @@ def test_loose_specks_are_dropped(shoot, around):
     )
 
 
-def test_two_views_are_enough(shoot):
+def test_two_views_are_enough(photograph):
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.3)
     cameras = look_at([0, 90], [0, 0], size=32, projection="orthographic")
-    mesh = Hull(resolution=32)(shoot(ball, cameras))
+    mesh = Hull(resolution=32)(photograph(ball, cameras))
     assert mesh.to_trimesh().is_watertight
     assert np.ptp(mesh.vertices, axis=0) == pytest.approx([0.6] * 3, abs=0.03)
 
@@ -139,14 +139,14 @@ def test_faces_limit_the_size(sphere_views):
 
 
 def test_progress_only_grows_and_ends_at_one(sphere_views):
-    told = []
+    reported = []
     Hull(resolution=24, max_outlier_views=0)(
-        sphere_views, progress=lambda stage, done: told.append((stage, done))
+        sphere_views, progress=lambda stage, done: reported.append((stage, done))
     )
-    shares = [done for _, done in told]
+    shares = [done for _, done in reported]
     assert shares == sorted(shares)
-    assert told[-1] == ("done", 1.0)
-    assert {"silhouettes", "carving", "surface", "colors"} <= {stage for stage, _ in told}
+    assert reported[-1] == ("done", 1.0)
+    assert {"silhouettes", "carving", "surface", "colors"} <= {stage for stage, _ in reported}
 
 
 def test_views_are_left_as_they_were(sphere_views):

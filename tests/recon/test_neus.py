@@ -1,4 +1,4 @@
-"""The fitted distance field: what it finds, that it repeats itself and that it resumes."""
+"""The fitted distance field: accuracy, reproducibility, resuming."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def test_box_units_and_back():
 
 
 @pytest.mark.parametrize("projection", ["perspective", "orthographic"])
-def test_rays_and_samples_meet_the_surface(shoot, projection):
+def test_rays_and_samples_meet_the_surface(photograph, projection):
     ball = trimesh.creation.icosphere(subdivisions=4, radius=0.3)
-    views = shoot(ball, ring(6, 0.0, size=48, projection=projection))
+    views = photograph(ball, ring(6, 0.0, size=48, projection=projection))
     hull = build_visual_hull(
         views,
         HullSettings(resolution=48, max_outlier_views=0, min_component_ratio=0.0, trim_caps=False),
@@ -131,9 +131,9 @@ def test_a_sphere_gets_its_radius_and_a_closed_surface(few):
     assert np.abs(mesh.colors[red].astype(int) - [220, 30, 30]).mean() < 15
 
 
-def test_hollows_of_the_photo_hull_are_kept(shoot):
+def test_hollows_of_the_photo_hull_are_kept(photograph):
     cameras = look_at([30.0 * i for i in range(12)], [50.0, 65.0] * 6, size=64)
-    views = shoot(dented_box(), cameras)
+    views = photograph(dented_box(), cameras)
     settings = QUICK | {"steps": 120, "lr": 1e-3, "resolution": 48}
     filled, hollow = (
         floor_height(Neus(**settings | {"init_from_photohull": h})(views)) for h in (False, True)
@@ -164,9 +164,9 @@ def test_resumed_fit_equals_an_unbroken_one(few, tmp_path):
     with pytest.raises(Stop):
         fitting(few, progress=stop)
     assert torch.load(path, weights_only=True)["step"] == 25
-    told = []
-    resumed = fitting(few, progress=lambda stage, share: told.append(stage))
-    assert [s.split()[1] for s in told if s.startswith("fitting")] == ["50/75", "75/75"]
+    reported = []
+    resumed = fitting(few, progress=lambda stage, share: reported.append(stage))
+    assert [s.split()[1] for s in reported if s.startswith("fitting")] == ["50/75", "75/75"]
     unbroken = Neus(**QUICK)
     whole = unbroken(few)
     assert fitting.fitted["losses"] == unbroken.fitted["losses"]
@@ -209,13 +209,13 @@ def test_checkpoint_of_something_else_is_refused(few, tmp_path):
 
 
 def test_progress_tells_steps_and_losses_that_fall(few):
-    told = []
+    reported = []
     neus = Neus(**QUICK)
-    neus(few, progress=lambda stage, share: told.append((stage, share)))
-    shares = [share for _, share in told]
+    neus(few, progress=lambda stage, share: reported.append((stage, share)))
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
-    assert told[-1] == ("done", 1.0)
-    words = [stage.split() for stage, _ in told if stage.startswith("fitting")]
+    assert reported[-1] == ("done", 1.0)
+    words = [stage.split() for stage, _ in reported if stage.startswith("fitting")]
     assert [w[1] for w in words] == ["25/75", "50/75", "75/75"]
     losses = [dict(zip(w[2::2], map(float, w[3::2]), strict=True)) for w in words]
     assert all(list(row) == ["color", "mask", "eikonal"] for row in losses)

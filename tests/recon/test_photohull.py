@@ -17,9 +17,9 @@ QUICK = {"resolution": 48, "max_image_side": 64, "planes": 32}
 
 
 @pytest.fixture(scope="module")
-def dented(shoot) -> Views:
+def dented(photograph) -> Views:
     cameras = look_at([30.0 * i for i in range(12)], [50.0, 65.0] * 6, size=64)
-    return shoot(dented_box(), cameras)
+    return photograph(dented_box(), cameras)
 
 
 def test_photohull_is_registered():

@@ -1,4 +1,4 @@
-"""Cameras that do not fit their pictures: named where they can be, never silent."""
+"""Cameras that do not match their pictures are reported."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_other_matrices_in_transforms_json_are_named(tmp_path, capsys, change, n
         frame["transform_matrix"] = change(pose).tolist()
     write_json(tmp_path, meta)
     assert main(["reconstruct", f"views={tmp_path}", *QUICK]) == 2
-    told = capsys.readouterr().err
-    assert name in told
-    assert "OpenGL axes (x right, y up" in told
+    stderr = capsys.readouterr().err
+    assert name in stderr
+    assert "OpenGL axes (x right, y up" in stderr
     assert not list(tmp_path.glob("mesh*"))
 
 
@@ -86,7 +86,7 @@ def test_other_matrices_from_python_are_named(views):
         mvdiff.reconstruct(wrong, overrides=QUICK)
 
 
-def test_views_that_all_disagree_alike_are_told_or_refused(views):
+def test_views_that_all_disagree_alike_are_reported_or_refused(views):
     """No view stands out, since every one is wrong."""
     rolled = replace(views, images=views.images.roll(1, 0), alpha=views.alpha.roll(1, 0))
     with pytest.warns(UserWarning, match=r"probably wrong: check the lens .* poses .* masks"):
@@ -99,7 +99,7 @@ def test_views_that_all_disagree_alike_are_told_or_refused(views):
 
 
 @pytest.mark.parametrize("projection", ["perspective", "orthographic"])
-def test_the_other_projection_is_told(projection):
+def test_the_other_projection_is_reported(projection):
     made = views_of(projection)
     assert better_projection(made, hull_agreement(made)) is None
     scale = 1 / DISTANCE if projection == "perspective" else DISTANCE
@@ -134,7 +134,7 @@ def test_a_background_that_is_not_recognized_is_refused(views):
         judge_of(Views(images, None, views.cameras))
 
 
-def test_an_object_that_the_border_cuts_off_is_told(views):
+def test_an_object_that_the_border_cuts_off_is_reported(views):
     moved = Views(views.images.roll(25, -1), views.alpha.roll(25, -1), views.cameras)
     K = views.cameras.K.clone()
     K[:, 0, 2] += 25

@@ -33,7 +33,7 @@ for name, settings in json.loads(sys.argv[1]):
 def test_settings_of_the_wrong_type_are_named():
     command = [sys.executable, "-c", CODE, json.dumps(WRONG)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    told = done.stdout.splitlines()
-    assert len(told) == len(WRONG), done.stderr
-    for (name, settings), sentence in zip(WRONG, told, strict=True):
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(WRONG), done.stderr
+    for (name, settings), sentence in zip(WRONG, lines, strict=True):
         assert sentence.startswith(f"{name}: {next(iter(settings))}"), sentence

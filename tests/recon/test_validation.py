@@ -32,8 +32,8 @@ def test_any_plain_background_is_keyed_with_its_soft_edge(behind):
     assert (object_mask(views) - alpha).abs().max() < 0.12
     cut = cut_out(views)
     solid = cut.alpha[:, 0] > 100
-    wanted = torch.tensor([0.1, 0.6, 0.2]) * 255
-    assert (cut.images.movedim(1, -1)[solid].float() - wanted).abs().max() < 12
+    expected = torch.tensor([0.1, 0.6, 0.2]) * 255
+    assert (cut.images.movedim(1, -1)[solid].float() - expected).abs().max() < 12
 
 
 def test_a_busy_border_is_not_taken_for_a_background():

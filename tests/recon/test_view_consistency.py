@@ -36,8 +36,8 @@ def figure() -> trimesh.Trimesh:
 
 
 @pytest.fixture(scope="module")
-def views(figure, shoot) -> Views:
-    return shoot(figure, ring(8, size=96))
+def views(figure, photograph) -> Views:
+    return photograph(figure, ring(8, size=96))
 
 
 def replaced(views: Views, index: int, source: int, color_only: bool = False) -> Views:
@@ -121,8 +121,8 @@ def test_worst_comes_first_and_small_spread_is_no_reason():
     assert _outliers(wide) == []
 
 
-def test_large_views_are_reduced_and_white_backgrounds_keyed(figure, shoot):
-    large = shoot(figure, ring(4, size=400))
+def test_large_views_are_reduced_and_white_backgrounds_keyed(figure, photograph):
+    large = photograph(figure, ring(4, size=400))
     report = view_agreement(Mesh.from_trimesh(figure), large)
     assert report.iou > 0.98
     white = Views.from_white(large.rgb, None, large.cameras)

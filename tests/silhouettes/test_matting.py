@@ -18,7 +18,7 @@ from mvdiff.silhouettes.masks import overlap
 from mvdiff.silhouettes.matting import background, cut_out, object_mask
 from mvdiff.views.views import Views
 
-WHITE, GREY = (1.0, 1.0, 1.0), (0.6, 0.6, 0.65)
+WHITE, GRAY = (1.0, 1.0, 1.0), (0.6, 0.6, 0.65)
 
 
 def painted(mesh: trimesh.Trimesh, color: list[int] | np.ndarray) -> trimesh.Trimesh:
@@ -37,7 +37,7 @@ def two_halves(above: list[int], below: list[int]) -> trimesh.Trimesh:
     return painted(ball, top * np.array(above) + ~top * np.array(below))
 
 
-def shoot(mesh: trimesh.Trimesh) -> Views:
+def photograph(mesh: trimesh.Trimesh) -> Views:
     cameras = ring(8, size=128)
     return Raycaster(mesh).render(cameras, supersample=2, shading=None).views(cameras)
 
@@ -54,7 +54,7 @@ def scenes() -> dict[str, Views]:
         "light": painted(trimesh.creation.icosphere(subdivisions=3, radius=0.35), [235, 235, 228]),
         "pale half": two_halves([30, 30, 40], [240, 240, 238]),
     }
-    return {name: shoot(mesh) for name, mesh in meshes.items()}
+    return {name: photograph(mesh) for name, mesh in meshes.items()}
 
 
 def _crossed(reach: float) -> list[np.ndarray]:
@@ -62,7 +62,7 @@ def _crossed(reach: float) -> list[np.ndarray]:
 
 
 def on(views: Views, behind: tuple[float, ...]) -> torch.Tensor:
-    """The views' pixels, 8 bit, on a plain background."""
+    """The views' 8-bit pixels on a plain background."""
     mask = views.mask
     pixels = views.images / 255 * mask + (1 - mask) * torch.tensor(behind)[:, None, None]
     return (pixels * 255).round().byte()
@@ -87,7 +87,7 @@ def iou(pixels: torch.Tensor, truth: Views) -> float:
     return float(overlap(found[:, 0], truth.mask[:, 0]).mean())
 
 
-SPOILT = {
+CORRUPTIONS = {
     "quality 85": (lambda x: as_jpeg(x, 85), 0.97),
     "quality 60": (lambda x: as_jpeg(x, 60), 0.95),
     "noise": (lambda x: with_noise(x, 8), 0.97),
@@ -95,16 +95,16 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("behind", [WHITE, GREY], ids=["white", "gray"])
-@pytest.mark.parametrize("kind", SPOILT)
+@pytest.mark.parametrize("behind", [WHITE, GRAY], ids=["white", "gray"])
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_jpeg_and_noise_leave_the_masks(scenes, kind, behind):
-    spoil, least = SPOILT[kind]
-    found = {name: iou(spoil(on(views, behind)), views) for name, views in scenes.items()}
+    corrupt, least = CORRUPTIONS[kind]
+    found = {name: iou(corrupt(on(views, behind)), views) for name, views in scenes.items()}
     assert np.mean(list(found.values())) > least, found
     assert min(found.values()) > 0.92, found
 
 
-@pytest.mark.parametrize("behind", [WHITE, GREY], ids=["white", "gray"])
+@pytest.mark.parametrize("behind", [WHITE, GRAY], ids=["white", "gray"])
 def test_clean_pictures_are_keyed_at_the_least_distance(scenes, behind):
     """All that differs from the background by 7 of 255 is object, and nothing else."""
     for name in set(scenes) - {"box"}:  # some of its squares are gray
@@ -115,10 +115,10 @@ def test_clean_pictures_are_keyed_at_the_least_distance(scenes, behind):
         assert torch.equal(object_mask(Views(pixels, None, views.cameras)) > 0, tinted)
 
 
-@pytest.mark.parametrize("spoil", [lambda x: as_jpeg(x, 60), lambda x: with_noise(x, 8)])
-def test_the_hole_of_a_torus_stays_open_and_clear(scenes, spoil):
+@pytest.mark.parametrize("corrupt", [lambda x: as_jpeg(x, 60), lambda x: with_noise(x, 8)])
+def test_the_hole_of_a_torus_stays_open_and_clear(scenes, corrupt):
     truth = scenes["torus"][0]
-    found = object_mask(Views(spoil(on(truth, WHITE)), None, truth.cameras))[0, 0]
+    found = object_mask(Views(corrupt(on(truth, WHITE)), None, truth.cameras))[0, 0]
     hole = (truth.mask[0, 0] == 0) & (torch.hypot(*_from_middle(128)) < 18)
     assert hole.sum() > 100
     assert (found[hole] > 0.5).float().mean() < 0.02
@@ -156,7 +156,7 @@ def mixed(views: Views, plain: list[int], behind: tuple[float, ...] = WHITE) -> 
 
 def test_opaque_views_among_transparent_ones_are_keyed(scenes):
     truth = scenes["halves"]
-    given = mixed(truth, [1, 6], GREY)
+    given = mixed(truth, [1, 6], GRAY)
     cut = cut_out(given)
     assert overlap(cut.mask[:, 0], truth.mask[:, 0]).min() > 0.99
     rest = [0, 2, 3, 4, 5, 7]

@@ -124,7 +124,7 @@ def test_what_a_border_cuts_off_is_not_looked_for_beyond():
     assert grid.high.amax() == pytest.approx(half, abs=2 * grid.step)
 
 
-def test_cameras_that_look_at_nothing_together_are_told():
+def test_cameras_that_look_at_nothing_together_are_reported():
     away = look_at([0.0, 180.0], [0.0, 0.0], distance=1.5, size=16)
     away.w2c[:, :, 3] *= -1  # back to back
     with pytest.raises(MvdiffError, match="do not look at a common point"):

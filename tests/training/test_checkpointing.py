@@ -146,7 +146,7 @@ def test_a_failed_write_keeps_the_older_checkpoint(
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.pt"])
-def test_damage_is_told_apart_from_another_model(tmp_path: Path, name: str) -> None:
+def test_damage_is_distinguished_from_another_model(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, 5)
     with pytest.raises(MvdiffError, match="holds another model") as other:
         read_checkpoint(path, Toy(width=4), Toy(width=4))

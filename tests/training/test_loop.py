@@ -148,7 +148,7 @@ def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(
 def test_a_signal_to_another_process_ends_this_one_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What processes agree on counts, not what this one was sent."""
+    """Processes stop together: any of them may have received the signal."""
     agreed = iter([False, False, True])
     monkeypatch.setattr(GracefulStop, "agree", lambda self, old: (next(agreed), False, old))
     result = run(tmp_path)
@@ -192,7 +192,7 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
 
 @pytest.mark.parametrize("what", ["weight", "average", "moment"])
 def test_weights_that_diverged_never_become_a_checkpoint(tmp_path: Path, what: str) -> None:
-    """The loss of the last step was fine; what the step made of the weights is not."""
+    """The loss of the last step is finite, but the weights after it are not."""
 
     def objective(model: Toy, batch: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
         return denoise(model, batch, generator)

@@ -1,4 +1,4 @@
-"""The objective: what it draws for an object depends on the object's number alone."""
+"""The training objective: random draws depend on the sample's number alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.small_syncdreamer import small_config, small_model, training_config
-from helpers.tiny_recipe import randomise, toy_config, toy_model
+from helpers.tiny_recipe import randomize, toy_config, toy_model
 from torch import nn
 
 from mvdiff import builders
@@ -48,7 +48,7 @@ def step(seed: int = 5) -> torch.Generator:
 
 
 class Spy(nn.Module):
-    """Stands before a denoiser and remembers what it was asked."""
+    """Wraps a denoiser and records its arguments."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ def test_scheduled_sampling_starts_from_what_sampling_would(kind):
 
     words = [f"noise.prediction_type={kind}"]
     model, truth = rendering_model(*words)
-    randomise(model)
+    randomize(model)
     own = replace(truth, scheduled_sampling=1.0)
     spy, seen = Spy(model), small_batch()
     truth(spy, seen, step())

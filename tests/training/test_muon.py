@@ -1,4 +1,4 @@
-"""Muon: what its steps are, and that it trains, resumes and takes every kind of weight."""
+"""Muon: its update rule, training, resuming, and every kind of weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups by name: what is trained, how fast, and what stays out of averages and checkpoints."""
+"""Parameter groups by name: learning rates, frozen weights, averages and checkpoints."""
 
 from __future__ import annotations
 

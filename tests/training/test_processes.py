@@ -1,4 +1,4 @@
-"""Real processes: a killed run that goes on, and two processes that equal one."""
+"""Real processes: a killed run resumes, and two processes give the result of one."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Activation checkpointing: the same gradients from less memory."""
+"""Activation checkpointing: the same gradients with less memory."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from helpers.small_syncdreamer import small_model
-from helpers.tiny_recipe import photos, randomise
+from helpers.tiny_recipe import photos, randomize
 
 from mvdiff.denoiser.multiview_denoiser import MultiViewDenoiser
 from mvdiff.training.param_groups import make_param_groups
@@ -14,7 +14,7 @@ from mvdiff.training.param_groups import make_param_groups
 @pytest.fixture(scope="module")
 def model() -> MultiViewDenoiser:
     torch.manual_seed(0)
-    return randomise(small_model()).train()
+    return randomize(small_model()).train()
 
 
 def step(model: MultiViewDenoiser, recompute: bool) -> tuple[dict[str, torch.Tensor], int]:
@@ -34,8 +34,8 @@ def step(model: MultiViewDenoiser, recompute: bool) -> tuple[dict[str, torch.Ten
     noisy = torch.randn(2, 16, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        wanted = torch.tensor([[3], [9]])
-        out = model(noisy, torch.tensor([700.0, 200.0]), condition, target_views=wanted)
+        targets = torch.tensor([[3], [9]])
+        out = model(noisy, torch.tensor([700.0, 200.0]), condition, target_views=targets)
     out.square().mean().backward()
     grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     return grads, sum(size for place, size in kept.items() if place not in parameters)

@@ -1,4 +1,4 @@
-"""Where a run goes on, in one process: exactly, from which checkpoint, and what it keeps."""
+"""Resuming in one process: exact results, the choice of the checkpoint, what is kept."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def test_who_goes_back_keeps_new_work_and_the_old(
     early = folder / "step-00000008"
     cut = {"max_minutes": 0.0, "lr": 5e-3}
     back = run(tmp_path, resume=early, progress=True, **cut)
-    told = (
+    message = (
         "resuming from step 8; later checkpoints are renamed: step-00000012 → aside-step-00000012"
     )
-    assert capsys.readouterr().out.count(told) == 1
+    assert capsys.readouterr().out.count(message) == 1
     assert back.checkpoint.name == "step-00000009"
     assert back.checkpoint.is_dir(), "its number is lower than that of the one left behind"
     assert (folder / "aside-step-00000012/state.json").is_file()

@@ -1,4 +1,4 @@
-"""`train.volume_views`: volumes of fewer views, drawn by step and by the object's number."""
+"""`train.volume_views`: volumes of fewer views, drawn by the step and the sample's number."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Pictures:
 
 
 class Spy(nn.Module):
-    """Stands before a denoiser and remembers what it was asked."""
+    """Wraps a denoiser and records its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,9 +81,9 @@ def test_the_target_views_and_others_each_once(spy: Spy, batch: Batch) -> None:
     counts = set()
     for seed in range(12):
         asked = spy.asked("[3,5]", batch, seed)
-        rows, wanted = asked["volume_views"], asked["target_views"]
+        rows, targets = asked["volume_views"], asked["target_views"]
         counts.add(rows.shape[1])
-        for row, mine in zip(rows.tolist(), wanted.tolist(), strict=True):
+        for row, mine in zip(rows.tolist(), targets.tolist(), strict=True):
             assert set(mine) <= set(row) <= set(range(VIEWS))
             assert len(set(row)) == len(row)
         assert len({tuple(sorted(row)) for row in rows.tolist()}) > 1, "each object has its own"

@@ -1,4 +1,4 @@
-"""A final name always holds a whole file, whatever happens while it is written."""
+"""Atomic writes: a file under its final name is always complete."""
 
 from __future__ import annotations
 

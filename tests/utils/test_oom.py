@@ -1,4 +1,4 @@
-"""Running out of memory: fewer views at a time, from the same step, the same result."""
+"""Out of memory: the step is repeated with fewer views at a time, with the same result."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def test_halved_until_it_fits_and_remembered(error):
         return "done"
 
     views = AdaptiveChunk(16)
-    with pytest.warns(UserWarning, match="not enough memory: going on with batch_views=") as told:
+    with pytest.warns(UserWarning, match="not enough memory: going on with batch_views=") as caught:
         assert views.fit(call) == "done"
     assert asked == [16, 8, 4, 2]
-    assert len(told) == 3
+    assert len(caught) == 3
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert views.fit(call) == "done"
@@ -73,11 +73,11 @@ def test_sampling_goes_on_from_the_same_step(monkeypatch, chosen):
     def run():
         steps, states = [], []
 
-        def told(step, total, x):
+        def reported(step, total, x):
             steps.append(step)
             states.append(x)
 
-        generate_views(model, sampler, photos(1), torch.tensor([10.0]), [3], callback=told)
+        generate_views(model, sampler, photos(1), torch.tensor([10.0]), [3], callback=reported)
         return steps, states[-1]
 
     _, whole = run()

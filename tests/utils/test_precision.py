@@ -1,4 +1,4 @@
-"""`precision=auto` follows the hardware; half precision without hardware support is warned of."""
+"""`precision=auto` follows the hardware; emulated half precision gives a warning."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_the_other_signals_end_in_order_too(number):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_background_jobs_end_in_order_too(number):
-    """Scripts start them with SIGINT ignored: that stays so, the other signals are handled."""
+    """Background jobs of scripts ignore SIGINT: that is kept, other signals are handled."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(Terminated), signals_as_exceptions():
@@ -101,7 +101,7 @@ def test_background_jobs_end_in_order_too(number):
 
 
 def test_an_ignored_hangup_stays_ignored():
-    """As under nohup."""
+    """Under nohup, SIGHUP stays ignored."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with signals_as_exceptions():

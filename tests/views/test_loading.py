@@ -263,7 +263,7 @@ def test_masks_that_leave_a_busy_background_in_are_refused(tmp_path):
         load_views(tmp_path)
 
 
-def test_masks_under_another_key_are_told(tmp_path):
+def test_masks_under_another_key_are_reported(tmp_path):
     meta = write_scene(tmp_path, ring(2), intrinsics(70, 64, 64), 64, 64)
     meta["frames"][0]["semantic_mask"] = "s.png"
     write_json(tmp_path, meta)
@@ -454,10 +454,14 @@ def test_names_without_suffix_mean_the_picture_that_is_there(tmp_path):
         Image.open(tmp_path / frame["file_path"]).save(tmp_path / f"r_0.{i}.jpg")
         frame["file_path"] = f"./r_0.{i}"
     write_json(tmp_path, meta)
-    assert len(load_views(tmp_path).views) == 2
+    shown = load_views(tmp_path).views.images.permute(0, 2, 3, 1).numpy()
+    assert len(shown) == 2
+    for i, pixels in enumerate(shown):
+        with Image.open(tmp_path / f"r_0.{i}.jpg") as stored:
+            assert np.array_equal(pixels, np.array(stored))
 
 
-def test_two_focal_lengths_for_one_camera_are_told(tmp_path):
+def test_two_focal_lengths_for_one_camera_are_reported(tmp_path):
     meta = write_scene(tmp_path, ring(2), intrinsics(70, 64, 64), 64, 64)
     write_json(tmp_path, meta | {"camera_angle_x": 0.5})
     assert any("focal length twice" in note for note in load_views(tmp_path).notes)

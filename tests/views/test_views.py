@@ -1,4 +1,4 @@
-"""`Views`: the same bits after saving and loading, and the published forms."""
+"""`Views`: saving and loading are exact; the published formats."""
 
 from __future__ import annotations
 
@@ -292,11 +292,11 @@ def test_from_white_and_back(tmp_path):
     plain = Views.from_white(white, None, ring(2, size=8))
     assert plain.alpha is None
     assert (plain.rgb - white).abs().max() <= 0.5001 / 255
-    for spoilt in (torch.nan, torch.inf):
+    for degraded in (torch.nan, torch.inf):
         with pytest.raises(MvdiffError, match="the images hold NaN or infinite numbers"):
-            Views.from_white(white * spoilt, None, ring(2, size=8))
+            Views.from_white(white * degraded, None, ring(2, size=8))
         with pytest.raises(MvdiffError, match="the alpha hold NaN or infinite numbers"):
-            Views.from_white(white, alpha / alpha * spoilt, ring(2, size=8))
+            Views.from_white(white, alpha / alpha * degraded, ring(2, size=8))
 
 
 def test_images_that_are_not_8_bit_are_refused():

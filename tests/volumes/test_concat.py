@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.small_syncdreamer import published_state, small_config, small_model
-from helpers.tiny_recipe import randomise, toy_config, toy_model, toy_weights
+from helpers.tiny_recipe import randomize, toy_config, toy_model, toy_weights
 
 from mvdiff import builders
 from mvdiff.cameras import look_at, ring
@@ -21,7 +21,7 @@ from mvdiff.weights.syncdreamer import load_syncdreamer
 def make(*overrides: str):
     config = toy_config("volume=concat", *overrides).volume
     parts = {"latent_channels": 6, "views": 3, "time_dim": 16}
-    return randomise(instantiate(VOLUMES, config, **parts)).eval().requires_grad_(False)
+    return randomize(instantiate(VOLUMES, config, **parts)).eval().requires_grad_(False)
 
 
 def inputs_for(views: int = 3) -> VolumeInputs:
@@ -56,7 +56,7 @@ def test_weights_for_another_number_of_views_say_so_and_name_the_way_out(tmp_pat
         load_syncdreamer(builders.build_model(small_config(*eight)), published_state(small_model()))
 
 
-def test_views_are_told_apart_by_their_place():
+def test_views_are_distinguished_by_their_place():
     volume, inputs = make(), inputs_for()
     swapped = replace(inputs, latents=inputs.latents[:, [1, 0, 2]])
     assert not torch.allclose(volume.build(swapped), volume.build(inputs), atol=1e-3)

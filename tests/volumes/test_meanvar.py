@@ -1,4 +1,4 @@
-"""Mean and variance: over the views that see a point, and over no others."""
+"""Mean and variance over the views that see a point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.tiny_recipe import randomise, toy_config, toy_model
+from helpers.tiny_recipe import randomize, toy_config, toy_model
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.config.instantiate import instantiate
@@ -21,7 +21,7 @@ POINTS = grid_points(6, 0.5, torch.zeros(1))
 def make(*overrides: str):
     config = toy_config("volume=meanvar", *overrides).volume
     parts = {"latent_channels": 6, "views": 3, "time_dim": 16}
-    return randomise(instantiate(VOLUMES, config, **parts)).eval().requires_grad_(False)
+    return randomize(instantiate(VOLUMES, config, **parts)).eval().requires_grad_(False)
 
 
 def joined(features: torch.Tensor, cameras: Cameras) -> tuple[torch.Tensor, ...]:
@@ -65,7 +65,7 @@ def test_views_that_do_not_see_a_point_do_not_count():
 
 
 def away(cameras: Cameras) -> Cameras:
-    """The same places, looking the other way: everything lies behind."""
+    """The same positions, looking the other way: everything lies behind the cameras."""
     turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
     return replace(cameras, w2c=turn @ cameras.w2c)
 
@@ -78,6 +78,20 @@ def test_a_point_that_no_view_sees_gets_zeros():
 def test_views_that_agree_have_no_variance_even_far_from_zero():
     _, variance, *_ = joined(flat([1000.1] * 3), ring(3, size=SIZE))
     assert variance.abs().max() < 1e-6
+
+
+def test_each_point_gets_the_features_of_the_pixels_it_projects_to():
+    cameras = ring(3, size=SIZE, distance=3.0)
+    # every view shows its pixels' coordinates, so that a sample is the place it was taken at
+    centers = torch.arange(SIZE) + 0.5
+    v, u = torch.meshgrid(centers, centers, indexing="ij")
+    features = torch.stack([u, v]).expand(1, 3, 2, SIZE, SIZE)
+    mean, variance, *_ = joined(features, cameras)
+    uv, _ = cameras.project(POINTS)
+    expected = uv.permute(0, 4, 1, 2, 3)
+    torch.testing.assert_close(mean[0], expected.mean(dim=0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(variance[0], expected.var(dim=0, unbiased=False), atol=1e-4, rtol=0)
+    assert variance.max() > 1  # the views see a point at different places
 
 
 def test_more_of_the_same_views_change_little():
@@ -156,8 +170,7 @@ def test_weights_of_one_rig_serve_another(rig, attention):
 
 
 def test_views_of_another_rig_may_come_in_any_order():
-    """Cameras and noisy views exchanged alike (behind the first, where the front is): so is the
-    answer."""
+    """Permuting cameras and noisy views (the first stays: it is the front) permutes the output."""
     model = toy_model("volume=meanvar", "rig=sphere", "rig.count=5")
     photo = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(1))
     noisy = torch.randn(*model.latent_shape(1), generator=torch.Generator().manual_seed(0))
@@ -173,7 +186,7 @@ def test_views_of_another_rig_may_come_in_any_order():
 
 
 def test_a_volume_of_some_views_is_that_of_a_smaller_rig():
-    """Four of eight views, every other one, are a ring of four: its volume and its answers."""
+    """Every other view of a ring of eight is a ring of four: same volume, same outputs."""
     few, many = (toy_model("volume=meanvar", f"rig.count={n}") for n in (4, 8))
     many.load_state_dict(few.state_dict())
     photo = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(1))

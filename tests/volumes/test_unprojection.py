@@ -1,9 +1,9 @@
-"""Lifting and looking up are exact on functions that interpolation keeps."""
+"""Lifting and looking up are exact on functions that linear interpolation reproduces."""
 
 from __future__ import annotations
 
 import torch
-from helpers.tiny_recipe import randomise
+from helpers.tiny_recipe import randomize
 
 from mvdiff.cameras import Cameras, look_at, ring
 from mvdiff.cameras.frustum import frustum_points
@@ -159,7 +159,7 @@ def test_lifted_and_looked_up_again_a_mark_lies_on_its_own_ray():
 
 
 def test_frusta_halve_in_every_axis_from_level_to_level():
-    net = randomise(
+    net = randomize(
         FrustumNet(
             channels=8, dims=[8, 16, 24], planes=8, radius=0.5, bound=0.5, time_dim=4, pose_dim=4
         )

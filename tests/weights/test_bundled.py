@@ -99,7 +99,7 @@ def test_other_shapes_inside_a_swappable_part_are_refused_too(weights):
 
 
 @pytest.mark.parametrize("volume", ["meanvar", "concat"])
-def test_photos_that_one_side_alone_lifts_are_told_by_their_setting(tmp_path, volume):
+def test_photos_that_one_side_alone_lifts_are_reported_by_their_setting(tmp_path, volume):
     lifting, without = f"volume={volume}", "sizes.photo_features=0"
     path = toy_weights(tmp_path / "lifting.safetensors", lifting)
     message = refused(fresh(lifting, without), path)
@@ -139,7 +139,7 @@ def test_a_cut_file_is_refused(tmp_path, weights):
 
 
 class Bomb:
-    """Leaves a mark when unpickled."""
+    """Creates a file when unpickled."""
 
     def __init__(self, mark):
         self.mark = str(mark)

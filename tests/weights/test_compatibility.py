@@ -35,7 +35,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "change", [["embedder=conv", "embedder.dim=24", "embedder.width=8"], ["sizes.photo_features=8"]]
 )
-def test_parts_that_no_published_file_has_are_told_in_one_sentence(
+def test_parts_that_no_published_file_has_are_refused_in_one_sentence(
     published: Path, change: list[str]
 ) -> None:
     conv = "embedder=conv" in change

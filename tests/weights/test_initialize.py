@@ -1,4 +1,4 @@
-"""What a training starts from, and what cannot start it."""
+"""Initial weights of a training run: which files are accepted, and the errors."""
 
 from __future__ import annotations
 
@@ -171,14 +171,14 @@ def test_a_published_file_starts_a_model_with_a_swapped_part(tmp_path: Path) -> 
     assert torch.equal(begun.model.project.bias, state["cc_projection.bias"])
 
 
-def test_other_cameras_and_schedules_are_told(tmp_path: Path) -> None:
+def test_other_cameras_and_schedules_are_reported(tmp_path: Path) -> None:
     state = published_state(small_model())
     more = {"poses": torch.zeros(16, 3, 4), "betas": torch.linspace(0, 0.5, 1000)}
     torch.save({"state_dict": state | more}, tmp_path / "sync.ckpt")
     betas = builders.build_training_scheduler(small_config()).betas
-    with pytest.warns(UserWarning, match="other camera poses|noise schedule") as told:
+    with pytest.warns(UserWarning, match="other camera poses|noise schedule") as caught:
         init_for_training(small_model, str(tmp_path / "sync.ckpt"), SYNC, betas=betas)
-    said = " ".join(str(warning.message) for warning in told)
+    said = " ".join(str(warning.message) for warning in caught)
     assert "other camera poses" in said
     assert "another noise schedule" in said
 
@@ -211,7 +211,7 @@ def test_a_radiance_field_no_file_has_starts_as_made(
     assert not torch.equal(begun.model.project.weight, fresh.model.project.weight)
 
 
-def test_another_recipe_and_another_number_of_views_are_told(tmp_path: Path) -> None:
+def test_another_recipe_and_another_number_of_views_are_reported(tmp_path: Path) -> None:
     torch.save(published_state(small_model()), tmp_path / "sync.ckpt")
     with pytest.raises(MvdiffError, match=r"sync\.ckpt': published .*use recipe=syncdreamer"):
         init_for_training(

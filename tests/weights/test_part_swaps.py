@@ -39,7 +39,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
-def wanted() -> dict[str, Tensor]:
+def expected() -> dict[str, Tensor]:
     return fill_synthetic(init_on_meta(small_model)).state_dict()
 
 
@@ -51,7 +51,7 @@ def openai(state: dict[str, Tensor], factor: float = 1.0) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("slots", [["attention"], ["attention", "volume"]])
 def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
-    slots: list[str], published: Path, wanted: dict[str, Tensor]
+    slots: list[str], published: Path, expected: dict[str, Tensor]
 ) -> None:
     without = [f"{slot}=none" for slot in slots]
     with pytest.warns(UserWarning, match=r"not the published parts .* expect worse pictures"):
@@ -61,21 +61,21 @@ def test_a_swapped_part_stays_untrained_and_the_rest_is_published(
     own = model.state_dict()
     parts = tuple({"attention": "unet.slots.", "volume": "volume."}[slot] for slot in slots)
     assert {n for n in own if not n.startswith(parts)} == {
-        n for n in wanted if not n.startswith(parts)
+        n for n in expected if not n.startswith(parts)
     }
-    assert all(torch.equal(own[n], wanted[n]) for n in own if not n.startswith(parts))
+    assert all(torch.equal(own[n], expected[n]) for n in own if not n.startswith(parts))
     assert not any(p.is_meta for p in model.parameters())
 
 
 def test_a_radiance_field_is_swapped_in_fresh_and_the_same_each_time(
-    published: Path, wanted: dict[str, Tensor]
+    published: Path, expected: dict[str, Tensor]
 ) -> None:
     config = small_config("radiance=voxels", f"weights={published}", "segmentation=alpha")
     with pytest.warns(UserWarning, match=r"radiance and radiance_stem are not the published parts"):
         own = builders.build_pipeline(config).denoiser.state_dict()
     parts = ("radiance.", "radiance_stem.")
-    assert {n.split(".")[0] + "." for n in own.keys() - wanted.keys()} == set(parts)
-    assert all(torch.equal(own[n], t) for n, t in wanted.items())
+    assert {n.split(".")[0] + "." for n in own.keys() - expected.keys()} == set(parts)
+    assert all(torch.equal(own[n], t) for n, t in expected.items())
     assert not own["radiance_stem.weight"].any()  # pictures are the published ones until trained
     with pytest.warns(UserWarning, match="not the published parts"):
         again = builders.build_pipeline(config).denoiser.state_dict()
@@ -84,15 +84,15 @@ def test_a_radiance_field_is_swapped_in_fresh_and_the_same_each_time(
 
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
 def test_files_with_our_names_may_differ_in_a_part_whatever_their_kind(
-    tmp_path: Path, wanted: dict[str, Tensor], suffix: str
+    tmp_path: Path, expected: dict[str, Tensor], suffix: str
 ) -> None:
     path = tmp_path / f"own{suffix}"
-    weights = {k: v.clone() for k, v in wanted.items()}
+    weights = {k: v.clone() for k, v in expected.items()}
     save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
     config = small_config("attention=none", f"weights={path}", "segmentation=alpha")
     with pytest.warns(UserWarning, match="unused, because their part was swapped"):
         own = builders.build_pipeline(config).denoiser.state_dict()
-    assert all(torch.equal(t, wanted[n]) for n, t in own.items())
+    assert all(torch.equal(t, expected[n]) for n, t in own.items())
     config = small_config("unet.width=24", f"weights={path}", "segmentation=alpha")
     with pytest.raises(MvdiffError, match=r"belong to another model: '.*' has shape"):
         builders.build_pipeline(config)
@@ -115,7 +115,7 @@ def test_checkpoint_and_weights_are_one_setting() -> None:
 @pytest.mark.parametrize("kind", ["openai", "converted"])
 @pytest.mark.parametrize("whole", ["published", "converted"])
 def test_clip_from_its_own_file_replaces_the_tower(
-    tmp_path: Path, published: Path, state, wanted, kind: str, whole: str
+    tmp_path: Path, published: Path, state, expected, kind: str, whole: str
 ) -> None:
     if kind == "openai":
         clip = tmp_path / "ViT-L-14.pt"
@@ -128,16 +128,16 @@ def test_clip_from_its_own_file_replaces_the_tower(
     path = published
     if whole == "converted":
         path = tmp_path / "converted.safetensors"
-        save_file({k: v.clone() for k, v in wanted.items()}, path)
+        save_file({k: v.clone() for k, v in expected.items()}, path)
     config = small_config(f"weights={path}", f"clip={clip}", "segmentation=alpha")
     own = builders.build_pipeline(config).denoiser.state_dict()
-    for name, tensor in wanted.items():
+    for name, tensor in expected.items():
         factor = 2.0 if name.startswith("embedder.") else 1.0
         assert torch.equal(own[name], tensor * factor), name
 
 
 def test_a_checkpoint_without_its_image_tower_works_with_clip(
-    tmp_path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor]
+    tmp_path: Path, state: dict[str, Tensor], expected: dict[str, Tensor]
 ) -> None:
     bare = {k: v for k, v in state.items() if not k.startswith(CLIP)}
     torch.save(bare, tmp_path / "bare.ckpt")
@@ -147,7 +147,7 @@ def test_a_checkpoint_without_its_image_tower_works_with_clip(
     model = load_pretrained(
         small_model, str(tmp_path / "bare.ckpt"), "syncdreamer", clip=str(tmp_path / "clip.pt")
     )
-    assert all(torch.equal(model.state_dict()[n], t) for n, t in wanted.items())
+    assert all(torch.equal(model.state_dict()[n], t) for n, t in expected.items())
 
 
 def test_clips_of_another_size_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -239,10 +239,10 @@ def test_convert_says_what_it_took_the_fourth_value_for(
 
 
 def test_whole_number_weights_are_refused_in_a_converted_file(
-    tmp_path: Path, wanted: dict[str, Tensor]
+    tmp_path: Path, expected: dict[str, Tensor]
 ) -> None:
     path = tmp_path / "whole.safetensors"
-    save_file({k: (v * 100).to(torch.int8) for k, v in wanted.items()}, path)
+    save_file({k: (v * 100).to(torch.int8) for k, v in expected.items()}, path)
     with pytest.raises(MvdiffError, match=r"int8 numbers, expected floating point"):
         load_pretrained(small_model, str(path), "syncdreamer")
 

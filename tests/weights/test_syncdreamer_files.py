@@ -30,26 +30,26 @@ def state() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def wanted() -> dict[str, torch.Tensor]:
+def expected() -> dict[str, torch.Tensor]:
     return fill_synthetic(init_on_meta(small_model)).state_dict()
 
 
-def same(model: torch.nn.Module, wanted: dict[str, torch.Tensor]) -> bool:
+def same(model: torch.nn.Module, expected: dict[str, torch.Tensor]) -> bool:
     own = model.state_dict()
-    return own.keys() == wanted.keys() and all(torch.equal(own[n], wanted[n]) for n in own)
+    return own.keys() == expected.keys() and all(torch.equal(own[n], expected[n]) for n in own)
 
 
-def test_every_parameter_is_set_and_the_text_tower_is_left_out(state, wanted):
+def test_every_parameter_is_set_and_the_text_tower_is_left_out(state, expected):
     model = init_on_meta(small_model)
     text = {"clip_image_encoder.model.transformer.resblocks.0.ln_1.bias": torch.zeros(3)}
     report = load_syncdreamer(model, state | text)
-    assert same(model, wanted)
-    assert report.loaded == len(wanted)
+    assert same(model, expected)
+    assert report.loaded == len(expected)
     assert report.fault() is None
     assert report.ignored == tuple(text)
 
 
-def test_missing_unknown_and_other_shapes_are_told_and_nothing_is_loaded(state, wanted):
+def test_missing_unknown_and_other_shapes_are_reported_and_nothing_is_loaded(state, expected):
     name, other = "time_embed.0.weight", "cc_projection.bias"
     broken = {k: v for k, v in state.items() if k != name} | {
         other: torch.zeros(7),
@@ -65,7 +65,7 @@ def test_missing_unknown_and_other_shapes_are_told_and_nothing_is_loaded(state, 
     assert report.missing == (name,)
     assert report.unexpected == ("never.heard",)
     assert report.mismatched == ((other, (7,), (24,)),)
-    assert report.loaded == len(wanted) - 2
+    assert report.loaded == len(expected) - 2
 
 
 def test_cameras_and_schedules_of_the_file_are_reported_and_never_loaded(state):
@@ -104,7 +104,9 @@ def lightning(path: Path, state: dict[str, torch.Tensor], **more: object) -> Pat
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-def test_a_published_file_makes_the_recipe_and_tells_other_cameras(tmp_path, state, wanted, suffix):
+def test_a_published_file_makes_the_recipe_and_warns_of_other_cameras(
+    tmp_path, state, expected, suffix
+):
     path = tmp_path / f"weights{suffix}"
     full = state | {"poses": torch.zeros(16, 3, 4)}
     if suffix == ".ckpt":
@@ -113,7 +115,7 @@ def test_a_published_file_makes_the_recipe_and_tells_other_cameras(tmp_path, sta
         save_file(full, path)
     with pytest.warns(UserWarning, match="other camera poses .* yours are used"):
         model = load_pretrained(small_model, str(path), "syncdreamer")
-    assert same(model, wanted)
+    assert same(model, expected)
 
 
 class Payload:
@@ -127,7 +129,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("kind", ["system", "popen", "exec", "eval"])
-def test_a_planted_payload_never_runs(tmp_path, state, wanted, kind):
+def test_a_planted_payload_never_runs(tmp_path, state, expected, kind):
     proof = tmp_path / "proof"
     code = f"open({str(proof)!r}, 'w').close()"
     payload = {
@@ -145,7 +147,7 @@ def test_a_planted_payload_never_runs(tmp_path, state, wanted, kind):
         assert "asks for code to be run" in str(error)  # noqa: PT017
         assert kind != "popen"
     else:
-        assert same(model, wanted)
+        assert same(model, expected)
     assert not proof.exists()
 
 
@@ -196,11 +198,11 @@ def zero123(state: dict[str, torch.Tensor], average: bool) -> dict[str, torch.Te
 
 
 @pytest.mark.parametrize("average", [True, False])
-def test_zero123_gives_all_but_the_volume_and_the_attention(state, wanted, average):
+def test_zero123_gives_all_but_the_volume_and_the_attention(state, expected, average):
     weights, kind = convert(init_on_meta(small_model), zero123(state, average))
     assert kind == "zero123"
-    assert weights.keys() == {n for n in wanted if not n.startswith(NOT_IN_ZERO123)}
-    assert all(torch.equal(weights[name], wanted[name]) for name in weights)
+    assert weights.keys() == {n for n in expected if not n.startswith(NOT_IN_ZERO123)}
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
 def test_zero123_without_a_tensor_is_refused(state):
@@ -214,13 +216,13 @@ def test_zero123_without_a_tensor_is_refused(state):
 
 @pytest.fixture
 def small_recipe(monkeypatch):
-    """`mvdiff convert` with the small sizes."""
+    """Let `mvdiff convert` use the small sizes."""
     config = small_config()
     monkeypatch.setattr(sys.modules["mvdiff.config.compose"], "compose", lambda *_: config)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_convert_writes_what_generate_reads(tmp_path, state, wanted, small_recipe, precision):
+def test_convert_writes_what_generate_reads(tmp_path, state, expected, small_recipe, precision):
     from mvdiff.cli.convert import run
 
     path, out = lightning(tmp_path / "in.ckpt", state), tmp_path / "out.safetensors"
@@ -235,9 +237,9 @@ def test_convert_writes_what_generate_reads(tmp_path, state, wanted, small_recip
     assert run(config) == 0
     model = load_pretrained(small_model, str(out), "syncdreamer")
     if precision == "fp32":
-        assert same(model, wanted)
+        assert same(model, expected)
     else:
-        rounded = {name: tensor.half().float() for name, tensor in wanted.items()}
+        rounded = {name: tensor.half().float() for name, tensor in expected.items()}
         assert same(model, rounded)
         assert out.stat().st_size < 0.6 * path.stat().st_size
 

@@ -55,12 +55,12 @@ def archive(tmp_path: Path, module: Clip) -> Path:
 
 def test_every_tensor_is_read_under_its_name(archive: Path, module: Clip) -> None:
     tensors, metadata = read_weights(archive)
-    wanted = module.state_dict()
+    expected = module.state_dict()
     assert metadata == {}
-    assert tensors.keys() == wanted.keys()
+    assert tensors.keys() == expected.keys()
     for name, tensor in tensors.items():
-        assert tensor.dtype == wanted[name].dtype
-        assert torch.equal(tensor, wanted[name]), name
+        assert tensor.dtype == expected[name].dtype
+        assert torch.equal(tensor, expected[name]), name
 
 
 def repacked(source: Path, path: Path, compress: int, **changed: bytes) -> Path:
@@ -92,11 +92,11 @@ def test_a_planted_payload_never_runs(tmp_path: Path, archive: Path) -> None:
 
 def test_tensors_cannot_reach_outside_their_storage(tmp_path: Path, archive: Path) -> None:
     with zipfile.ZipFile(archive) as whole:
-        told = whole.read("clip/data.pkl")
+        pickled = whole.read("clip/data.pkl")
     # the shape (4, 3, 2, 2) of the first convolution, made (4, 3, 2, 200)
     small = b"(" + b"".join(b"K" + struct.pack("B", n) for n in (4, 3, 2, 2)) + b"t"
-    assert small in told
-    wild = told.replace(small, small[:-2] + struct.pack("B", 200) + b"t")
+    assert small in pickled
+    wild = pickled.replace(small, small[:-2] + struct.pack("B", 200) + b"t")
     path = repacked(archive, tmp_path / "wild.pt", zipfile.ZIP_STORED, data_pkl=wild)
     with pytest.raises(MvdiffError, match="not a readable checkpoint"):
         read_weights(path)

@@ -1,10 +1,11 @@
 """Attention slot: what the views learn from space or from each other. One line a variant."""
 
-from . import crossview, depthwise, epipolar, epipolar_masked, none, rowwise
-from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
+from . import crossview, depthwise, epipolar, epipolar_masked, joint, none, rowwise
+from .base import ATTENTION, PLACES, SlotSpec, ViewAttention, ViewContext
 
 __all__ = [
     "ATTENTION",
+    "PLACES",
     "SlotSpec",
     "ViewAttention",
     "ViewContext",
@@ -12,6 +13,7 @@ __all__ = [
     "depthwise",
     "epipolar",
     "epipolar_masked",
+    "joint",
     "none",
     "rowwise",
 ]

@@ -14,6 +14,12 @@ from ..registry import Registry
 
 ATTENTION = Registry("attention")
 
+#: Where a view attention stands relative to a block of the UNet:
+#: after the block (SyncDreamer, EpiDiff); in place of the transformer's self-attention (MVDream,
+#: ImageDream); beside it, as a further attention after it (Wonder3D's cross-domain attention);
+#: decoupled, in parallel to it with the same input (MV-Adapter, arXiv 2412.03632).
+PLACES: tuple[str, ...] = ("after", "self", "beside", "decoupled")
+
 
 @dataclass(frozen=True)
 class SlotSpec:
@@ -23,12 +29,16 @@ class SlotSpec:
     factor: how much smaller than the latents the map is.
     frustum_channels: of the frusta, by factor (empty without a volume).
     time_dim: of the scene's time embedding.
+    heads: of the UNet's own attention there.
+    place: one of `PLACES`.
     """
 
     channels: int
     factor: int
     frustum_channels: Mapping[int, int]
     time_dim: int
+    heads: int = 8
+    place: str = "after"
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class ViewContext:
 class ViewAttention(nn.Module, ABC):
     """Maps the features of a set of views to features of the same shape.
 
-    Starts as the identity (zero-initialised output), except where published weights say
+    Starts as the identity (zero-initialized output), except where published weights say
     otherwise. `needs` names what the denoiser must provide: "frusta", and "all_views" when
     views must not be split into chunks. `equivariant` says that views in another order give the
     same results in that order; False where the order itself means something.
@@ -87,3 +97,12 @@ class ViewAttention(nn.Module, ABC):
     def forward(
         self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]: ...
+
+    def update(
+        self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
+    ) -> Float[Tensor, "batch view channel height width"]:
+        """What `forward` adds to the features: inside a transformer block, the block adds it.
+
+        A variant may compute it directly; by default it is the difference.
+        """
+        return self(x, scene) - x

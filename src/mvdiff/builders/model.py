@@ -78,20 +78,34 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
     if config.unet.get("name") == "none":
         return None
     from ..attention import ATTENTION, SlotSpec
-    from ..denoiser.unet import MultiViewUNet
+    from ..denoiser.unet import MultiViewUNet, SiteSpec
 
     sizes = config.sizes
 
-    def slot(name: str, channels: int, factor: int) -> Any:
-        spec = SlotSpec(channels, factor, volume.frustum_channels, sizes.time_dim)
+    def slot(site: SiteSpec) -> Any:
+        spec = SlotSpec(
+            site.channels,
+            site.factor,
+            volume.frustum_channels,
+            sizes.time_dim,
+            heads=site.heads,
+            place=site.place,
+        )
         return instantiate(ATTENTION, config.attention, slot=spec)
 
+    # without an exchange of views there is nothing to put into the transformers
+    place = "after" if config.attention.name == "none" else config.place
+    settings = to_container(config.unet)
+    inside = settings.pop("transformer_slots", ["all"])
+    if place != "after":
+        settings["slots"] = inside
     return MultiViewUNet(
         inputs=2 * latents.channels,  # noisy view beside the input picture
         outputs=latents.channels,
         context_dim=sizes.context_dim,
         make_slot=slot,
-        **to_container(config.unet),
+        place=place,
+        **settings,
     )
 
 

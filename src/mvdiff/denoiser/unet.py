@@ -1,8 +1,9 @@
-"""The 2D backbone: Stable Diffusion 1.x's UNet with named slots for view attention."""
+"""The 2D backbone: Stable Diffusion's UNet with named sites for view attention."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,23 +16,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..attention.base import ViewAttention, ViewContext
+from ..attention.base import PLACES, ViewAttention, ViewContext
 from ..errors import ConfigError
 from .transformer import SpatialTransformer
 
 
 class MultiViewUNet(nn.Module):
-    """Encoder, middle, decoder; a view-attention slot after the middle and the decoder blocks.
+    """Encoder, middle, decoder; view attention at named sites.
 
     inputs, outputs: channels of the (concatenated) latents in and of the prediction.
     width, mults: channels at level k are width · mults[k]; the map halves between levels.
-    blocks: residual blocks a level (one more in the decoder).
+    blocks: residual blocks per level (one more in the decoder).
     attention_levels: levels with a transformer block (self- and cross-attention).
-    heads, context_dim: of those. groups: of every GroupNorm. kernel: see `attention.core.attend`.
-    slots: attention sites that get a module: "mid", or a decoder block's "up0", "up1", ….
-    make_slot: (name, channels, factor) → module.
+    heads, head_width: of those: a number of heads (Stable Diffusion 1.x), or channels per head
+        (2.x); one of them is None.
+    linear_projection: of the transformers, on tokens (2.x), instead of 1×1 convolutions.
+    context_dim: of the cross-attention's tokens.
+    image_tokens: whether the cross-attention takes image tokens beside the context.
+    groups: of every GroupNorm. kernel: see `attention.sdpa.scaled_dot_product`.
+    slots: sites that get a view attention: "mid", a decoder block's "up0", "up1", … or an encoder
+        block's "down0", …; ["all"] are all that the place allows.
+    place: where at a site it stands, see `attention.PLACES`. All but "after" need a transformer.
+    make_slot: `SiteSpec` → module.
     Set `checkpointing` to compute blocks and slots again in the backward pass instead of keeping
     what happened inside them: the same gradients for less memory and more time.
+    Raises ConfigError for sites that this UNet does not have.
     """
 
     checkpointing = False
@@ -45,75 +54,88 @@ class MultiViewUNet(nn.Module):
         mults: Sequence[int],
         blocks: int,
         attention_levels: Sequence[int],
-        heads: int,
+        heads: int | None,
         context_dim: int,
         slots: Sequence[str],
-        make_slot: Callable[[str, int, int], ViewAttention],
+        make_slot: Callable[[SiteSpec], ViewAttention],
+        head_width: int | None = None,
+        linear_projection: bool = False,
+        image_tokens: bool = False,
         groups: int = 32,
         kernel: str = "auto",
+        place: str = "after",
     ) -> None:
         super().__init__()
+        if (heads is None) == (head_width is None):
+            raise ConfigError(
+                "the UNet needs either unet.heads or unet.head_width, the other one null, got "
+                f"heads={heads} and head_width={head_width}"
+            )
+        if place not in PLACES:
+            raise ConfigError(f"unknown place '{place}'; choose from {', '.join(PLACES)}")
+        widths = [width * mult for mult in mults]
+        if head_width is not None and any(w % head_width for w in widths):
+            raise ConfigError(
+                f"unet.head_width must divide the UNet's widths {widths}, got {head_width}"
+            )
+        self.width, self.place = width, place
         time_dim = 4 * width
-        self.width = width
+        plan = _plan(width, mults, blocks, attention_levels, heads, head_width)
+        sites = {block.site: block for block in plan if block.spec(place) is not None}
+        chosen = list(sites) if list(slots) == ["all"] else list(slots)
+        if unknown := [site for site in chosen if site not in sites]:
+            raise ConfigError(
+                f"unet.slots names '{unknown[0]}', but with place={place} this UNet's attention "
+                f"sites are {', '.join(sites)}"
+            )
+
+        def transformer(block: _Block) -> nn.Module:
+            replaced = place == "self" and block.site in chosen
+            return SpatialTransformer(
+                block.channels,
+                block.heads,
+                context_dim,
+                groups,
+                kernel,
+                linear=linear_projection,
+                self_attention=not replaced,
+                image_tokens=image_tokens,
+            )
+
+        def layers(block: _Block) -> nn.ModuleList:
+            made = [_residual(block.inputs, block.channels, time_dim, groups)]
+            if block.transformer:
+                made.append(transformer(block))
+            if block.site == "mid":
+                made.append(_residual(block.channels, block.channels, time_dim, groups))
+            if block.upsampled:
+                made.append(Upsample2D(block.channels, use_conv=True, out_channels=block.channels))
+            return nn.ModuleList(made)
+
         self.time = nn.Sequential(
             nn.Linear(width, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
         )
-
-        def resnet(i: int, o: int) -> nn.Module:
-            return _residual(i, o, time_dim, groups)
-
-        def mixer(channels: int) -> nn.Module:
-            return SpatialTransformer(channels, heads, context_dim, groups, kernel)
-
         self.stem = nn.Conv2d(inputs, width, 3, padding=1)
-        self.down = nn.ModuleList()
-        skips, channels = [width], width
-        for level, mult in enumerate(mults):
-            for _ in range(blocks):
-                block = [resnet(channels, width * mult)]
-                channels = width * mult
-                if level in attention_levels:
-                    block.append(mixer(channels))
-                self.down.append(nn.ModuleList(block))
-                skips.append(channels)
-            if level < len(mults) - 1:
-                halve = Downsample2D(channels, use_conv=True, out_channels=channels, name="op")
-                self.down.append(nn.ModuleList([halve]))
-                skips.append(channels)
-
-        factor = 2 ** (len(mults) - 1)
-        self.middle = nn.ModuleList(
-            [resnet(channels, channels), mixer(channels), resnet(channels, channels)]
-        )
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.slots = nn.ModuleDict()
-        if "mid" in slots:
-            self.slots["mid"] = make_slot("mid", channels, factor)
-
-        self.up = nn.ModuleList()
-        for level, mult in reversed(list(enumerate(mults))):
-            for i in range(blocks + 1):
-                block = [resnet(channels + skips.pop(), width * mult)]
-                channels = width * mult
-                if level in attention_levels:
-                    block.append(mixer(channels))
-                if level and i == blocks:
-                    block.append(Upsample2D(channels, use_conv=True, out_channels=channels))
-                    factor //= 2
-                name = f"up{len(self.up)}"
-                self.up.append(nn.ModuleList(block))
-                if name in slots:
-                    self.slots[name] = make_slot(name, channels, factor)
-
+        for block in plan:
+            if block.halves:
+                halve = Downsample2D(
+                    block.channels, use_conv=True, out_channels=block.channels, name="op"
+                )
+                self.down.append(nn.ModuleList([halve]))
+                continue
+            if block.site == "mid":
+                self.middle = layers(block)
+            else:
+                (self.down if block.site.startswith("down") else self.up).append(layers(block))
+            if block.site in chosen:
+                self.slots[block.site] = make_slot(block.spec(place))
         self.out = nn.Sequential(
             nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, outputs, 3, padding=1)
         )
         nn.init.zeros_(self.out[-1].weight)
         nn.init.zeros_(self.out[-1].bias)
-        if unknown := [name for name in slots if name not in self.slots]:
-            sites = ["mid", *(f"up{i}" for i in range(len(self.up)))]
-            raise ConfigError(
-                f"unet.slots names '{unknown[0]}': this UNet's attention sites are {sites}"
-            )
 
     def forward(
         self,
@@ -122,38 +144,156 @@ class MultiViewUNet(nn.Module):
         context: Float[Tensor, "batch view token context"],
         scene: ViewContext,
         stem_residual: Float[Tensor, "batch view features height width"] | None = None,
+        time_residual: Float[Tensor, "batch view time"] | None = None,
+        image_tokens: Float[Tensor, "batch view image context"] | None = None,
     ) -> Float[Tensor, "batch view out height width"]:
+        """The prediction for all views.
+
+        stem_residual: added to the first feature map. time_residual: added to the embedding of
+        the noise level. image_tokens: see `FusedAttnProcessor`.
+        """
         batch, views = x.shape[:2]
         time = get_timestep_embedding(
             timestep, self.width, flip_sin_to_cos=True, downscale_freq_shift=0
         )
         time = repeat(self.time(time.to(self.stem.weight.dtype)), "b t -> (b v) t", v=views)
+        if time_residual is not None:
+            time = time + rearrange(time_residual, "b v t -> (b v) t")
         context = rearrange(context, "b v t c -> (b v) t c")
+        if image_tokens is not None:
+            image_tokens = rearrange(image_tokens, "b v t c -> (b v) t c")
         x = self.stem(rearrange(x, "b v c h w -> (b v) c h w"))
         if stem_residual is not None:
             x = x + rearrange(stem_residual, "b v c h w -> (b v) c h w")
 
+        given = (time, context, image_tokens, scene, batch)
         skips = [x]
-        for block in self.down:
-            x = self._call(_run, block, x, time, context)
+        for number, block in enumerate(self.down):
+            x = self._call(f"down{number}", block, x, *given)
             skips.append(x)
-        x = self._call(_run, self.middle, x, time, context)
-        x = self._call(self._slot, "mid", x, scene, batch)
+        x = self._call("mid", self.middle, x, *given)
         for number, block in enumerate(self.up):
-            x = self._call(_run, block, torch.cat([x, skips.pop()], dim=1), time, context)
-            x = self._call(self._slot, f"up{number}", x, scene, batch)
+            x = self._call(f"up{number}", block, torch.cat([x, skips.pop()], dim=1), *given)
         return rearrange(self.out(x), "(b v) c h w -> b v c h w", b=batch)
 
-    def _call(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    def _call(self, site: str, block: nn.ModuleList, x: Tensor, *arguments: Any) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(function, *arguments, use_reentrant=False)
-        return function(*arguments)
+            x = checkpoint(self._run, site, block, x, *arguments, use_reentrant=False)
+            return checkpoint(self._after, site, x, *arguments[-2:], use_reentrant=False)
+        return self._after(site, self._run(site, block, x, *arguments), *arguments[-2:])
 
-    def _slot(self, name: str, x: Tensor, scene: ViewContext, batch: int) -> Tensor:
-        if name not in self.slots:
+    def _run(
+        self,
+        site: str,
+        block: nn.ModuleList,
+        x: Tensor,
+        time: Tensor,
+        context: Tensor,
+        image_tokens: Tensor | None,
+        scene: ViewContext,
+        batch: int,
+    ) -> Tensor:
+        """The layers of a block, a view attention inside its transformer included."""
+        slot = self.slots[site] if site in self.slots and self.place != "after" else None
+
+        def view_update(maps: Tensor) -> Tensor:
+            views = rearrange(maps, "(b v) c h w -> b v c h w", b=batch)
+            return rearrange(slot.update(views, scene), "b v c h w -> (b v) c h w")
+
+        for layer in block:
+            if isinstance(layer, ResnetBlock2D):
+                x = layer(x, time)
+            elif isinstance(layer, SpatialTransformer):
+                update = None if slot is None else view_update
+                x = layer(x, context, image_tokens, self.place, update)
+            else:
+                x = layer(x)
+        return x
+
+    def _after(self, site: str, x: Tensor, scene: ViewContext, batch: int) -> Tensor:
+        """The view attention that follows a block."""
+        if site not in self.slots or self.place != "after":
             return x
-        x = self.slots[name](rearrange(x, "(b v) c h w -> b v c h w", b=batch), scene)
+        x = self.slots[site](rearrange(x, "(b v) c h w -> b v c h w", b=batch), scene)
         return rearrange(x, "b v c h w -> (b v) c h w")
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """A site of view attention: its name, its feature map, and the transformer's heads there.
+
+    factor: how much smaller than the latents the map is.
+    """
+
+    name: str
+    channels: int
+    factor: int
+    heads: int
+    place: str
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of the UNet to be made; `factor` holds inside it, before an upsampling."""
+
+    site: str
+    inputs: int
+    channels: int
+    factor: int
+    heads: int
+    transformer: bool
+    upsampled: bool = False
+    halves: bool = False
+
+    def spec(self, place: str) -> SiteSpec | None:
+        """What a view attention here sees; None where it cannot stand here."""
+        if self.halves or (place != "after" and not self.transformer):
+            return None
+        factor = self.factor // 2 if place == "after" and self.upsampled else self.factor
+        return SiteSpec(self.site, self.channels, factor, self.heads, place)
+
+
+def _plan(
+    width: int,
+    mults: Sequence[int],
+    blocks: int,
+    attention_levels: Sequence[int],
+    heads: int | None,
+    head_width: int | None,
+) -> list[_Block]:
+    """The blocks in the order in which they are made and called."""
+
+    def block(site: str, inputs: int, level: int, **settings: bool) -> _Block:
+        channels = width * mults[level]
+        count = heads if head_width is None else channels // head_width
+        return _Block(site, inputs, channels, 2**level, count, **settings)
+
+    plan, skips, channels, last = [], [width], width, len(mults) - 1
+    for level, mult in enumerate(mults):
+        for _ in range(blocks):
+            plan.append(
+                block(f"down{len(plan)}", channels, level, transformer=level in attention_levels)
+            )
+            channels = width * mult
+            skips.append(channels)
+        if level < last:
+            plan.append(block(f"down{len(plan)}", channels, level, transformer=False, halves=True))
+            skips.append(channels)
+    plan.append(block("mid", channels, last, transformer=True))
+    number = 0
+    for level in reversed(range(len(mults))):
+        for i in range(blocks + 1):
+            plan.append(
+                block(
+                    f"up{number}",
+                    channels + skips.pop(),
+                    level,
+                    transformer=level in attention_levels,
+                    upsampled=bool(level) and i == blocks,
+                )
+            )
+            channels, number = width * mults[level], number + 1
+    return plan
 
 
 # Residual branches end in zeros, as in the published UNet: each block starts as the identity.
@@ -164,14 +304,3 @@ def _residual(inputs: int, outputs: int, time_dim: int, groups: int) -> nn.Modul
     nn.init.zeros_(block.conv2.weight)
     nn.init.zeros_(block.conv2.bias)
     return block
-
-
-def _run(block: nn.ModuleList, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
-    for layer in block:
-        if isinstance(layer, ResnetBlock2D):
-            x = layer(x, time)
-        elif isinstance(layer, SpatialTransformer):
-            x = layer(x, context)
-        else:
-            x = layer(x)
-    return x

@@ -24,7 +24,7 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
         return partial(frame_by_fill, fill=fill)
     if name == "syncdreamer":
         return partial(_published, crop_size=crop_size)
-    raise ConfigError(f"unknown framing '{name}'; choose from fit, published")
+    raise ConfigError(f"unknown framing '{name}'; choose from fit, syncdreamer")
 
 
 def _published(photo: Image.Image, size: int, crop_size: int | None) -> PreparedImage:

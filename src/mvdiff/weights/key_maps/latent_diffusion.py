@@ -46,6 +46,13 @@ UNET: KeyTable = {
     },
 }
 
+#: a UNet's attention site with `place=self` → the self-attention that is replaced there
+SELF_ATTENTION: KeyTable = {
+    "mid": "middle_block.1.transformer_blocks.0.attn1",
+    **{f"down{i}": f"input_blocks.{i + 1}.1.transformer_blocks.0.attn1" for i in _DOWN},
+    **{f"up{i}": f"output_blocks.{i}.1.transformer_blocks.0.attn1" for i in _UP},
+}
+
 #: levels of the autoencoder; latent-diffusion numbers the decoder's from the finest
 _LEVELS = range(4)
 _VAE_ATTENTION = {
