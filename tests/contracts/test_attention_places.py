@@ -20,7 +20,6 @@ from helpers.tiny_recipe import photos, toy_model
 
 from mvdiff.attention import PLACES
 
-
 every = pytest.mark.parametrize("variant", [v for v in VARIANTS if v != THEIRS])
 places = pytest.mark.parametrize("place", PLACES)
 
