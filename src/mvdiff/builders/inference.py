@@ -88,6 +88,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         betas=build_training_scheduler(config).betas,
         clip=config.clip,
         swapped=swapped_prefixes(config),
+        family=config.family,
     )
     if not denoiser.volume.any_views and not is_ring(denoiser.rig):
         warnings.warn(

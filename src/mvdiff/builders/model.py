@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from ..cameras.camera import Cameras
     from ..denoiser.multiview_denoiser import MultiViewDenoiser
 
-#: slot → its parameters' prefixes, and the variant of published checkpoints
+#: family of published files → component → (its parameters' prefixes, the variant in those files)
 PUBLISHED = {
-    "attention": (("unet.slots.",), "depthwise"),
-    "volume": (("volume.",), "concat"),
-    "radiance": (("radiance.", "radiance_stem."), "none"),
+    "syncdreamer": {
+        "attention": (("unet.slots.",), "depthwise"),
+        "volume": (("volume.",), "concat"),
+        "radiance": (("radiance.", "radiance_stem."), "none"),
+        "pose": (("pose.",), "token"),
+    },
+    "zero123": {
+        "attention": (("unet.slots.",), "none"),
+        "volume": (("volume.",), "none"),
+        "radiance": (("radiance.", "radiance_stem."), "none"),
+        "pose": (("pose.",), "token"),
+    },
 }
 
 
@@ -30,6 +39,7 @@ def build_model(config: Any) -> MultiViewDenoiser:
     """The denoiser with all its parts, freshly initialised."""
     from ..denoiser.embedders import EMBEDDERS
     from ..denoiser.multiview_denoiser import MultiViewDenoiser
+    from ..denoiser.pose import POSES
     from ..latents.autoencoders import LATENTS
     from ..volumes import VOLUMES
 
@@ -60,6 +70,7 @@ def build_model(config: Any) -> MultiViewDenoiser:
         context_dim=sizes.context_dim,
         time_dim=sizes.time_dim,
         radiance=build_radiance(config, latents, volume),
+        pose=instantiate(POSES, config.pose, time_dim=4 * config.unet.get("width", 1)),
         residual=config.noise.get("prediction_type") == "sample",
     )
 
@@ -111,5 +122,6 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
 
 def swapped_prefixes(config: Any) -> list[str]:
     """Prefixes of the parts that published checkpoints have no weights for."""
-    changed = [parts for slot, (parts, name) in PUBLISHED.items() if config[slot].name != name]
-    return [part for parts in changed for part in parts]
+    parts = PUBLISHED[config.family].items()
+    changed = [prefixes for slot, (prefixes, name) in parts if config[slot].name != name]
+    return [prefix for prefixes in changed for prefix in prefixes]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "ddim_syncdreamer": "SyncDreamerDDIMScheduler",
+    "ddim_latent_diffusion": "LatentDiffusionDDIMScheduler",
+    "ddim_zero123": "LatentDiffusionDDIMScheduler",
     "ddpm": "DDPMScheduler",
     "dpmpp": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",

@@ -34,9 +34,10 @@ def run(config: ConvertConfig) -> int:
     from .. import builders
     from ..config.compose import compose
     from ..training.checkpointing import save_weights
-    from ..weights.convert import convert, looks_like_stable_zero123
+    from ..weights.convert import convert
     from ..weights.load_model import init_on_meta
     from ..weights.safe_load import read_weights
+    from ..weights.zero123 import looks_like_stable_zero123
 
     source, out = Path(config.source).expanduser(), Path(config.output).expanduser()
     if out.suffix != ".safetensors":

@@ -30,6 +30,7 @@ class RecipeConfig:
     embedder: Any = MISSING
     volume: Any = MISSING
     attention: Any = MISSING
+    pose: Any = MISSING
     radiance: Any = MISSING
     unet: Any = MISSING
     noise: Any = MISSING
@@ -37,6 +38,10 @@ class RecipeConfig:
     guidance: Any = MISSING
     sizes: Any = MISSING
     recipe_name: str = ""  # set by composition
+
+    family: str = recipe_setting(
+        "whose published files the recipe loads", "syncdreamer", choices=("syncdreamer", "zero123")
+    )
 
     size: int = recipe_setting("side of the images, pixels", limit=whole_numbers(8, 4096))
     ddim_steps: int = recipe_setting("steps of sampler=ddim", 50, limit=whole_numbers(1, 10**5))
@@ -47,7 +52,9 @@ class RecipeConfig:
         choices=("after", "self", "beside", "decoupled"),
     )
     framing: str = recipe_setting(
-        "fit: object_fill; syncdreamer: crop_size", "fit", choices=("fit", "syncdreamer")
+        "fit: object_fill; syncdreamer, zero123: crop_size; plain: as it is",
+        "fit",
+        choices=("fit", "syncdreamer", "zero123", "plain"),
     )
     crop_size: int | None = recipe_setting(
         "longer side of the object, pixels; -1: whole picture",

@@ -21,9 +21,11 @@ from ..utils.mmap import release_pages
 from ..volumes.base import Volume, VolumeInputs
 from .embedders import Embedder
 from .guidance import Condition, classifier_free_guidance
+from .pose import PoseEncoder, TokenPose
 from .unet import MultiViewUNet
 from .winograd import use_winograd
 
+#: numbers of a pose beside the image's embedding
 POSE_DIM = 4
 
 
@@ -41,6 +43,8 @@ class MultiViewDenoiser(nn.Module):
     residual: whether the UNet's result is added to the rendering, where clean latents are
         predicted. Opacity, where latents have it, is then the rendering's alone, so that the
         views' outlines agree.
+    pose: how the UNet learns where the cameras stand; None: the relative angles beside the
+        image's embedding, as published.
     context_dim: of the UNet's cross-attention token.
     time_dim: of the volume's time embedding.
     """
@@ -57,11 +61,13 @@ class MultiViewDenoiser(nn.Module):
         time_dim: int,
         radiance: RadianceField | None = None,
         residual: bool = True,
+        pose: PoseEncoder | None = None,
     ) -> None:
         super().__init__()
         self.rig = rig
         self.latents, self.embedder, self.volume, self.unet = latents, embedder, volume, unet
         self.radiance, self.residual = radiance, residual
+        self.pose = TokenPose(time_dim) if pose is None else pose
         self.radiance_stem = None
         if radiance is not None and unet is not None:
             # a stem of its own, so that weights without a rendering fit, and start without it
@@ -259,21 +265,23 @@ class MultiViewDenoiser(nn.Module):
             for factor, f in scene.frusta.items()
         }
         scene = replace(scene, frusta=gated_frusta)
-        # each view's token: the picture's embedding with that view's relative pose
-        pose = _pick(cond.pose, scene.index)
-        token = cond.token[:, None].expand(-1, pose.shape[1], -1)
-        context = self.project(torch.cat([token, pose.to(token.dtype)], dim=-1))
+        # each view's token: the image's embedding with that view's pose
+        relative = _pick(cond.pose, scene.index)
+        pose = self.pose(relative, scene.cameras, cond.cameras[:: cond.photos.shape[1]])
+        numbers = torch.zeros_like(relative) if pose.token is None else pose.token
+        token = cond.token[:, None].expand(-1, relative.shape[1], -1)
+        context = self.project(torch.cat([token, numbers.to(token.dtype)], dim=-1))
         context = context * cond.keep_token[:, None, None].to(context.dtype)
         latent = cond.latent * cond.keep_latent[:, None, None, None].to(cond.latent.dtype)
-        latent = latent[:, None].expand(-1, pose.shape[1], -1, -1, -1)
+        latent = latent[:, None].expand(-1, relative.shape[1], -1, -1, -1)
         x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
         if rendering is None:
-            return self.unet(x, timestep, context[:, :, None], scene)
+            return self.unet(x, timestep, context[:, :, None], scene, time_residual=pose.time)
         # the rendering has its own loss: the UNet's gradient corrects the UNet alone
         rendering = rendering.detach()
         flat = rearrange(rendering.to(x.dtype), "b v ... -> (b v) ...")
         stem_residual = self.radiance_stem(flat).unflatten(0, x.shape[:2])
-        out = self.unet(x, timestep, context[:, :, None], scene, stem_residual)
+        out = self.unet(x, timestep, context[:, :, None], scene, stem_residual, pose.time)
         if not self.residual:
             return out
         if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colors

@@ -121,6 +121,55 @@ def frame_syncdreamer(photo: Image.Image, crop_size: int | None, size: int = 256
     return PreparedImage.from_pil(_pad(cut.resize((width, height), Image.Resampling.BICUBIC), size))
 
 
+def frame_zero123(photo: Image.Image, crop_size: int | None, size: int = 256) -> PreparedImage:
+    """Zero123's preparation ("preprocess" in its demo), to the bit.
+
+    Pixels with alpha above 127 are the object, wholly; the rest is white. The object's bounding
+    box is shrunk to fit `crop_size` and never enlarged, and centered.
+
+    crop_size: largest side of the object in pixels (the demo: 200 of 256); None takes 25/32 of
+        `size`.
+    Raises InputError when nothing is opaque. Source: gradio_new.py and ldm/util.py of
+    cvlab-columbia/zero123.
+    """
+    _check_size(size)
+    crop_size = size * 25 // 32 if crop_size in (None, -1) else crop_size
+    if not 1 <= crop_size <= size:
+        raise InputError(f"crop_size must lie in [1, {size}] pixels, or be -1, got {crop_size}")
+    photo = photo.convert("RGBA")
+    if max(photo.size) > 1536:
+        photo.thumbnail((1536, 1536), Image.Resampling.LANCZOS)
+    pixels = np.asarray(photo)
+    mask = pixels[..., 3] > 127
+    if not mask.any():
+        _object_box(photo)  # its sentence where nothing is opaque at all
+        raise InputError("no pixel of the picture is more than half opaque: clean its alpha")
+    rgb = np.where(mask[..., None], pixels[..., :3], 255).astype(np.uint8)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    layers = []
+    for layer, background in ((rgb, 255), (mask.astype(np.uint8) * 255, 0)):
+        image = Image.fromarray(layer).crop(box)
+        image.thumbnail((crop_size, crop_size), Image.Resampling.LANCZOS)
+        canvas = Image.new(image.mode, (size, size), (background,) * len(image.getbands()))
+        canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+        layers.append(torch.from_numpy(np.array(canvas).astype(np.float32) / 255))
+    color, alpha = layers
+    return PreparedImage(color.permute(2, 0, 1).contiguous(), alpha[None])
+
+
+def frame_plain(photo: Image.Image, size: int = 256) -> PreparedImage:
+    """The whole picture squashed to a square, on white: Zero123's other way in.
+
+    Source: gradio_new.py of cvlab-columbia/zero123, without its preprocessing.
+    """
+    _check_size(size)
+    photo = photo.convert("RGBA")
+    if max(photo.size) > 1536:
+        photo.thumbnail((1536, 1536), Image.Resampling.LANCZOS)
+    return PreparedImage.from_pil(photo.resize((size, size), Image.Resampling.LANCZOS))
+
+
 def prepare(
     source: str | Path | Image.Image | np.ndarray | Tensor,
     *,

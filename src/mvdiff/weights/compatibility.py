@@ -19,6 +19,7 @@ SWAPPABLE: dict[str, tuple[str, ...]] = {
     "volume.": ("spatial_volume.",),
     "radiance.": (),
     "radiance_stem.": (),
+    "pose.": (),
 }
 
 #: a name, its shape in the file, and the shape needed

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +16,12 @@ from ..cameras.rigs import to_spherical
 from ..errors import WeightsError
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
-from .key_maps.syncdreamer import CLIP, UNET, VAE, VOLUME, syncdreamer_mapping
-from .published import convert_matched, match_keys
+from .key_maps.syncdreamer import UNET, VOLUME
 from .syncdreamer import load_syncdreamer
+from .zero123 import convert_zero123
 
 #: parts of our model that Zero123 does not have: they start untrained
 NOT_IN_ZERO123 = (*SWAPPABLE, "time.")
-_EMA = "model_ema."
-#: where Zero123 keeps its image tower
-_ZERO123_CLIP = "cond_stage_model.model."
 
 
 def convert(
@@ -52,7 +48,7 @@ def convert(
         own = model.state_dict()
         return {n: t for n, t in own.items() if n not in report.untrained}, "syncdreamer"
     if any(name.startswith(UNET) for name in tensors):
-        weights = _zero123(model, tensors)
+        weights = convert_zero123(model, tensors, NOT_IN_ZERO123)
         if polar:
             weights |= fold_polar(model, weights["project.weight"], weights["project.bias"])
         return weights, "zero123"
@@ -62,11 +58,6 @@ def convert(
         "this is neither SyncDreamer's, Zero123's nor CLIP's checkpoint: expected names that begin "
         f"with '{UNET}' or 'visual.', the first here is '{next(iter(tensors), 'none')}'"
     )
-
-
-def looks_like_stable_zero123(path: Path) -> bool:
-    """Whether a file is called like Stable-Zero123's, whose weights do not tell."""
-    return "stablezero123" in path.name.lower().replace("-", "").replace("_", "")
 
 
 def fold_polar(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
@@ -90,36 +81,3 @@ def fold_polar(model: nn.Module, weight: Tensor, bias: Tensor) -> dict[str, Tens
     weight[:, -4] -= polar
     weight[:, -1] = 0
     return {"project.weight": weight, "project.bias": bias}
-
-
-def zero123_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Zero123's tensors under SyncDreamer's names; the UNet's running average where it is there.
-
-    Zero123 was released with both; the average is what it samples with.
-    """
-    renamed = {}
-    for name, tensor in tensors.items():
-        if name.startswith(UNET):
-            average = _EMA + name.removeprefix("model.").replace(".", "")
-            renamed[name] = tensors.get(average, tensor)
-        elif name.startswith(_ZERO123_CLIP):
-            renamed[CLIP + name.removeprefix(_ZERO123_CLIP)] = tensor
-        elif name.startswith((VAE, "cc_projection.")):
-            renamed[name] = tensor
-    return renamed
-
-
-def _zero123(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    own = {n: p for n, p in model.state_dict().items() if not n.startswith(NOT_IN_ZERO123)}
-    renamed = zero123_names(tensors)
-    match = match_keys(own, renamed, syncdreamer_mapping)
-    if match.missing:
-        raise WeightsError(
-            f"this is not a whole Zero123 checkpoint: '{match.missing[0]}' is missing"
-        )
-    if match.mismatched:
-        name, shape, needed = match.mismatched[0]
-        raise WeightsError(
-            f"this is not a Zero123 checkpoint: '{name}' has shape {shape}, expected {needed}"
-        )
-    return convert_matched(match, own, renamed)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from ..errors import MvdiffError, WeightsError
 from .bundled import bundled_path
 from .compatibility import check_compatible, check_floating, swappable
-from .convert import NOT_IN_ZERO123, convert, looks_like_stable_zero123
+from .convert import NOT_IN_ZERO123, convert
 from .key_maps.syncdreamer import is_published
 from .load_model import init_on_meta
 from .safe_load import read_weights
 from .synthetic import fill_synthetic
+from .zero123 import looks_like_stable_zero123
 
 
 @dataclass(frozen=True)

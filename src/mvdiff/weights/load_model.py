@@ -14,10 +14,20 @@ from ..utils.mmap import cast_mapped
 from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
-from .key_maps.syncdreamer import is_published
+from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
 from .safe_load import read_weights
 from .syncdreamer import assign, load_syncdreamer
 from .synthetic import fill_synthetic
+from .zero123 import convert_zero123, looks_like_stable_zero123, zero123_mapping
+
+#: family → a published file, and who links to it
+PUBLISHED_FILES = {
+    "syncdreamer": (
+        "syncdreamer-pretrain.ckpt",
+        "the SyncDreamer repository (liuyuan-pal/SyncDreamer)",
+    ),
+    "zero123": ("zero123-xl.ckpt", "the Zero123 repository (cvlab-columbia/zero123)"),
+}
 
 
 def load_pretrained(
@@ -28,6 +38,7 @@ def load_pretrained(
     betas: Tensor | None = None,
     clip: str | None = None,
     swapped: Sequence[str] = (),
+    family: str = "syncdreamer",
 ) -> nn.Module:
     """A model made by `make`, with its weights.
 
@@ -37,15 +48,16 @@ def load_pretrained(
     betas: of the user's noise schedule; a published checkpoint's is compared with it.
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
+    family: whose published files the recipe loads, "syncdreamer" or "zero123".
     Raises WeightsError when the weights do not fit. Large models are made without memory of
     their own, so that a load needs little more than the file; weights take the type of the
     parameters that `make` gives.
     """
     if weights == "none":
+        file, source = PUBLISHED_FILES[family]
         raise WeightsError(
-            f"recipe '{recipe}' ships without weights: download syncdreamer-pretrain.ckpt, which "
-            "the SyncDreamer repository (liuyuan-pal/SyncDreamer) links to, and pass "
-            "weights=syncdreamer-pretrain.ckpt"
+            f"recipe '{recipe}' ships without weights: download {file}, which {source} links to, "
+            f"and pass weights={file}"
         )
     tower = image_tower(clip, init_on_meta(make)) if clip else {}
     if weights == "synthetic":
@@ -54,12 +66,13 @@ def load_pretrained(
             "meaningless, use it for tests and benchmarks only",
             stacklevel=2,
         )
-        model = fill_synthetic(init_on_meta(make))
+        mapping_for = zero123_mapping if family == "zero123" else syncdreamer_mapping
+        model = fill_synthetic(init_on_meta(make), mapping_for=mapping_for)
     elif weights == "embedded":
         model = init_seeded(make)
         load_file_into(model, bundled_path(recipe))
     else:
-        return _from_file(make, Path(weights).expanduser(), betas, tower, swapped)
+        return _from_file(make, Path(weights).expanduser(), betas, tower, swapped, family)
     assign(model, tower)
     return model
 
@@ -79,15 +92,22 @@ def _from_file(
     betas: Tensor | None,
     tower: dict[str, Tensor],
     swapped: Sequence[str],
+    family: str,
 ) -> nn.Module:
     tensors, metadata = read_weights(path)
     if is_published(tensors):
+        file_family = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else "zero123"
+        if family == file_family == "zero123":
+            return _zero123(make, path, tensors, tower, swapped)
+        if family == "zero123":
+            raise WeightsError(f"'{path}' is SyncDreamer's checkpoint: use recipe=syncdreamer")
         return _published(make, path, tensors, betas, tower, swapped)
     kind = metadata.get("mvdiff_kind")
-    if kind == "zero123":
+    if kind == "zero123" and family != "zero123":
         raise WeightsError(
             f"'{path}' is Zero123, which has no volume and no depth attention: it starts a "
-            "training, it cannot generate views with this recipe"
+            "training, it cannot generate views with this recipe; recipe=zero123 can, from the "
+            "published file"
         )
     if is_clip(tensors):
         raise WeightsError(f"'{path}' is CLIP alone: pass it as clip=, and the model as weights=")
@@ -132,6 +152,36 @@ def _published(
             "untrained): the rest was trained with the published ones, so expect worse pictures",
             stacklevel=4,
         )
+    return model
+
+
+def _zero123(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    tower: dict[str, Tensor],
+    swapped: Sequence[str],
+) -> nn.Module:
+    model = init_seeded(make) if swapped else init_on_meta(make)
+    own = model.state_dict(keep_vars=True)
+    # the volume's embedding of the noise level: built, and read by no part
+    skip = (*swapped, "time.")
+    try:
+        weights = convert_zero123(model, tensors, skip)
+    except MvdiffError as error:
+        raise WeightsError(f"'{path}': {error}") from error
+    if fourth := getattr(model.pose, "fourth", None):
+        stable = looks_like_stable_zero123(path)
+        if stable != (fourth == "polar"):
+            warnings.warn(
+                f"'{path.name}' is called like "
+                + ("Stable-Zero123" if stable else "Zero123 or Zero123-XL")
+                + f", but pose.fourth={fourth} is for another model: pass "
+                + f"pose.fourth={'polar' if stable else 'distance'}, unless its name is wrong",
+                stacklevel=4,
+            )
+    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
+    assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()} | tower)
     return model
 
 

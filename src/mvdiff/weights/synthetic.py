@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +24,22 @@ def rule_weight(name: str, shape: tuple[int, ...]) -> Tensor:
     return 1 + 0.1 * r if name.endswith(("weight", "logit_scale")) else 0.1 * r
 
 
-def fill_synthetic(model: nn.Module, prefix: str = "") -> nn.Module:
+def fill_synthetic(
+    model: nn.Module,
+    prefix: str = "",
+    mapping_for: Callable[[str], KeyMapping] = syncdreamer_mapping,
+) -> nn.Module:
     """Set every parameter of a model, in place: by published name, or ours where there is none.
 
     prefix: of the parameters' names in the whole model, for a part of it ("latents.", …).
+    mapping_for: our name → the published one.
     Parameters on the meta device get memory.
     """
     weights = {}
     for name, parameter in model.named_parameters():
         own = tuple(parameter.shape)
         try:
-            origin = syncdreamer_mapping(prefix + name)
+            origin = mapping_for(prefix + name)
         except MvdiffError:
             origin = KeyMapping(prefix + name)
         made = origin.convert(rule_weight(origin.name, origin.shape(own)), own)
