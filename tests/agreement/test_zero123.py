@@ -118,6 +118,23 @@ def test_noise_prediction(shared_dir, condition, framed, guidance, key):
     assert_agrees(f"Zero123, {key}", out, golden[key])
 
 
+@pytest.mark.slow
+def test_noise_prediction_at_full_width(shared_dir, condition, framed):
+    golden = load(shared_dir, "unet_full")
+    small = model_for(condition["poses_deg"])
+    cond = small.condition(framed.rgba[None], torch.tensor([0.0]))
+    unet = load(shared_dir, "unet")
+    view = int(golden["view"])
+    full = compose("generate", ["recipe=zero123", "image=none"])
+    net = init_on_meta(lambda: builders.build_model(full)).unet
+    fill_synthetic(net, "unet.", zero123_mapping).eval().requires_grad_(False)
+    small.unet = net
+    noisy = torch.zeros(1, 7, 4, 32, 32)
+    noisy[0, view + 1] = unet["latents"][view]
+    out = small(noisy, unet["timestep"].reshape(1).float(), cond, target_views=[view + 1])[0]
+    assert_agrees("Zero123, noise_cond at full width", out, golden["noise_cond"])
+
+
 def test_sampling(shared_dir, condition, framed):
     golden = load(shared_dir, "sampling")
     model = model_for(condition["poses_deg"])
