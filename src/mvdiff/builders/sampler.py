@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "ddim_syncdreamer": "SyncDreamerDDIMScheduler",
-    "ddim_latent_diffusion": "LatentDiffusionDDIMScheduler",
+    "ddim_ldm": "LatentDiffusionDDIMScheduler",
     "ddim_zero123": "LatentDiffusionDDIMScheduler",
     "ddpm": "DDPMScheduler",
     "dpmpp": "DPMSolverMultistepScheduler",
