@@ -5,7 +5,8 @@
 
 Weights are numbers by rule, so that no file is needed. The volume is built from all 16 views;
 frusta and UNet run for `views` of them, and a whole step is reckoned from that: volume + 16 / views
-of the rest. Variants: the plain path in float32; each exact shortcut alone; all of them ("fast");
+of the rest. Variants: the plain path in float32; each exact shortcut alone; all of them ("fast"),
+and all but one ("fast_without_…");
 "autocast": bfloat16 by autocast over float32 weights; "bf16": bfloat16 weights, channels last, as
 precision=bf16 loads them; "_nhwc", "_nchw": with the channels of the convolutions' weights last, or
 first. They run in turn, `repeat` rounds, so that what else the machine does meets all alike; on a
@@ -114,7 +115,11 @@ def ready(models: dict[str, Any], variant: str) -> Any:
             module.to(memory_format=torch.channels_last if last else torch.contiguous_format)
         elif isinstance(module, (torch.nn.Conv3d, torch.nn.ConvTranspose3d)):
             module.to(memory_format=torch.channels_last_3d if last else torch.contiguous_format)
-    chosen = replace(REFERENCE, **{variant: True}) if variant in SHORTCUTS else Optimizations()
+    without = variant.removeprefix("fast_without_")
+    if variant in SHORTCUTS:
+        chosen = replace(REFERENCE, **{variant: True})
+    else:
+        chosen = replace(Optimizations(), **({without: False} if without in SHORTCUTS else {}))
     (REFERENCE if variant == "plain" else chosen).set(model)
     return model
 

@@ -17,6 +17,7 @@ from .. import builders
 from ..builders.training_run import build_training, hyperparameters, run_training
 from ..config.compose import compose
 from ..config.instantiate import to_container
+from ..config.schema import TrainConfig
 from ..errors import MvdiffError
 from ..generation.writer import versions
 from ..metrics import Lpips
@@ -90,7 +91,7 @@ def _execute(run: Run, reporter: RunReporter) -> None:
     reporter.done(figures, time.monotonic() - begun)
 
 
-def _costs(run: Run, config: Any, reporter: RunReporter) -> dict[str, Any]:
+def _costs(run: Run, config: TrainConfig, reporter: RunReporter) -> dict[str, Any]:
     """Cost of a training step, and the number of steps in the budget; measured once and cached."""
     path = run.folder / "costs.json"
     cached = read_json(path, dict)
@@ -110,7 +111,7 @@ def _costs(run: Run, config: Any, reporter: RunReporter) -> dict[str, Any]:
     return content
 
 
-def _train(run: Run, config: Any, reporter: RunReporter) -> Any:
+def _train(run: Run, config: TrainConfig, reporter: RunReporter) -> Any:
     """The averaged model after the budget; KeyboardInterrupt when it was interrupted."""
     from ..training.checkpointing import latest_checkpoint
 
@@ -135,7 +136,7 @@ def _train(run: Run, config: Any, reporter: RunReporter) -> Any:
 
 
 def _sample(
-    run: Run, config: Any, model: Any, reporter: RunReporter
+    run: Run, config: TrainConfig, model: Any, reporter: RunReporter
 ) -> tuple[scoring.SampledViews, Any]:
     root = config.data if config.val_data is None else config.val_data
     data = builders.load_training_data(config, root, "val")
@@ -147,7 +148,7 @@ def _sample(
     return samples, held_out
 
 
-def _controls(run: Run, config: Any, held_out: Any, rig: Any, reporter: RunReporter) -> str:
+def _controls(run: Run, config: TrainConfig, held_out: Any, rig: Any, reporter: RunReporter) -> str:
     """Floor and corrupted controls of these objects; setup by the first run that needs them."""
     content = [list(held_out.names), rig.K.tolist(), rig.w2c.tolist(), rig.height]
     content += [float(held_out.views.double().mean()), float(held_out.photo.double().mean())]

@@ -81,7 +81,9 @@ def all_runs(out: str | Path) -> list[Run]:
     return [Run.load(path.parent) for path in sorted(Path(out).glob("runs/*/run.json"))]
 
 
-def run_folder(out: str | Path, variant: str, seed: int, config: Any, budget: Any) -> Path:
+def run_folder(
+    out: str | Path, variant: str, seed: int, config: Mapping[str, Any], budget: Mapping[str, Any]
+) -> Path:
     """The folder of a run: equal for equal settings, another one for others.
 
     config: all its settings as plain containers. budget: {kind: amount}.

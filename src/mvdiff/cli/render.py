@@ -67,7 +67,7 @@ def run(config: RenderConfig) -> int:
     from ..data.render.run import render_objects
     from ..data.render.settings import ObjectSelection, RenderSettings, check_rig_numbers
 
-    check_rig_numbers(config)
+    check_rig_numbers(config.size, config.rig.get("count"))
     values = to_container(config)
     objects = ObjectSelection(**{f.name: values[f.name] for f in fields(ObjectSelection)})
     values["rig"] = builders.build_rig(config)

@@ -134,13 +134,12 @@ class RenderSettings:
         }
 
 
-def check_rig_numbers(config: Any) -> None:
+def check_rig_numbers(size: Any, count: Any) -> None:
     """Raise ConfigError for a size or a number of cameras that would fill the memory.
 
-    config: with `size` and `rig`, whose `count` is checked where it has one.
+    count: None for rigs without a number of cameras.
     """
-    check_whole_number("size", config.size, 1, MAX_SIZE)
-    count = config.rig.get("count")
+    check_whole_number("size", size, 1, MAX_SIZE)
     if count is not None:
         check_whole_number("rig.count", count, 1, MAX_VIEWS)
 
