@@ -23,7 +23,6 @@ from .embedders import Embedder
 from .guidance import Condition, classifier_free_guidance
 from .pose import PoseEncoder, TokenPose
 from .unet import MultiViewUNet
-from .winograd import use_winograd
 
 #: numbers of a pose beside the image's embedding
 POSE_DIM = 4
@@ -87,7 +86,6 @@ class MultiViewDenoiser(nn.Module):
         slots = {} if unet is None else unet.slots
         needs = {need for slot in slots.values() for need in slot.needs}
         self.all_views, self.needs_frusta = "all_views" in needs, "frusta" in needs
-        use_winograd(self)
 
     @property
     def device(self) -> torch.device:

@@ -11,19 +11,17 @@ from torch import nn
 class Optimizations:
     """Less work for the same result, up to rounding. Each part says why it may.
 
-    single_token: cross-attention to one context token without queries (`transformer.Attend`).
+    single_token: cross-attention to one context token without queries (`FusedAttnProcessor`).
     folded_keys: depth-wise attention without keys and values (`DepthwiseAttention`).
     empty_volume: the same without queries where there is no volume, and one map for all views.
     known_geometry: where points project to is remembered from step to step (`FrustumNet`,
         `UnprojectedVolume`, `VoxelField`).
-    winograd: 3×3 convolutions with fewer products, in float32 on a CPU (`winograd`).
     """
 
     single_token: bool = True
     folded_keys: bool = True
     empty_volume: bool = True
     known_geometry: bool = True
-    winograd: bool = True
 
     def set(self, model: nn.Module) -> None:
         """Switch the shortcuts of all parts of a model."""
@@ -39,5 +37,4 @@ REFERENCE = Optimizations(
     folded_keys=False,
     empty_volume=False,
     known_geometry=False,
-    winograd=False,
 )
