@@ -263,3 +263,21 @@ def test_what_the_file_cannot_hold_is_not_written(tmp_path):
     with pytest.raises(MvdiffError, match="2 cameras need as many"):
         write_transforms(path, cameras, names(3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cameras_of_the_input_images_stand_beside_the_frames(tmp_path):
+    rig, photo = ring(3, size=32), ring(1, elevation=10.0, size=32)
+    path = tmp_path / "transforms.json"
+    write_transforms(path, rig, names(3), inputs=photo, input_names=["input.png"])
+    read, files = read_transforms(path)
+    assert torch.equal(read.w2c, rig.w2c)
+    assert files == names(3)
+    record = json.loads(path.read_text())
+    (frame,) = record["input_frames"]
+    assert frame["file_path"] == "input.png"
+    torch.testing.assert_close(torch.tensor(frame["w2c"]), photo.w2c[0], atol=1e-6, rtol=0)
+    assert record["fl_x"] == pytest.approx(float(photo.K[0, 0, 0]))
+
+    write_transforms(path, rig, names(3), inputs=photo.resize(64), input_names=["input.png"])
+    (frame,) = json.loads(path.read_text())["input_frames"]
+    assert (frame["w"], frame["fl_x"]) == (64, pytest.approx(2 * record["fl_x"]))

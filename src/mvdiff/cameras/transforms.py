@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,38 @@ def write_transforms(
     cameras: Cameras,
     names: list[str],
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    inputs: Cameras | None = None,
+    input_names: Sequence[str] = (),
 ) -> None:
     """Write nerfstudio's `transforms.json`: intrinsics and OpenGL camera-to-world a frame.
 
     names: one picture a camera, relative to the file's folder, with forward slashes.
     origin: world point of the cameras' origin, added to what is written.
+    inputs: cameras of the input images that the views were generated from, with `input_names`;
+        they are written as `input_frames`, which other programs ignore.
     Orthographic cameras become ORTHOPHOTO, with `fl_x` in pixels per world unit.
     Each frame also carries our `w2c`, since inverting a matrix twice loses the smallest
     digits: float32 cameras read back to the same bits. Other programs ignore the key.
     Raises InputError for skewed intrinsics and for poses that are no rotations.
     """
+    head, frames = _frames(path, cameras, names, origin)
+    text = json.dumps(head)[:-1]
+    if inputs is not None:
+        own_head, own = _frames(path, inputs, input_names, origin)
+        shared = {key: value for key, value in own_head.items() if head.get(key) != value}
+        rows = [json.dumps(frame | shared) for frame in own]
+        text += ',\n "input_frames": [\n  ' + ",\n  ".join(rows) + "\n ]"
+    lines = ",\n  ".join(json.dumps(frame) for frame in frames)
+    write_text(path, text + f',\n "frames": [\n  {lines}\n ]}}\n')
+
+
+def _frames(
+    path: str | Path,
+    cameras: Cameras,
+    names: Sequence[str],
+    origin: tuple[float, float, float],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What all frames share, and the frames; errors as in `write_transforms`."""
     if len(names) != len(cameras):
         raise InputError(
             f"{len(cameras)} cameras need as many picture names, got {len(names)}: give one each"
@@ -102,17 +125,14 @@ def write_transforms(
     if shared:
         head |= intrinsics[0]
     frames = [
-        json.dumps(
-            {"file_path": name.replace("\\", "/")}
-            | ({} if shared else own)
-            | {"transform_matrix": matrix, "w2c": pose}
-        )
+        {"file_path": name.replace("\\", "/")}
+        | ({} if shared else own)
+        | {"transform_matrix": matrix, "w2c": pose}
         for name, own, matrix, pose in zip(
             names, intrinsics, to_opengl(c2w).tolist(), w2c.tolist(), strict=True
         )
     ]
-    lines = ",\n  ".join(frames)
-    write_text(path, json.dumps(head)[:-1] + f',\n "frames": [\n  {lines}\n ]}}\n')
+    return head, frames
 
 
 def read_transforms(path: str | Path) -> tuple[Cameras, list[str]]:

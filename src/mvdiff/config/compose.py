@@ -9,7 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import ConfigError, MvdiffError
-from .groups import conf_folders, groups, load_plugins, plugins_of
+from .groups import (
+    conf_folders,
+    groups,
+    groups_of,
+    installed_plugins,
+    load_plugins,
+    plugins_of,
+)
 from .limits import check_limits
 from .overrides import parse_value, path_settings, quote_literal, quote_override, validate_override
 from .schema import SCHEMAS
@@ -137,15 +144,24 @@ _CLOSED_SECTIONS = ("", "train", "train.augment", "sizes", "sampler", "guidance"
 
 def _check_additions(command: str, overrides: Sequence[str], known: dict[str, list[str]]) -> None:
     """Raise ConfigError for `+key=value` where nothing would ever read the key."""
-    variants = [o for o in overrides if o.lstrip("+~").partition("=")[0] in known]
+    variants = _chosen_variants(command, overrides, known)
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         section, _, name = key.rpartition(".")
         if not override.startswith("+") or section not in _CLOSED_SECTIONS or key in known:
             continue
-        choices = sibling_keys(command, key, [quote_override(command, v) for v in variants])
+        choices = sibling_keys(command, key, variants)
         if name not in choices and not name.startswith("hydra"):
             raise ConfigError(_unknown_setting(command, key, choices))
+
+
+def _chosen_variants(
+    command: str, overrides: Sequence[str], known: dict[str, list[str]]
+) -> list[str]:
+    """The overrides that choose variants, and the search path of the plugins that bring them."""
+    variants = [o for o in overrides if o.lstrip("+~").partition("=")[0] in known]
+    quoted = [quote_override(command, variant) for variant in variants]
+    return [*quoted, *_search_path(plugins_of(overrides))]
 
 
 def _check_booleans(command: str, overrides: Sequence[str]) -> None:
@@ -174,8 +190,12 @@ def _explain_error(
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key in known and value not in known[key] and value[:1] not in ("{", "["):
-            choices = ", ".join(known[key])
-            return f"unknown {key} '{value}'; choose from {choices}{suggest(value, known[key])}"
+            installed = [
+                groups_of(package).get(key, ()) for package in installed_plugins().values()
+            ]
+            choices = sorted({*known[key], *(name for names in installed for name in names)})
+            hint = suggest(value, choices)
+            return f"unknown {key} '{value}'; choose from {', '.join(choices)}{hint}"
         if override in text and "mbiguous" in text:
             return f"{key} takes one value, got '{value}'{_list_hint(command, key, value)}"
     if isinstance(error, OverrideParseException):
@@ -185,11 +205,11 @@ def _explain_error(
     if isinstance(cause, ValidationError):
         return _type_mismatch(command, overrides, cause)
     # an unknown setting
-    variants = [o for o in overrides if o.lstrip("+~").partition("=")[0] in known]
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         if f"'{key}'" in text or f" {key}" in text or f"'{key.split('.')[-1]}'" in text:
-            choices = sibling_keys(command, key, [o for o in variants if o != override])
+            others = [o for o in overrides if o != override]
+            choices = sibling_keys(command, key, _chosen_variants(command, others, known))
             if key.split(".")[-1] not in choices:
                 return _unknown_setting(command, key, choices)
     return f"the settings do not fit together: {text}"

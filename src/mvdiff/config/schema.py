@@ -46,8 +46,8 @@ class RecipeConfig:
     size: int = recipe_setting("side of the images, pixels", limit=whole_numbers(8, 4096))
     ddim_steps: int = recipe_setting("steps of sampler=ddim", 50, limit=whole_numbers(1, 10**5))
     place: str = recipe_setting(
-        "of the view attention: after a block; self: in place of its self-attention; beside it; "
-        "decoupled: parallel to it",
+        "of the view attention: after (a block), self (in place of the self-attention), beside "
+        "(following it), decoupled (parallel to it)",
         "after",
         choices=("after", "self", "beside", "decoupled"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,10 +101,10 @@ class Views:
         return hash((tuple(self.images.shape), self.cameras))
 
     def __getitem__(self, index: int | slice | list[int]) -> Views:
-        """The chosen views, always as a set."""
-        index = [index] if isinstance(index, int) else index
-        alpha = None if self.alpha is None else self.alpha[index]
-        return Views(self.images[index], alpha, self.cameras[index], self.origin)
+        """The chosen views, always as a set. Raises InputError for what are no numbers."""
+        chosen = as_view_index(index)
+        alpha = None if self.alpha is None else self.alpha[chosen]
+        return Views(self.images[chosen], alpha, self.cameras[chosen], self.origin)
 
     @staticmethod
     def from_white(
@@ -164,9 +164,18 @@ class Views:
         row = (self.rgb * 255).round().byte().permute(2, 0, 3, 1).flatten(1, 2)
         return Image.fromarray(np.ascontiguousarray(row.numpy()))
 
-    def save(self, folder: str | Path, subfolder: str = "") -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        subfolder: str = "",
+        *,
+        inputs: Cameras | None = None,
+        input_names: Sequence[str] = (),
+    ) -> Path:
         """Write `000.png…` (into `subfolder`, if given) and `transforms.json`; return its path.
 
+        inputs, input_names: cameras and files of the images that the views were generated from,
+            see `write_transforms`.
         `transforms.json` is written last, and one of earlier views is removed first: a folder that
         has it is complete.
         """
@@ -179,7 +188,7 @@ class Views:
             with atomic(folder / name) as part:
                 self.pil(i).save(part)
         target = folder / "transforms.json"
-        write_transforms(target, self.cameras, names, self.origin)
+        write_transforms(target, self.cameras, names, self.origin, inputs, input_names)
         return target
 
     @staticmethod

@@ -1,6 +1,18 @@
-"""Volume slot: noisy views → world volume → each camera's frustum. One line a variant."""
+"""Volume component: noisy views → world volume → each camera's frustum. One line per variant."""
 
 from . import concat, meanvar, none
-from .base import VOLUMES, VolumeInputs
+from .base import VOLUMES, Volume, VolumeInputs
+from .unprojected import UnprojectedVolume
+from .unprojection import lift, seen
 
-__all__ = ["VOLUMES", "VolumeInputs", "concat", "meanvar", "none"]
+__all__ = [
+    "VOLUMES",
+    "UnprojectedVolume",
+    "Volume",
+    "VolumeInputs",
+    "concat",
+    "lift",
+    "meanvar",
+    "none",
+    "seen",
+]
