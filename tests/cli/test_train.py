@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mvdiff.cli.main import main
 from mvdiff.errors import InputError
 from mvdiff.training.checkpointing import CheckpointManager
-from mvdiff.utils.files import exclusive_lock
+from mvdiff.utils.locking import exclusive_lock
 
 
 def words(out: Path, *more: str) -> list[str]:

@@ -12,8 +12,7 @@ import pytest
 from helpers.tiny_recipe import picture, toy_args, toy_weights
 
 from mvdiff.cli.main import main
-from mvdiff.errors import MvdiffError
-from mvdiff.generation.locking import hold_folder
+from mvdiff.utils.locking import exclusive_lock
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -81,7 +80,7 @@ def test_the_record_names_the_foreground_and_the_files(made):
 
 def test_an_object_that_another_process_works_on_is_left_to_it(made, weights, tmp_path, capsys):
     album, _ = made
-    with hold_folder(tmp_path / "a"):
+    with exclusive_lock(tmp_path / "a"):
         assert generate(album, tmp_path, weights) == 1
     captured = capsys.readouterr()
     assert captured.err.count("another process is working on") == 1
@@ -109,33 +108,6 @@ def test_what_another_process_finished_meanwhile_is_not_made_again(
     monkeypatch.setattr("mvdiff.pipeline.MultiViewPipeline.denoise", None)
     assert generate(album, tmp_path, weights) == 0
     assert contents(tmp_path) == contents(out)
-
-
-def test_a_lock_leaves_nothing_behind(tmp_path):
-    folder = tmp_path / "x"
-    with (
-        hold_folder(folder),
-        pytest.raises(MvdiffError, match="another process"),
-        hold_folder(folder),
-    ):
-        pass
-    assert not folder.exists()
-    folder.mkdir()
-    (folder / "kept").write_text("")
-    (folder / ".lock").write_text("left by a process that was killed")
-    with hold_folder(folder):
-        assert (folder / ".lock").exists()
-    assert os.listdir(folder) == ["kept"]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="links as on Unix")
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
-    (tmp_path / "target").write_text("content")
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / ".lock").symlink_to(tmp_path / "target")
-    with pytest.raises(MvdiffError, match="cannot write"), hold_folder(tmp_path / "x"):
-        pass
-    assert (tmp_path / "target").read_text() == "content"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes, as on Linux")

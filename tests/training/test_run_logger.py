@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mvdiff.errors import MvdiffError
-from mvdiff.training.run_logger import Progress, RunLogger
+from mvdiff.training.run_logger import RunLogger, TrainingProgress
 
 
 def test_the_log_drops_steps_that_are_done_again(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_missing_tensorboard_is_a_note_or_names_the_extra(
 
 
 def test_progress_prints_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress(every=0)
+    progress = TrainingProgress(every=0)
     progress.start(10, 20)
     progress.update(15, 0.5)
     progress.update(16, None)
@@ -74,7 +74,7 @@ def test_progress_prints_plain_lines_off_a_terminal(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["step 15/20", "step 16/20"]
     assert all("loss 0.5000" in line and "left 0:00:0" in line for line in lines)
-    quiet = Progress(show=False, every=0)
+    quiet = TrainingProgress(show=False, every=0)
     quiet.start(0, 2)
     quiet.update(2, 1.0)
     quiet.say("hello")
@@ -84,14 +84,17 @@ def test_progress_prints_plain_lines_off_a_terminal(capsys: pytest.CaptureFixtur
 def test_a_terminal_gets_a_bar_with_lines_above_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
-    progress = Progress(every=0)
+    progress = TrainingProgress(every=0)
     progress.start(10, 20)
     progress.update(15, 0.5)
     progress.say("validation [at] step 15")
     progress.close()
-    shown = capsys.readouterr().out
+    captured = capsys.readouterr()
+    shown = captured.err
+    assert captured.out == ""
     assert "validation [at] step 15" in shown
     assert "15/20" in shown
     assert "loss 0.5000" in shown

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mvdiff.errors import MvdiffError
-from mvdiff.utils.files import atomic, exclusive_lock, load_json, read_json, write_text
+from mvdiff.utils.files import atomic, check_writable, load_json, read_json, write_text
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -153,61 +153,6 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "new"
 
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from mvdiff.utils.files import exclusive_lock
-with exclusive_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="locks as on Unix")
-def test_a_folder_is_held_by_one_process_until_it_ends_or_is_killed(tmp_path):
-    folder = tmp_path / "new" / "run"
-    command = [sys.executable, "-c", HOLDER, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "held\n"
-            sentence = f"another process is working on '{folder}': wait for it, or choose"
-            with pytest.raises(MvdiffError, match=sentence), exclusive_lock(folder):
-                pytest.fail("two hold the same folder")
-            with exclusive_lock(tmp_path / "other"):
-                pass
-        finally:
-            process.kill()
-            process.wait(timeout=20)
-    for _ in range(2):
-        with exclusive_lock(folder):
-            assert folder.is_dir()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="locks as on Unix")
-def test_a_folder_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    with exclusive_lock(tmp_path):
-        write_text(tmp_path / "x.txt", "text")
-    assert (tmp_path / "x.txt").read_text() == "text"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="links as on Unix")
-def test_a_lock_that_is_a_link_is_rejected_and_its_target_kept(tmp_path):
-    target = tmp_path / "precious.txt"
-    target.write_text("keep me")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".lock").symlink_to(target)
-    with (
-        pytest.raises(MvdiffError, match=r"cannot lock .*\.lock"),
-        exclusive_lock(tmp_path / "run"),
-    ):
-        pytest.fail("a linked lock was opened")
-    assert target.read_text() == "keep me"
-
-
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
 @pytest.mark.parametrize("mask", [0o077, 0o002])
 def test_new_files_follow_the_umask(tmp_path, mask):
@@ -264,3 +209,26 @@ def test_names_with_a_null_character_are_refused(tmp_path):
     with pytest.raises(MvdiffError, match="null character"), atomic(tmp_path / "a\0.png"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_the_check_of_a_folder_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "new" / "folder")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "old").mkdir()
+    check_writable(tmp_path / "old")
+    assert not list((tmp_path / "old").iterdir())
+
+
+def test_a_folder_that_another_process_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    """Between the making of the folder and that of the file, as `exclusive_lock` removes it."""
+    make, removed = Path.mkdir, []
+
+    def racing(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        if not removed:
+            removed.append(self)
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", racing)
+    write_text(tmp_path / "a" / "x.txt", "text")
+    assert (tmp_path / "a" / "x.txt").read_text() == "text"

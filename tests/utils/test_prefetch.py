@@ -21,10 +21,10 @@ def test_results_come_in_order_and_a_bounded_number_ahead() -> None:
     stream = prefetch(make, range(3, 20), depth=2)
     assert next(stream) == 9
     deadline = time.monotonic() + 10
-    while len(made) < 4 and time.monotonic() < deadline:
+    while len(made) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
-    assert made == [3, 4, 5, 6]  # the one taken, two in the queue, one that waits for room
+    assert made == [3, 4, 5]  # the one taken and two ahead
     assert list(stream) == [k * k for k in range(4, 20)]
 
 
@@ -43,6 +43,6 @@ def test_an_error_is_raised_where_its_result_was_expected() -> None:
 def test_closing_the_iterator_ends_the_thread() -> None:
     stream = prefetch(lambda key: key, range(10**6))
     next(stream)
-    assert any(t.name == "mvdiff-prefetch" for t in threading.enumerate())
+    assert any(t.name.startswith("mvdiff-prefetch") for t in threading.enumerate())
     stream.close()
-    assert not any(t.name == "mvdiff-prefetch" for t in threading.enumerate())
+    assert not any(t.name.startswith("mvdiff-prefetch") for t in threading.enumerate())

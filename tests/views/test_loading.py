@@ -583,6 +583,10 @@ calls = [
     lambda: Cameras(rig.K, rig.w2c, 8.5, 8),
     lambda: Cameras(rig.K, rig.w2c, 8, 0),
     lambda: Cameras(rig.K[0], rig.w2c[0], 8, 8),
+    lambda: Views(pixels, None, rig)["a"],
+    lambda: Views(pixels, None, rig)[1.0],
+    lambda: rig[None],
+    lambda: rig[["a"]],
 ]
 for i, call in enumerate(calls):
     try:
@@ -609,3 +613,10 @@ def test_settings_without_a_path(tmp_path, capsys, setting, monkeypatch):
     code = main(["reconstruct", *given, setting, *QUICK_COMMAND])
     assert code == (0 if setting == "images=null" else 2), capsys.readouterr().err
     assert not (tmp_path / "None").exists()
+
+
+def test_a_file_of_another_kind_is_no_views(tmp_path):
+    (tmp_path / "mesh.obj").write_text("v 0 0 0\n")
+    expected = r"expected a folder with transforms\.json.*; got a file of the kind '\.obj'"
+    with pytest.raises(MvdiffError, match=expected):
+        load_views(tmp_path / "mesh.obj")

@@ -333,6 +333,9 @@ def test_resize_keeps_mean_color_and_cameras(seed, size, alpha):
 def test_indexing_and_mapping():
     views = some_views()
     assert len(views[1]) == 1
+    for index in (-1, [2], (2,), slice(2, 3), range(2, 3), torch.tensor([2])):
+        assert views[index] == views[2]
+    assert len(list(views)) == len(views)
     assert torch.equal(views[[2, 0]].images, views.images[[2, 0]])
     assert torch.equal(views[1:].cameras.w2c, views.cameras.w2c[1:])
     turned = views.map(lambda x: x.flip(-1))

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..errors import ConfigError, MvdiffError
 from ..training.trainer import Hyperparameters, Provenance, Trainer
+from ..utils.timing import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ def step_costs(
         setup, engine = build_and_warm_up()
         wall_times: list[float] = []
         cpu_times: list[float] = []
-        begun = time.perf_counter()
+        watch = Stopwatch()
         while len(wall_times) < MIN_STEPS or (
-            len(wall_times) < max_steps and time.perf_counter() - begun < seconds
+            len(wall_times) < max_steps and watch.elapsed() < seconds
         ):
             wall, cpu = _step(engine, setup.data)
             wall_times.append(wall)
@@ -130,32 +131,36 @@ def steps_for(budget: dict[str, float], costs: StepCosts) -> int:
 
 def _step(engine: Trainer, data: Any) -> tuple[float, float]:
     """One training step as the loop does it; seconds by the clock and of the processor."""
-    before = _now(engine.device)
     settings = engine.settings
-    parts = [
-        data.batch_at(
-            engine.step, batch_size=settings.batch_size, seed=settings.seed,
-            shard=engine.shard(i), shards=engine.shards, device=engine.device,
-        )
-        for i in range(settings.gradient_accumulation)
-    ]  # fmt: skip
-    engine.update(iter(parts))
-    after = _now(engine.device)
-    return after[0] - before[0], after[1] - before[1]
-
-
-def _now(device: torch.device) -> tuple[float, float]:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter(), time.process_time()
+    with timed(engine.device) as spent:
+        parts = [
+            data.batch_at(
+                engine.step, batch_size=settings.batch_size, seed=settings.seed,
+                shard=engine.shard(i), shards=engine.shards, device=engine.device,
+            )
+            for i in range(settings.gradient_accumulation)
+        ]  # fmt: skip
+        engine.update(iter(parts))
+    return spent()
 
 
 @contextmanager
-def timed(device: torch.device) -> Iterator[Callable[[], tuple[float, float]]]:
-    """Yields a function that tells, afterwards, the seconds by the clock and of the processor."""
-    before, after = _now(device), (0.0, 0.0)
-    yield lambda: (after[0] - before[0], after[1] - before[1])
-    after = _now(device)
+def timed(device: torch.device | None) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Yields a function that tells, afterwards, the seconds by the clock and of the processor.
+
+    device: whose queued work is waited for; None: none is.
+    """
+    _finish_queued(device)
+    watch, cpu = Stopwatch(), time.process_time()
+    spent = (0.0, 0.0)
+    yield lambda: spent
+    _finish_queued(device)
+    spent = (watch.elapsed(), time.process_time() - cpu)
+
+
+def _finish_queued(device: torch.device | None) -> None:
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @contextmanager

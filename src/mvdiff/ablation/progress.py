@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.files import read_json, write_json
+from ..utils.progress import ProgressDisplay
+from ..utils.timing import format_duration
 from .runs import Run
 
 
@@ -26,12 +28,12 @@ class RunReporter:
         self._head = f"run {number} of {len(names)}: {run.name}"
         self.bar: bool = not plan.get("parallel", False)
         self.every = 120.0
-        self._live = self.bar and sys.stderr.isatty()
+        self._display = ProgressDisplay(self._head, show=self.bar)
         self._stage = ""
 
     def training(self, steps: int, start: int, warmup: int) -> None:
         """Training begins."""
-        self._clear()
+        self.close()
         begun = f" from step {start}" if start else ""
         print(f"{self._head}: {steps} steps{begun}", flush=True)
         if warmup >= steps:
@@ -42,23 +44,23 @@ class RunReporter:
 
     def stage(self, what: str, done: int, total: int) -> None:
         """Something else is going on; shown on a terminal only, in one line."""
-        if not self._live:
-            return
-        self._clear()
-        self._stage = f"{self._head}: {what}" + (f" {done}/{total}" if done else "")
-        print(self._stage, end="", flush=True, file=sys.stderr)
+        self._display.open()
+        if what != self._stage:
+            self._stage = what
+            self._display.start(f"{self._head}: {what}", total)
+        self._display.advance(done, total)
 
     def done(self, figures: dict[str, float], seconds: float) -> None:
         """The run is finished. seconds: it took, in this process."""
-        self._clear()
+        self.close()
         write_json(self._run.folder / "took.json", seconds)
         shown = [("psnr", "PSNR", 2), ("hull_iou", "hull IoU", 3)]
         text = ", ".join(f"{n} {figures[k]:.{d}f}" for k, n, d in shown if k in figures)
-        print(f"{self._head}: {text} in {_clock(seconds)}{self._left()}", flush=True)
+        print(f"{self._head}: {text} in {format_duration(seconds)}{self._left()}", flush=True)
 
     def failed(self, sentence: str) -> None:
         """The run failed."""
-        self._clear()
+        self.close()
         print(f"mvdiff: {self._run.name} failed: {sentence}", file=sys.stderr, flush=True)
 
     def _left(self) -> str:
@@ -71,15 +73,8 @@ class RunReporter:
         )
         if not (missing and known and self.bar):
             return ""
-        return f"; {missing} to go, about {_clock(missing * statistics.median(known))}"
+        return f"; {missing} to go, about {format_duration(missing * statistics.median(known))}"
 
-    def _clear(self) -> None:
-        if self._stage:
-            print("\r" + " " * len(self._stage) + "\r", end="", flush=True, file=sys.stderr)
-            self._stage = ""
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    def close(self) -> None:
+        """Nothing is going on; take away what says so."""
+        self._display.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import time
 import traceback
 from contextlib import suppress
 from dataclasses import asdict
@@ -21,9 +20,11 @@ from ..config.schema import TrainConfig
 from ..errors import MvdiffError
 from ..generation.writer import versions
 from ..metrics import Lpips
-from ..utils.files import exclusive_lock, read_json, write_json
+from ..utils.files import read_json, write_json
+from ..utils.locking import exclusive_lock
+from ..utils.timing import Stopwatch
 from . import scoring
-from .profiling import ProfiledRun, StepCosts, step_costs, steps_for
+from .profiling import ProfiledRun, StepCosts, step_costs, steps_for, timed
 from .progress import RunReporter
 from .runs import Run, short_hash
 
@@ -48,6 +49,7 @@ def run_job(job: Any) -> None:
             write_json(run.folder / "failed.json", {"error": sentence, "traceback": where})
         reporter.failed(sentence)
     finally:
+        reporter.close()
         gc.collect()
 
 
@@ -55,7 +57,7 @@ def _execute(run: Run, reporter: RunReporter) -> None:
     (run.folder / "failed.json").unlink(missing_ok=True)
     config = compose("ablate", [*run.overrides, f"seed={run.seed}"])
     config.out = str(run.folder)
-    begun = time.monotonic()
+    watch = Stopwatch()
     costs = _costs(run, config, reporter)
     config.train.steps = costs["budget_steps"]
     model = _train(run, config, reporter)
@@ -88,7 +90,7 @@ def _execute(run: Run, reporter: RunReporter) -> None:
         "config": {key: value for key, value in to_container(config).items() if key != "out"},
     }
     write_json(run.folder / "result.json", result)
-    reporter.done(figures, time.monotonic() - begun)
+    reporter.done(figures, watch.elapsed())
 
 
 def _costs(run: Run, config: TrainConfig, reporter: RunReporter) -> dict[str, Any]:
@@ -119,14 +121,15 @@ def _train(run: Run, config: TrainConfig, reporter: RunReporter) -> Any:
     newest = latest_checkpoint(run.folder)
     known = 0 if newest is None else int(newest.name.removeprefix("step-"))
     reporter.training(config.train.steps, known, config.train.warmup)
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = run_training(config, setup, progress=reporter.bar, progress_every=reporter.every)
+    with timed(None) as spent:
+        result = run_training(config, setup, progress=reporter.bar, progress_every=reporter.every)
     if result.step > result.start:
+        seconds, cpu_seconds = spent()
         stretch = {
             "from": result.start,  # not the newest checkpoint's step, if that one is damaged
             "to": result.step,
-            "seconds": time.perf_counter() - wall,
-            "cpu_seconds": time.process_time() - cpu,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
         }
         path = run.folder / "spent.json"
         write_json(path, [*(read_json(path, list) or []), stretch])

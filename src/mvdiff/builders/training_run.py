@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,6 +191,7 @@ def _encoded(
 ) -> Any:
     """The data, encoded once where its encoders are frozen; made here on first use."""
     from ..data.latent_cache import CachedLatentDataset
+    from ..utils.progress import ProgressDisplay
 
     if config.latent_cache == "none":
         return data
@@ -213,23 +212,6 @@ def _encoded(
     if encoded.missing():
         if process == 0:
             print(f"encoding {len(data)} objects once, into '{encoded.folder}'", flush=True)
-        encoded.encode(
-            process=process, processes=processes, progress=_Progress() if process == 0 else None
-        )
+        with ProgressDisplay("encoding objects", show=process == 0, lines_every=10.0) as display:
+            encoded.encode(process=process, processes=processes, progress=display.advance)
     return encoded
-
-
-class _Progress:
-    """A line every so often: how much is done, and how long the rest will take."""
-
-    def __init__(self, every: float = 10.0) -> None:
-        self.every, self.begun = every, time.monotonic()
-        self.last = self.begun
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self.last < self.every and done < total:
-            return
-        self.last = now
-        left = (now - self.begun) / done * (total - done)
-        print(f"encoded {done} of {total} objects  left {left:.0f} s", flush=True, file=sys.stdout)

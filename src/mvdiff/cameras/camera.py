@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -100,11 +102,10 @@ class Cameras:
     def __hash__(self) -> int:
         return hash((len(self), self.height, self.width, self.projection))
 
-    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Cameras:
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Cameras:
         """The chosen cameras, always as a set: `cameras[3]` has length 1."""
-        if isinstance(index, int):
-            index = [index]
-        return replace(self, K=self.K[index], w2c=self.w2c[index])
+        chosen = as_view_index(index)
+        return replace(self, K=self.K[chosen], w2c=self.w2c[chosen])
 
     def to(self, *args: object, **kwargs: object) -> Cameras:
         """Move or cast the tensors; arguments as for `Tensor.to`."""
@@ -230,6 +231,18 @@ def check_dense(name: str, value: object) -> None:
     if value.layout != torch.strided or value.is_meta:
         kind = "a meta tensor, which holds no numbers" if value.is_meta else "a sparse tensor"
         raise InputError(f"{name} must be a dense tensor, got {kind}")
+
+
+def as_view_index(index: object) -> Any:
+    """An index along the axis of views that keeps it: slices and tensors as they are, numbers as
+    lists. Raises InputError for anything else."""
+    if isinstance(index, Integral):
+        return [int(index)]
+    if isinstance(index, list | tuple | range) and all(isinstance(i, Integral) for i in index):
+        return list(index)
+    if isinstance(index, slice | Tensor | np.ndarray):
+        return index
+    raise InputError(f"views are chosen by a number, a slice or a list of numbers, got {index!r}")
 
 
 def same_tensor(a: Tensor, b: Tensor) -> bool:

@@ -18,7 +18,7 @@ from ..generation.planning import InputImage, ObjectPlan, plan_objects
 from ..generation.run import run_plans
 from ..generation.sharding import Shard
 from ..preprocessing.image_io import user_path
-from ..utils.files import read_json, write_json
+from ..utils.files import missing_folders, read_json, remove_empty_folders, write_json
 from .command import exit_code
 
 
@@ -39,6 +39,8 @@ def run_sharded(sharded: ShardedRun) -> int:
     plans = plan_objects(sharded.config)  # invalid settings raise here, before any job starts
     count = min(count, len(plans))
     out = user_path(str(sharded.config.out)).resolve()
+    missing = missing_folders(out)
+    out.mkdir(parents=True, exist_ok=True)
     # a folder of its own: another command may be working on the same `out`
     folder = Path(tempfile.mkdtemp(prefix=".jobs-", dir=out))
     shares = {folder / f"{i}-of-{count}.json": len(plans[i::count]) for i in range(count)}
@@ -58,6 +60,7 @@ def run_sharded(sharded: ShardedRun) -> int:
     finally:
         if remove:
             shutil.rmtree(folder, ignore_errors=True)
+            remove_empty_folders(missing)
     return code
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..config.schema import ReconstructConfig
@@ -14,37 +11,7 @@ from .command import Command
 if TYPE_CHECKING:
     from ..mesh.mesh import Mesh
     from ..utils.progress import ProgressDisplay
-
-
-class Clock:
-    """Seconds by stage, booked when the next one begins."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._stage, self._since = "", time.perf_counter()
-
-    def start(self, stage: str) -> None:
-        """Book the running stage and begin another."""
-        now = time.perf_counter()
-        if self._stage and self._stage != "done":
-            spent = self.seconds.get(self._stage, 0.0) + now - self._since
-            self.seconds[self._stage] = round(spent, 3)
-        self._stage, self._since = stage, now
-
-    def within(self, told: Callable[[str, float], None]) -> Callable[[str, float], None]:
-        """A progress callback that books each of its stages and passes on what it is told."""
-
-        def update(stage: str, share: float) -> None:
-            name = re.sub(r"\s*\d.*", "", stage)  # "fitting 25/1500 color 0.01" is one stage
-            if name != self._stage:
-                self.start(name)
-            told(stage, share)
-
-        return update
-
-    def __str__(self) -> str:
-        parts = [f"{stage} {spent:.1f}" for stage, spent in self.seconds.items() if spent >= 0.05]
-        return f"{sum(self.seconds.values()):.1f} s ({', '.join(parts)})"
+    from ..utils.timing import StageTimer
 
 
 def run(config: ReconstructConfig) -> int:
@@ -56,6 +23,7 @@ def run(config: ReconstructConfig) -> int:
     from ..recon.mesh_step import make_mesh
     from ..utils.files import check_writable, write_json
     from ..utils.progress import ProgressDisplay
+    from ..utils.timing import StageTimer
     from ..visualization import mesh_renders, preview, turntable
 
     source = user_path(config.views, "views")
@@ -65,7 +33,7 @@ def run(config: ReconstructConfig) -> int:
     reconstructor = builders.build_reconstructor(config)
     if reconstructor is None:
         raise ConfigError("reconstructor=none makes no mesh: choose another, see mvdiff list")
-    clock = Clock()
+    clock = StageTimer()
     with ProgressDisplay("reading") as stages:
         clock.start("reading")
         loaded = read_configured_views(source, config)
@@ -98,7 +66,7 @@ def run(config: ReconstructConfig) -> int:
             turntable(mesh, out / f"turntable.{config.turntable_format}")
         _begin(clock, stages, "preview")
         save_picture(preview(views, None, mesh_renders(mesh)), out / "mesh-preview.png")
-        clock.start("done")
+        clock.start(None)
         record = {
             "views": str(source),
             "count": len(views),
@@ -123,7 +91,7 @@ def run(config: ReconstructConfig) -> int:
     return 0
 
 
-def _begin(clock: Clock, stages: ProgressDisplay, stage: str) -> None:
+def _begin(clock: StageTimer, stages: ProgressDisplay, stage: str) -> None:
     clock.start(stage)
     stages.start(stage, None)
 

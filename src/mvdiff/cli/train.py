@@ -20,7 +20,7 @@ def run(config: TrainConfig) -> int:
     from ..builders.training_run import build_training, resolved_precision, run_training
     from ..training.checkpointing import resume_candidates
     from ..training.distributed import place
-    from ..utils.files import exclusive_lock
+    from ..utils.locking import exclusive_lock
     from ..utils.precision import describe_precision
 
     is_main = place(config.device)[0] == 0

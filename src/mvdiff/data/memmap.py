@@ -9,12 +9,10 @@ the index beside it, that folder alone is enough to train from.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from ..errors import DataError, MvdiffError
 from ..utils.files import atomic, load_json, write_text
 from ..utils.images import open_image
+from ..utils.locking import file_lock
 
 #: Larger pictures are in no index.
 MAX_SIDE = 16384
@@ -97,7 +96,7 @@ def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False)
         )
     folder = root / f".packed-{split}-{digest}"
     if fresh or not _is_current(folder, root, objects):
-        with _lock(root / f".packed-{split}.lock"):
+        with file_lock(root / f".packed-{split}.lock"):
             # Another process may have packed while this one waited.
             if fresh or not _is_current(folder, root, objects):
                 _write(folder, root, objects, int(index["size"]), threads)
@@ -161,23 +160,6 @@ def _read_content_hash(folder: Path) -> str:
     if len(text) != 64:
         raise ValueError("the hash of a pack is cut short")
     return text
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One packer at a time among processes, where the system has file locks."""
-    try:
-        import fcntl
-
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        handle = os.fdopen(os.open(path, flags, 0o666), "r+")
-    except (ImportError, OSError):
-        yield  # packing is atomic anyway: without a lock, work is only done twice
-        return
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    path.unlink(missing_ok=True)
 
 
 def _write(folder: Path, root: Path, objects: list[dict], size: int, threads: int) -> None:

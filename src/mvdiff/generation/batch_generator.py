@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from ..utils.background import BackgroundWorker
 from ..utils.oom import AdaptiveChunk, is_out_of_memory
 from ..utils.prefetch import prefetch
 from ..utils.progress import ProgressDisplay
+from ..utils.timing import Stopwatch
 from ..utils.warnings import NoteBook
 from .job import JobState, arrange, read, remark, remark_foreground, write
 from .planning import ObjectPlan
@@ -123,7 +123,7 @@ class BatchGenerator:
         if not batch:
             return None
         self.stages.start(self._title(batch), self.model.sampler.steps)
-        start = time.perf_counter()
+        watch = Stopwatch()
         try:
             latents = self.model.denoise(
                 [part.work.known.condition for part in batch],
@@ -139,7 +139,7 @@ class BatchGenerator:
             self.batch = len(batch) // 2
             self.stages.say(f"note: not enough memory: going on with batch_size={self.batch}")
             return self._denoise(batch, writer)
-        seconds = (time.perf_counter() - start) / len(batch)
+        seconds = watch.elapsed() / len(batch)
         for part, latent in zip(batch, latents, strict=True):
             writer.put(self._writing(part, latent, seconds))
 

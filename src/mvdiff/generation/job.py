@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..cameras.rigs import input_cameras
 from ..config.instantiate import to_container
 from ..config.schema import GenerateConfig
 from ..denoiser.guidance import Condition
@@ -21,13 +23,14 @@ from ..pipeline import MultiViewPipeline
 from ..preprocessing.elevation import Elevation, check_elevation, read_elevation
 from ..preprocessing.photo import PreparedImage
 from ..utils.files import write_text
+from ..utils.locking import exclusive_lock
 from ..utils.progress import ProgressDisplay
+from ..utils.timing import StageTimer
 from ..utils.warnings import NoteBook, capture_warnings
 from ..views import Views
-from .locking import hold_folder
 from .planning import FINISHED, ObjectPlan, samples_of
 from .sample_store import SampleStore, Survey, output_sizes, read_record
-from .writer import Timer, versions, write_sample
+from .writer import versions, write_sample
 
 #: How the object of a picture was found, by the method of `segmentation=`.
 FOUND_BY = {
@@ -74,7 +77,7 @@ class JobState:
 
         What another process has finished meanwhile is not made again.
         """
-        self.held.enter_context(hold_folder(self.plan.folder))
+        self.held.enter_context(exclusive_lock(self.plan.folder))
         if self.missing:
             self.done |= {k: p for k, p in self.samples.finished().items() if k in self.missing}
             self.missing = [seed for seed in self.missing if seed not in self.done]
@@ -95,7 +98,7 @@ def read(
 
     The object's folder is held until `JobState.release`.
     """
-    clock = Timer({"setup": setup})
+    clock = StageTimer({"setup": setup})
     samples = samples_of(config, plan)
     survey = samples.survey() if config.resume else Survey({}, {})
     missing = [seed for seed in samples.seeds if seed not in survey.finished]
@@ -114,7 +117,7 @@ def read(
     if config.resume:
         work.hold()
     else:
-        work.held.enter_context(hold_folder(plan.folder))
+        work.held.enter_context(exclusive_lock(plan.folder))
     return work
 
 
@@ -165,13 +168,16 @@ def write(
     """
     known = work.known
     assert known is not None  # only pictures that were read are denoised
-    clock = Timer({**work.seconds, "denoising": round(seconds, 3)})
+    clock = StageTimer({**work.seconds, "denoising": seconds})
     stages.start("decoding", None)
     views = model.decode(latent)
     clock.lap("decoding")
     target = work.samples.slot_for(seed, work.done)
     pictures = [photo.pil() for photo in known.photos]
-    trouble = write_sample(config, reconstructor, target, pictures, views, stages, clock)
+    degrees = torch.tensor([elevation.degrees for elevation in known.elevations])
+    azimuths = torch.tensor([float(image.azimuth or 0.0) for image in work.plan.images])
+    cameras = input_cameras(model.denoiser.rig.to("cpu"), degrees, azimuths - azimuths[0])
+    trouble = write_sample(config, reconstructor, target, pictures, cameras, views, stages, clock)
     record = {
         **_input_record(work.plan, known),
         "seed": seed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..config.schema import GenerateConfig
 from ..errors import MvdiffError
 from ..utils.progress import ProgressDisplay
+from ..utils.timing import StageTimer
 from ..utils.warnings import NoteBook, route_warnings_by_thread
 from .planning import FINISHED, ObjectPlan, samples_of
 from .sample_store import read_record
@@ -85,9 +86,8 @@ def _generate(
     from ..pipeline import check_projection
     from .batch_generator import BatchGenerator
     from .sharding import set_local_device
-    from .writer import Timer
 
-    timer = Timer()
+    timer = StageTimer()
     display.start("loading the model", None)
     if model is None:
         set_local_device()

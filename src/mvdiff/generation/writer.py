@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import platform
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from .. import __version__
+from ..cameras import Cameras
 from ..config.schema import GenerateConfig
 from ..errors import MvdiffError
 from ..utils.callbacks import ProgressCallback
 from ..utils.files import atomic
 from ..utils.progress import ProgressDisplay
+from ..utils.timing import StageTimer
 from ..views import Views
-
-
-@dataclass
-class Timer:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.perf_counter)
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap."""
-        now = time.perf_counter()
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._since, 3)
-        self._since = now
 
 
 def write_sample(
@@ -40,13 +26,14 @@ def write_sample(
     reconstructor: Any,
     target: Path,
     pictures: Sequence[Image.Image],
+    input_cameras: Cameras,
     views: Views,
     stages: ProgressDisplay,
-    clock: Timer,
+    clock: StageTimer,
 ) -> str | None:
     """Everything but `run.json`, which comes last; why there is no mesh, where it failed.
 
-    pictures: the prepared input pictures, usually one.
+    pictures: the prepared input images, usually one. input_cameras: theirs.
     """
     from ..mesh.postprocess import texture_side
     from ..recon.mesh_step import make_mesh
@@ -58,10 +45,11 @@ def write_sample(
         (target / name).unlink(missing_ok=True)  # of an earlier run: never beside these views
     for old in [*(target / "views").glob("[0-9]*.png"), *target.glob("input-[0-9]*.png")]:
         old.unlink()
-    views.save(target, "views")
+    names = [f"input-{i}.png" if i else "input.png" for i in range(len(pictures))]
+    views.save(target, "views", inputs=input_cameras, input_names=names)
     save_picture(views.strip(), target / "strip.png")
-    for number, picture in enumerate(pictures):
-        save_picture(picture, target / (f"input-{number}.png" if number else "input.png"))
+    for name, picture in zip(names, pictures, strict=True):
+        save_picture(picture, target / name)
     clock.lap("writing")
     renders, trouble = [], None
     if reconstructor is not None:
@@ -86,7 +74,9 @@ def write_sample(
     return trouble
 
 
-def _lap_before(stage: str, lap: str, clock: Timer, progress: ProgressCallback) -> ProgressCallback:
+def _lap_before(
+    stage: str, lap: str, clock: StageTimer, progress: ProgressCallback
+) -> ProgressCallback:
     """A progress callback that also ends a lap when a stage begins."""
 
     def report(name: str, share: float) -> None:

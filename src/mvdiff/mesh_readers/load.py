@@ -11,6 +11,7 @@ from ..errors import InputError, MvdiffError
 from .files import SourceFiles, describe_content, shorten
 from .gltf import read_gltf
 from .obj import read_obj
+from .off import read_off
 from .other import read_with_trimesh
 from .parts import LoadedMesh, check_size
 
@@ -20,7 +21,7 @@ _READERS = {
     ".obj": read_obj,
     ".ply": read_with_trimesh,
     ".stl": read_with_trimesh,
-    ".off": read_with_trimesh,
+    ".off": read_off,
 }
 SUFFIXES = tuple(_READERS)
 

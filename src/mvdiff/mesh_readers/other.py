@@ -1,4 +1,4 @@
-"""PLY, STL and OFF through trimesh, after checks of what their headers claim."""
+"""PLY and STL through trimesh, after checks of what their headers claim."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLY_BYTES = {
 
 
 def read_with_trimesh(files: SourceFiles, content: bytes, load_textures: bool) -> LoadedMesh:
-    """The triangles of a PLY, STL or OFF file, with vertex or face colors.
+    """The triangles of a PLY or STL file, with vertex or face colors.
 
     Raises InputError when the header claims more than the file holds.
     """
@@ -34,8 +34,6 @@ def read_with_trimesh(files: SourceFiles, content: bytes, load_textures: bool) -
     if kind == "ply":
         notes = _check_ply(content)
         content = _with_common_color_names(content)
-    elif kind == "off":
-        _check_off(content)
     with _quiet():
         mesh = trimesh.load(io.BytesIO(content), file_type=kind, process=False, force="mesh")
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
@@ -107,10 +105,3 @@ def _with_common_color_names(content: bytes) -> bytes:
     header, end, data = content.partition(b"end_header")
     header = re.sub(rb"(?m)^(property +\w+ +)diffuse_(red|green|blue)\b", rb"\1\2", header)
     return header + end + data
-
-
-def _check_off(content: bytes) -> None:
-    numbers = re.findall(rb"[^\s#]+", re.sub(rb"#[^\n]*", b"", content[:4096]))[:4]
-    counts = [int(n) for n in numbers if n.isdigit()][:2]
-    if sum(counts) * 2 > len(content):
-        raise InputError(f"its header claims {sum(counts)} lines, the file is too short for them")

@@ -157,9 +157,10 @@ class Notes:
 
 def check_faces(faces: np.ndarray, vertex_count: int, where: str = "") -> None:
     """Raise InputError for vertex numbers outside of the vertices."""
-    if len(faces) and not 0 <= int(faces.min()) <= int(faces.max()) < vertex_count:
+    outside = faces[(faces < 0) | (faces >= vertex_count)]
+    if len(outside):
         raise InputError(
-            f"a face{where} names vertex {int(faces.max())}, but there are {vertex_count} vertices"
+            f"a face{where} names vertex {int(outside[0])}, but there are {vertex_count} vertices"
         )
 
 

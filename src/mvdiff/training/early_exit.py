@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
+
+from ..utils.timing import Stopwatch
 
 #: A closed terminal sends SIGHUP, which Windows does not have.
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
@@ -23,7 +24,7 @@ class GracefulStop:
     def __init__(self, accelerator: Any, time_budget: float | None) -> None:
         self.signalled = False
         self._accelerator = accelerator
-        self._end = None if time_budget is None else time.monotonic() + 60 * time_budget
+        self._minutes, self._watch = time_budget, Stopwatch()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> GracefulStop:
@@ -53,7 +54,7 @@ class GracefulStop:
 
     def agree(self, save_due: bool) -> tuple[bool, bool, bool]:
         """(interrupted, out of time, save due): true if so on any process."""
-        late = self._end is not None and time.monotonic() >= self._end
+        late = self._minutes is not None and self._watch.elapsed() >= 60 * self._minutes
         wishes = [self.signalled, late, save_due]
         if self._accelerator.num_processes > 1:
             flags = torch.tensor(wishes, dtype=torch.float32, device=self._accelerator.device)

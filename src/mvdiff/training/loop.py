@@ -8,7 +8,6 @@ resumed run therefore needs no replay and equals an uninterrupted one.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,10 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..utils.prefetch import prefetch
+from ..utils.timing import Stopwatch
 from .averages import RunningMean
 from .early_exit import GracefulStop
-from .run_logger import Progress, RunLogger
+from .run_logger import RunLogger, TrainingProgress
 from .trainer import AnyBatch, Hyperparameters, LossFn, Provenance, Trainer
 
 Validate = Callable[[nn.Module, int], tuple[Mapping[str, float], Mapping[str, Image.Image]]]
@@ -94,6 +94,10 @@ class RunOptions:
         every = getattr(self, f"{what}_every")
         return bool(every) and step % every == 0
 
+    def is_checkpoint_overdue(self, seconds: float) -> bool:
+        """Whether a checkpoint comes now that the last one is this old."""
+        return self.checkpoint_minutes is not None and seconds >= 60 * self.checkpoint_minutes
+
 
 def train(
     model: nn.Module,
@@ -143,7 +147,7 @@ def train(
     """
     # set up, and resume
     out, options = Path(out), options or RunOptions()
-    bar = Progress(show=options.progress, every=options.progress_every)
+    bar = TrainingProgress(show=options.progress, every=options.progress_every)
     engine = Trainer(
         model,
         hyperparameters,
@@ -218,14 +222,14 @@ def _run(
     stop: GracefulStop,
     options: RunOptions,
     record: RunLogger | None,
-    bar: Progress,
+    bar: TrainingProgress,
     validate: Validate | None,
 ) -> bool:
     """Steps until all are done or the run must stop; logs, checkpoints and validation between.
 
     Returns whether a signal ended it, sent to this process or another.
     """
-    clock = _Clock(engine.step)
+    watch, since_save, logged = Stopwatch(), Stopwatch(), engine.step
     done = interrupted = False
     while not done:
         loss = engine.update(batches)
@@ -234,7 +238,7 @@ def _run(
         logs = done or options.is_due("log", step)
 
         # agree with the other processes; asking a GPU at each step would slow it
-        overdue = engine.main and clock.since_save_over(options.checkpoint_minutes)
+        overdue = engine.main and options.is_checkpoint_overdue(since_save.elapsed())
         interrupted = late = False
         alone = engine.accelerator.num_processes == 1
         if engine.can_read_loss_each_step or alone or step % 10 == 0 or logs:
@@ -246,25 +250,29 @@ def _run(
             means = engine.means()
             loss = means["loss"]
             if record:
-                record.figures(step, {**means, **clock.lap(step, engine.settings)})
+                rates = _rates(engine.settings, step, watch.lap() / (step - logged))
+                record.figures(step, {**means, **rates})
+                logged = step
             engine.meter = RunningMean()
         bar.update(step, loss)
 
         # save
         if done or overdue or options.is_due("checkpoint", step):
             engine.save()
-            clock.saved()
+            since_save.lap()
 
         # validate; a person who interrupts waits for the checkpoint, not for images
         if validate and not interrupted and (done or options.is_due("validate", step)):
-            with clock.paused():
+            with watch.paused():
                 if record:
                     _validate(engine, validate, record, bar)
                 engine.accelerator.wait_for_everyone()
     return interrupted
 
 
-def _validate(engine: Trainer, validate: Validate, record: RunLogger, bar: Progress) -> None:
+def _validate(
+    engine: Trainer, validate: Validate, record: RunLogger, bar: TrainingProgress
+) -> None:
     with torch.no_grad(), engine.accelerator.autocast():
         figures, images = validate(engine.ema.module, engine.step)
     record.figures(engine.step, dict(figures), group="validation")
@@ -273,35 +281,13 @@ def _validate(engine: Trainer, validate: Validate, record: RunLogger, bar: Progr
     bar.say(f"validation at step {engine.step}: {shown}")
 
 
-class _Clock:
-    """Seconds a step, without validation, and since the last checkpoint."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-        self._lap = self._saved = time.monotonic()
-
-    def lap(self, step: int, settings: Hyperparameters) -> dict[str, float]:
-        """The log line's rates since the last one."""
-        now = time.monotonic()
-        each = (now - self._lap) / (step - self._step)
-        self._lap, self._step = now, step
-        return {
-            "lr": settings.lr * settings.rate(step - 1),
-            "seconds_per_step": each,
-            "samples_per_second": settings.batch_size / each,
-        }
-
-    def saved(self) -> None:
-        self._saved = time.monotonic()
-
-    def since_save_over(self, minutes: float | None) -> bool:
-        return minutes is not None and time.monotonic() - self._saved >= 60 * minutes
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self._lap += time.monotonic() - begun
+def _rates(settings: Hyperparameters, step: int, each: float) -> dict[str, float]:
+    """Of the log line after a step. each: seconds per step."""
+    return {
+        "lr": settings.lr * settings.rate(step - 1),
+        "seconds_per_step": each,
+        "samples_per_second": settings.batch_size / each,
+    }
 
 
 def _summary(step: int, steps: int, interrupted: bool, checkpoint: Path | None) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,8 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..utils.files import atomic, write_text
+from ..utils.progress import ProgressDisplay
+from ..utils.timing import Stopwatch
 
 
 class RunLogger:
@@ -94,64 +94,38 @@ def _board(out: Path, start: int, wanted: bool | None) -> Any:
     return SummaryWriter(str(out / "tensorboard"), purge_step=start + 1 if start else None)
 
 
-class Progress:
-    """Steps, loss and time left: a bar on a terminal, else a line every `every` seconds."""
+class TrainingProgress:
+    """Steps, rate, loss and time left: a bar on a terminal, else a line every `every` seconds."""
 
     def __init__(self, *, show: bool = True, every: float = 15.0) -> None:
         self.show, self.every = show, every
-        self._bar: Any = None
-        self._task: Any = None
+        self._display: ProgressDisplay | None = None
         self._loss = ""
 
     def start(self, step: int, total: int) -> None:
         """Begin at `step` of `total`."""
-        self._from, self._total = step, total
-        self._begun = self._last = time.monotonic()
-        if self.show and sys.stdout.isatty():
-            from rich import progress
-
-            self._bar = progress.Progress(
-                progress.TextColumn("{task.completed}/{task.total}"),
-                progress.BarColumn(),
-                progress.TextColumn("{task.fields[text]}"),
-                progress.TimeElapsedColumn(),
-                progress.TextColumn("left"),
-                progress.TimeRemainingColumn(),
-                speed_estimate_period=120,
-            )
-            self._task = self._bar.add_task("", total=total, completed=step, text="")
-            self._bar.start()
+        self._from, self._total, self._watch = step, total, Stopwatch()
+        self._display = ProgressDisplay("step", show=self.show, lines_every=self.every)
+        self._display.start("step", total, done=step)
+        self._display.open()
 
     def update(self, step: int, loss: float | None) -> None:
         """loss: None while it is not known (reading it from a GPU each step would slow it)."""
-        now = time.monotonic()
-        rate = (step - self._from) / max(now - self._begun, 1e-9)
+        rate = max((step - self._from) / max(self._watch.elapsed(), 1e-9), 1e-9)
         if loss is not None:
             self._loss = f"  loss {loss:.4f}"
-        text = f"{rate:.2f} steps/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.2f} s/step"
-        text += self._loss
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step, text=text)
-        elif self.show and (now - self._last >= self.every or step == self._total):
-            self._last = now
-            left = _clock((self._total - step) / max(rate, 1e-9))
-            print(f"step {step}/{self._total}  {text}  left {left}", flush=True)
+        text = f"{rate:.2f} steps/s" if rate >= 1 else f"{1 / rate:.2f} s/step"
+        self._display.advance(step, self._total, text + self._loss)
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+        if self._display is not None:
+            self._display.say(text)
         elif self.show:
             print(text, flush=True)
 
     def close(self) -> None:
         """End the bar; `say` prints plainly from here on."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+        if self._display is not None:
+            self._display.close()
+            self._display = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from .progress import ProgressDisplay
@@ -17,30 +18,25 @@ class WorkerStopped(Exception):
 class BackgroundWorker:
     """A thread that does jobs in order while the main thread goes on; at most `depth` wait.
 
-    What a job raises is raised in the main thread: at the next `put`, or at the end.
+    What a job raises is raised in the main thread, at the next `put` or at the end; jobs after it
+    are not done. An error in the main thread (Ctrl-C) ends the running job when it next reports
+    its progress.
     """
 
     def __init__(self, stages: ProgressDisplay, depth: int) -> None:
-        self.jobs: queue.Queue[Callable[[ProgressDisplay], None] | None] = queue.Queue(
-            maxsize=depth
-        )
-        self.error: BaseException | None = None
-        self.stop = threading.Event()
-        self.stages = stages.beside(self._check)
-        self.thread = threading.Thread(target=self._work, name="mvdiff-writer", daemon=True)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mvdiff-writer")
+        self._jobs: deque[Future[None]] = deque()
+        self._depth = depth
+        self._stop = threading.Event()
+        self._stages = stages.beside(self._check)
 
     def __enter__(self) -> BackgroundWorker:
-        self.thread.start()
         return self
 
-    def put(self, job: Callable[[ProgressDisplay], None] | None) -> None:
-        """Wait for a free place, then queue the job; None is the last."""
-        while self.error is None:
-            try:
-                return self.jobs.put(job, timeout=0.1)
-            except queue.Full:
-                continue
-        raise self.error
+    def put(self, job: Callable[[ProgressDisplay], None]) -> None:
+        """Wait for a free place, then queue the job."""
+        self._wait_for_all_but(self._depth)
+        self._jobs.append(self._pool.submit(self._do, job))
 
     def __exit__(
         self,
@@ -50,32 +46,28 @@ class BackgroundWorker:
     ) -> None:
         try:
             if kind is None:
-                self.put(None)
-                while self.thread.is_alive():  # in short waits, so that Ctrl-C comes through
-                    self.thread.join(0.1)
-                if self.error is not None:
-                    raise self.error
+                self._wait_for_all_but(0)
         finally:
-            self.stop.set()
-            self.thread.join(20)
+            self._stop.set()
+            self._pool.shutdown(cancel_futures=True)
+
+    def _wait_for_all_but(self, most: int) -> None:
+        """Wait until at most so many jobs are left; raise what a finished one raised."""
+        while self._jobs and (len(self._jobs) > most or self._jobs[0].done()):
+            self._jobs.popleft().result()
 
     def _check(self) -> None:
-        if self.stop.is_set():
+        if self._stop.is_set():
             raise WorkerStopped
 
-    def _work(self) -> None:
-        while not self.stop.is_set():
-            try:
-                job = self.jobs.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if job is None:
-                return
-            try:
-                job(self.stages)
-                self.stages.hide()
-            except WorkerStopped:
-                return
-            except BaseException as error:
-                self.error = error
-                return
+    def _do(self, job: Callable[[ProgressDisplay], None]) -> None:
+        if self._stop.is_set():
+            return
+        try:
+            job(self._stages)
+            self._stages.hide()
+        except WorkerStopped:
+            pass
+        except BaseException:
+            self._stop.set()
+            raise

@@ -1,4 +1,4 @@
-"""Writing files so that a final name always holds a whole file, and one writer a folder."""
+"""Writing files so that a final name always holds a whole file; reading JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,9 +36,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise InputError(f"cannot write to {str(path)!r}: no file name has a null character")
     part = path.parent / f"{_PREFIX}{_HOST}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _touch(part)
         _remove_abandoned(path.parent)
-        part.touch(exist_ok=False)  # with the permissions that the umask gives
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
@@ -56,6 +55,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _touch(part: Path) -> None:
+    """Make an empty file with the permissions that the umask gives, and its folders."""
+    for attempt in range(3):
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            return part.touch(exist_ok=False)
+        except FileNotFoundError:  # another process removed its empty folder just now
+            if attempt == 2:
+                raise
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -155,40 +165,26 @@ def _finite(value: Any) -> Any:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Raise InputError now rather than after the work when `folder` cannot be written to."""
-    with atomic(Path(folder) / ".writable"):
-        pass
-    (Path(folder) / ".writable").unlink(missing_ok=True)  # another process may be as far
+    """Raise InputError now rather than after the work when `folder` cannot be written to.
 
-
-@contextlib.contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder until the end; InputError when another process holds it.
-
-    The system lets go of it when this process ends, however that happens. Where there are no
-    locks (Windows, some network folders), nothing is held.
+    Leaves nothing: a folder that was missing is missing afterwards.
     """
+    missing = missing_folders(Path(folder).absolute())
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    try:
-        descriptor = os.open(folder / ".lock", flags, 0o666)
-    except OSError as error:
-        raise InputError(
-            f"cannot lock '{folder}' ({error.strerror}): remove '{folder / '.lock'}' or choose "
-            "another out="
-        ) from error
-    with os.fdopen(descriptor, "r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:  # the latter from Windows' shares
-            raise InputError(
-                f"another process is working on '{folder}': wait for it, or choose another out="
-            ) from error
-        except OSError:
+        with atomic(Path(folder) / ".writable"):
             pass
-        yield
+        (Path(folder) / ".writable").unlink(missing_ok=True)  # another process may be as far
+    finally:
+        remove_empty_folders(missing)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """An absolute path and its parents as far as they do not exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def remove_empty_folders(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that are there and empty, in this order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

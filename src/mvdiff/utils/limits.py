@@ -21,7 +21,9 @@ class Range:
     whole: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value) or (self.whole and value != int(value)):
+        if not isinstance(value, int) and not math.isfinite(value):
+            return False
+        if self.whole and value != int(value):
             return False
         if self.low is not None and (value < self.low or (self.above_low and value == self.low)):
             return False

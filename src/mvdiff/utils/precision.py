@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-import time
+import timeit
+from functools import partial
 
 import torch
 
@@ -70,12 +71,9 @@ def _measure_bfloat16_speedup(size: int = 256, repeats: int = 5) -> float:
     best = {}
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(size, size, dtype=dtype)
-        seconds = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            matrix @ matrix
-            seconds.append(time.perf_counter() - start)
-        best[dtype] = min(seconds)
+        best[dtype] = min(
+            timeit.repeat(partial(torch.mm, matrix, matrix), number=1, repeat=repeats)
+        )
     return best[torch.float32] / best[torch.bfloat16]
 
 

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 def prefetch(make: Callable[[int], T], keys: range, depth: int = 2) -> Iterator[T]:
-    """`make(key)` for every key in order, up to `depth` ahead.
+    """`make(key)` for every key in order, up to `depth` ahead of the one that is taken.
 
-    An error in `make` is raised where its result was expected. Closing the iterator ends the
-    thread.
+    An error in `make` is raised where its result was expected. Closing the iterator waits for
+    the call of `make` that is running, and ends the thread.
     """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: tuple[T | None, BaseException | None]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        for key in keys:
-            try:
-                item = (make(key), None)
-            except BaseException as error:
-                put((None, error))
-                return
-            if not put(item):
-                return
-
-    thread = threading.Thread(target=work, name="mvdiff-prefetch", daemon=True)
-    thread.start()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="mvdiff-prefetch")
+    rest = iter(keys)
     try:
-        for _ in keys:
-            value, error = ready.get()
-            if error is not None:
-                raise error
-            yield value
+        ahead = deque(pool.submit(make, key) for key in islice(rest, depth))
+        while ahead:
+            ahead.extend(pool.submit(make, key) for key in islice(rest, 1))
+            yield ahead.popleft().result()
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)

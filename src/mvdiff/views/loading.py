@@ -123,7 +123,7 @@ def _find_source(path: Path, rig: Cameras | None, images: Path | None) -> _Sourc
         return _transforms(chosen, images, [note])
     if rig is not None and folder:
         return _rig_pictures(path, rig)
-    if not folder and is_file(path):
+    if path.suffix.lower() == ".json" and is_file(path):
         return _transforms(path, images)
     raise _nothing(path)
 
@@ -139,9 +139,10 @@ def _nothing(path: Path) -> MvdiffError:
     """Why there are no views, and what to do."""
     pictures = _pictures(path) if _is_dir(path) else []
     if not pictures:
+        got = f"; got a file of the kind '{path.suffix or path.name}'" if is_file(path) else ""
         return MvdiffError(
             f"no views at '{path}': expected a folder with transforms.json, meta.pkl or a COLMAP "
-            "model, or a picture with square views side by side"
+            f"model, that transforms.json, or a picture with square views side by side{got}"
         )
     return MvdiffError(
         f"no views at '{path}': it has {len(pictures)} pictures, but no transforms.json, meta.pkl "

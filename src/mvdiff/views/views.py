@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ..cameras.camera import Cameras, check_dense, same_tensor
+from ..cameras.camera import Cameras, as_view_index, check_dense, same_tensor
 from ..cameras.formats import write_transforms
 from ..errors import InputError
 from ..utils.files import atomic
@@ -100,7 +100,7 @@ class Views:
     def __hash__(self) -> int:
         return hash((tuple(self.images.shape), self.cameras))
 
-    def __getitem__(self, index: int | slice | list[int]) -> Views:
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Views:
         """The chosen views, always as a set. Raises InputError for what are no numbers."""
         chosen = as_view_index(index)
         alpha = None if self.alpha is None else self.alpha[chosen]

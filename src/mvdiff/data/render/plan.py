@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ...errors import ConfigError, InputError
 from ..meshes import find_meshes
-from .settings import MAX_OBJECTS, ObjectSelection
+from .limits import MAX_OBJECTS
+from .settings import ObjectSelection
 from .worker import Job
 
 

@@ -15,13 +15,15 @@ from typing import Any
 import torch
 
 from ...errors import ConfigError, DataError
-from ...utils.files import check_writable, exclusive_lock, read_json, write_text
+from ...utils.files import check_writable, read_json, write_text
+from ...utils.locking import exclusive_lock
+from ...utils.progress import ProgressDisplay
 from ..memmap import is_object_name
 from ..meshes import describe_passed_over
 from .cameras import cameras_record
 from .manifest import ObjectRecord
 from .plan import plan_jobs
-from .settings import MAX_WORKERS, ObjectSelection, RenderSettings, check_whole_number
+from .settings import ObjectSelection, RenderSettings, check_range
 from .worker import DEPTH_RANGE, Job, mark_incomplete, render_object, rig_distance
 
 #: Objects whose notes are printed one by one.
@@ -61,7 +63,7 @@ def render_objects(
     """
     out, settings = Path(out), settings or RenderSettings()
     if workers is not None:
-        check_whole_number("workers", workers, 1, MAX_WORKERS)
+        check_range("workers", workers)
     jobs = plan_jobs(objects)
     if not jobs:
         raise ConfigError("nothing to render: give a mesh folder (meshes=DIR) or num_shapes=N")
@@ -216,31 +218,11 @@ def _run(
     out: Path, jobs: list[Job], settings: RenderSettings, workers: int | None, progress: bool
 ) -> Iterator[tuple[str, str]]:
     """Render the jobs; yield name and reason of those that failed, reporting each."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("rendering"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=not progress) as bar:
-        task = bar.add_task("", total=len(jobs))
-        for name, reason in _results(out, jobs, settings, workers):
-            bar.advance(task)
+    with ProgressDisplay("rendering objects", show=progress, lines_every=15.0) as display:
+        for done, (name, reason) in enumerate(_results(out, jobs, settings, workers), start=1):
+            display.advance(done, len(jobs))
             if reason is not None:
-                bar.console.print(
-                    f"skipped {name}: {reason}", markup=False, highlight=False, soft_wrap=True
-                )
+                display.say(f"skipped {name}: {reason}")
                 yield name, reason
 
 

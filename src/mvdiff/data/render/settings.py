@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,13 +12,8 @@ import torch
 
 from ...cameras import Cameras, ring, to_spherical
 from ...errors import ConfigError
+from .limits import MAX_SIZE, MAX_VIEW_PIXELS, MAX_VIEW_RAYS, RANGES
 
-#: Most pixels of all views of an object together, as 16 views of 4096², and rays of one view.
-MAX_VIEW_PIXELS, MAX_VIEW_RAYS = 2**28, 2**28
-#: Most objects of one call, views of an object, and processes.
-MAX_OBJECTS, MAX_VIEWS, MAX_WORKERS = 1_000_000, 10_000, 1024
-MAX_SIZE = 8192
-_MAX_SEED = 2**63 - 1
 #: Part of the recorded settings: raise it when the same call would give other images.
 RENDERER = 2
 
@@ -46,11 +40,8 @@ class ObjectSelection:
     val_fraction: float = 0.02
 
     def __post_init__(self) -> None:
-        check_whole_number("num_shapes", self.num_shapes, 0, MAX_OBJECTS)
-        check_whole_number("num_stretched_copies", self.num_stretched_copies, 0, 10_000)
-        check_whole_number("first_shape_seed", self.first_shape_seed, 0, _MAX_SEED - MAX_OBJECTS)
-        if not _is_number(self.val_fraction) or not 0 <= self.val_fraction <= 1:
-            raise ConfigError(f"val_fraction must lie in [0, 1], got {self.val_fraction}")
+        for name in ("num_shapes", "num_stretched_copies", "first_shape_seed", "val_fraction"):
+            check_range(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +72,20 @@ class RenderSettings:
     def __post_init__(self) -> None:
         rig = self.rig.to("cpu", torch.float32)
         object.__setattr__(self, "rig", rig)
-        check_whole_number("num_inputs", self.num_inputs, 0, len(rig), "the rig's number of views")
-        check_whole_number("supersample", self.supersample, 1, 64)
-        check_whole_number("seed", self.seed, 0, _MAX_SEED)
-        # elevations
-        limits = self.input_elevation
-        valid = len(limits) == 2 and all(map(_is_number, limits))
-        if not valid or not -90 <= limits[0] <= limits[1] <= 90:
-            shown = ", ".join(map(str, limits))
+        for name in ("num_inputs", "supersample", "seed"):
+            check_range(name, getattr(self, name))
+        if self.num_inputs > len(rig):
             raise ConfigError(
-                f"input_elevation must be two degrees in [-90, 90], lowest first; got {shown}"
+                f"num_inputs must be at most {len(rig)}, the rig's number of views; got "
+                f"{self.num_inputs}"
             )
-        object.__setattr__(self, "input_elevation", tuple(map(float, limits)))
+        # elevations
+        for degrees in self.input_elevation:
+            check_range("input_elevation", degrees)
+        if len(self.input_elevation) != 2 or self.input_elevation[0] > self.input_elevation[1]:
+            shown = ", ".join(map(str, self.input_elevation))
+            raise ConfigError(f"input_elevation must be two degrees, lowest first; got {shown}")
+        object.__setattr__(self, "input_elevation", tuple(map(float, self.input_elevation)))
         # choices
         for name, choices in (
             ("normalization", ("diagonal", "extent")),
@@ -134,24 +127,9 @@ class RenderSettings:
         }
 
 
-def check_rig_numbers(size: Any, count: Any) -> None:
-    """Raise ConfigError for a size or a number of cameras that would fill the memory.
-
-    count: None for rigs without a number of cameras.
-    """
-    check_whole_number("size", size, 1, MAX_SIZE)
-    if count is not None:
-        check_whole_number("rig.count", count, 1, MAX_VIEWS)
-
-
-def check_whole_number(name: str, value: Any, low: int, high: int, limit: str = "") -> None:
-    """Raise ConfigError unless `value` is a whole number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        shown = str(value)
-        shown = shown if len(shown) <= 40 else f"{shown[:37]}…"
-        most = f"{high} ({limit})" if limit else f"{high}"
-        raise ConfigError(f"{name} must be a whole number from {low} to {most}, got {shown}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def check_range(name: str, value: Any) -> None:
+    """Raise ConfigError unless a setting's value lies in its range in `RANGES`."""
+    limit = RANGES[name]
+    kind = int if limit.whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or value not in limit:
+        raise ConfigError(f"{name} must be {limit}, got {value!s:.40}")

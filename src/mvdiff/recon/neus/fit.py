@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import torch
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
+from ...utils.timing import Stopwatch
 from .field import Field
 from .rays import Rays
 from .render import place_samples, render
@@ -64,7 +64,7 @@ class Fit:
         dense = None
         steps, start = self.settings.steps, self.step
         total = torch.zeros(len(LOSSES), device=self.device)
-        since = time.perf_counter()
+        watch = Stopwatch()
         while self.step < steps:
             if dense is None or self.step % REFRESH == 0:
                 with torch.no_grad():
@@ -77,8 +77,7 @@ class Fit:
                 self.losses = dict(zip(LOSSES, means, strict=True))
                 start = self.step
                 total.zero_()
-                now = time.perf_counter()
-                self.seconds, since = self.seconds + now - since, now
+                self.seconds += watch.lap()
                 tick(self.step, self.losses)
                 if save is not None:
                     save(self.step)
