@@ -43,6 +43,19 @@ def test_a_second_run_in_a_folder_is_refused_at_once(
     assert "no-data" in stderr_of(capsys), "let go of, the folder can be used"
 
 
+def test_unusable_data_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs" / "first"
+    (tmp_path / "runs-kept").mkdir()
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "index.json").write_text("{}")
+    for folder in (out, tmp_path / "runs-kept" / "first"):
+        assert main(["train", f"data={data}", f"out={folder}", "device=cpu"]) == 2
+        assert "is not a rendered folder's index" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "runs-kept"]
+    assert not list((tmp_path / "runs-kept").iterdir())
+
+
 def test_only_the_main_process_holds_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -273,6 +273,15 @@ def test_the_fingerprint_is_that_of_a_copy_and_of_no_other_folder(tmp_path, mesh
         data_fingerprint(tmp_path)
 
 
+def test_command_and_library_share_their_ranges():
+    from mvdiff.cli.render import RenderConfig
+    from mvdiff.config.settings import settings_of
+    from mvdiff.data.render.limits import RANGES
+
+    limits = {entry.name: entry.limit for entry in settings_of(RenderConfig) if entry.limit}
+    assert limits == RANGES
+
+
 @pytest.mark.parametrize(
     "setting",
     ["rig.count=1000000000", "size=1000000000", "rig.count=0", "input_elevation=[1]", "seed=-1"],
