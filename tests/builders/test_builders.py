@@ -35,7 +35,8 @@ PARTS = [
     (g, v)
     for g in ("rig", "latents", "embedder", "volume", "attention", "radiance", "unet", "recipe")
     for v in groups()[g]
-    if v != "syncdreamer"  # of the published sizes: see tests/recipes
+    # of the published sizes: see tests/recipes
+    if v not in ("syncdreamer", "zero123", "stable_zero123")
 ]
 
 
