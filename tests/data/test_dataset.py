@@ -123,6 +123,7 @@ def test_unusable_folders_say_what_is_wrong(rendered: Path, harm, sentence: str)
     harm(rendered)
     with pytest.raises(MvdiffError, match=sentence):
         RenderedDataset(rendered)
+    assert not list(rendered.glob(".packed-*")), "no empty folder is left"
 
 
 def test_an_empty_split_lists_the_splits(rendered: Path) -> None:

@@ -67,6 +67,17 @@ def test_elsewhere_it_comes_at_once_and_the_handlers_are_given_back():
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM))
 
 
+def test_an_error_that_native_code_made_of_it_becomes_it_again():
+    def converting() -> None:
+        try:
+            interrupted()
+        except KeyboardInterrupt:
+            raise ValueError("could not determine the shape") from None
+
+    with pytest.raises(KeyboardInterrupt), signals_as_exceptions():
+        converting()
+
+
 def test_a_program_that_handles_ctrl_c_itself_keeps_its_handler():
     heard = []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ..errors import DataError, MvdiffError
-from ..utils.files import atomic, load_json, write_text
+from ..utils.files import atomic, load_json, remove_empty_folders, write_text
 from ..utils.images import open_image
 from ..utils.locking import file_lock
 
@@ -99,7 +99,10 @@ def pack(root: str | Path, split: str, *, threads: int = 4, fresh: bool = False)
         with file_lock(root / f".packed-{split}.lock"):
             # Another process may have packed while this one waited.
             if fresh or not _is_current(folder, root, objects):
-                _write(folder, root, objects, int(index["size"]), threads)
+                try:
+                    _write(folder, root, objects, int(index["size"]), threads)
+                finally:
+                    remove_empty_folders([folder])  # nothing was packed: an object is unusable
                 for old in root.glob(f".packed-{split}-*"):
                     if old != folder:
                         shutil.rmtree(old, ignore_errors=True)

@@ -2,6 +2,9 @@
 
 Two trained parts are needed and neither ships with this package: the convolutions of an
 ImageNet VGG16, and the five linear heads trained on human judgements.
+
+The network is written out here, since the reference package `lpips` imports torchvision, whose
+wheels on PyPI are built for CUDA: there is none that fits a CPU build of torch.
 """
 
 from __future__ import annotations
