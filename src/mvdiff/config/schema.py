@@ -131,6 +131,9 @@ class OptimizationConfig:
     rendering_weight: float = recipe_setting(
         "weight of the rendering loss (radiance=voxels)", limit=NOT_NEGATIVE
     )
+    opacity_entropy: float = recipe_setting(
+        "weight of half-transparent pixels in the rendering (radiance=voxels)", limit=NOT_NEGATIVE
+    )
     condition_dropout: dict[str, float] = recipe_setting(
         "probabilities of dropping the condition, for guidance", limit=SHARE
     )
