@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 from helpers.golden import assert_agrees
+from PIL import Image
 
 from mvdiff import builders
+from mvdiff.attention import ViewContext
+from mvdiff.cameras import ring
 from mvdiff.config.compose import compose
+from mvdiff.denoiser.embedders import normalize_clip
+from mvdiff.denoiser.pose import camera_matrices
+from mvdiff.preprocessing.photo import frame_imagedream
 from mvdiff.weights.load_model import init_on_meta
 from mvdiff.weights.mvdream import mapping_of
 from mvdiff.weights.synthetic import fill_synthetic
@@ -82,3 +88,132 @@ def test_noise_prediction(models, golden, tokens, recipe, scale, key):
     out = model(noisy, torch.tensor([481.0]), condition, guidance=scale)[0]
     expected = golden[f"{RECIPES[recipe]}noise_{key}"][FRONT_FIRST]
     assert_agrees(f"ImageDream, {recipe}, noise_{key}", out, expected)
+
+
+def test_sampling(models, shared_dir, golden, tokens):
+    states = load(shared_dir, "sampling_small")
+    settings = config()
+    assert (settings.sampler.steps, settings.sampler.eta, settings.guidance.scale) == (50, 0, 5)
+    for recipe, kind, steps, eta in (
+        ("imagedream", "eta0", 4, 0.0),
+        ("imagedream", "eta1", 2, 1.0),
+        ("imagedream_local", "local_eta0", 2, 0.0),
+    ):
+        model = models[recipe]
+        condition = condition_of(model, golden, tokens)
+        scheduler = builders.build_scheduler(settings)
+        scheduler.set_timesteps(steps)
+        x = states["initial"][FRONT_FIRST]
+        for i, t in enumerate(scheduler.timesteps):
+            noise = model(x[None], t.float()[None], condition, guidance=5.0)[0]
+            fresh = states["noise"][i][FRONT_FIRST] if eta else None
+            x = scheduler.step(noise, t, x, eta=eta, variance_noise=fresh).prev_sample
+            expected = states[f"states_{kind}"][i][FRONT_FIRST]
+            assert_agrees(f"ImageDream, {kind}, state after step {i + 1}", x, expected)
+
+
+def test_cameras_and_embeddings(models, shared_dir):
+    cameras, golden = load(shared_dir, "cameras"), load(shared_dir, "embeddings")
+    model = models["imagedream"]
+    rig = builders.build_rig(config())
+    ours = camera_matrices(rig).flatten(1)
+    torch.testing.assert_close(ours, cameras["camera_local"][FRONT_FIRST], atol=1e-6, rtol=0)
+    far = camera_matrices(builders.build_rig(config("rig.distance=1.7"))).flatten(1)
+    torch.testing.assert_close(far, cameras["normalize_out"][FRONT_FIRST], atol=1e-6, rtol=0)
+    pose = model.pose(torch.zeros(1, 4, 4), rig, rig[:1]).time[0]
+    reference = model.pose.of_reference(rig[:1]).time[0]
+    made = torch.cat([pose, reference])
+    expected = golden["camera"][[*FRONT_FIRST, 4]]
+    assert_agrees("ImageDream, camera embedding", made, expected)
+    time = model.unet.time(golden["sinusoid"])
+    assert_agrees("ImageDream, embedding of the noise level", time, golden["time"])
+    assert_agrees("ImageDream, sum", time + made, golden["sum"][[*FRONT_FIRST, 4]])
+
+
+@pytest.mark.parametrize(
+    ("name", "gray"), [("teapot-30", 255.0), ("flower-0", 127.5), ("drum-30", 93.4)]
+)
+def test_prepared_pictures(shared_dir, name, gray):
+    golden = load(shared_dir, "input_prep")
+    photo = Image.open(next((shared_dir / "data" / "photos").glob(f"{name}.*")))
+    ours = frame_imagedream(photo, 256, gray)
+    pixels = (ours.rgb * 255).round().byte().permute(1, 2, 0)
+    assert torch.equal(pixels, golden[f"{name}__image_u8"])
+    seen = normalize_clip(ours.whole[None, :3])[0, :, ::4, ::4]
+    torch.testing.assert_close(seen, golden[f"{name}__clip_pixels_s4"], atol=1e-5, rtol=0)
+
+
+def test_autoencoder(models, shared_dir):
+    golden, latents = load(shared_dir, "vae_small"), models["imagedream"].latents
+    photo = Image.open(shared_dir / "data" / "photos" / "teapot-30.png")
+    rgba = frame_imagedream(photo, 256).rgba[None]
+    mean, logvar = latents.posterior(rgba)
+    assert_agrees("ImageDream, posterior's mean", mean, golden["mean"])
+    assert_agrees("ImageDream, posterior's log-variance", logvar, golden["logvar"])
+    sample = latents.scaled_sample(mean, logvar, golden["eps"])
+    assert_agrees("ImageDream, latent of the reference view", sample, golden["ip_latent"])
+    noise = torch.randn(4, 32, 32, generator=torch.Generator().manual_seed(0))
+    own = latents.condition(rgba)[0]
+    torch.testing.assert_close(own, latents.scaled_sample(mean, logvar, noise[None])[0])
+    rgb, alpha = latents.decode(golden["z"])
+    assert alpha is None
+    assert_agrees("ImageDream, decoder", rgb[..., ::4, ::4] * 2 - 1, golden["decoded_s4"])
+    picture = (rgb.clamp(0, 1) * 255).byte()[..., ::4, ::4].permute(0, 2, 3, 1)
+    assert (picture.int() - golden["picture_u8_s4"].int()).abs().max() <= 1
+
+
+def test_one_block(models, shared_dir, golden, tokens):
+    block = load(shared_dir, "block")
+    unet, seen = models["imagedream"].unet, {}
+    transformer = unet.down[3][1]
+    scene = ViewContext(ring(5, size=32), {}, torch.zeros(1, 1), torch.arange(5))
+
+    def joint(maps):
+        views = maps.unflatten(0, (1, 5))
+        update = unet.slots["down3"].update(views, scene)[0]
+        seen["attn1_in"], seen["attn1_out"] = (
+            m.permute(0, 2, 3, 1).reshape(1, 1280, 128) for m in (maps, update)
+        )
+        return update
+
+    def watch(_, arguments, output):
+        seen["attn2_in"], seen["attn2_out"] = arguments[0], output
+
+    hook = transformer.transformer_blocks[0].attn2.register_forward_hook(watch)
+    text = golden["text"].expand(5, -1, -1)
+    image = tokens["ip_tokens"].expand(5, -1, -1)
+    out = transformer(block["x"], text, image, "self", joint)
+    hook.remove()
+    assert_agrees("ImageDream, one transformer", out[:, ::2, ::2, ::2], block["out_s"])
+    for name in ("attn1_in", "attn1_out"):
+        assert_agrees(f"ImageDream, {name}", seen[name][:, ::5, ::4], block[f"{name}_s"])
+    for name in ("attn2_in", "attn2_out"):
+        assert_agrees(f"ImageDream, {name}", seen[name][:, ::8, ::4], block[f"{name}_s"])
+
+
+def test_schedule(shared_dir):
+    golden = load(shared_dir, "schedule")
+    scheduler = builders.build_scheduler(config())
+    products = scheduler.alphas_cumprod
+    torch.testing.assert_close(products, golden["alphas_cumprod"], atol=1e-6, rtol=1e-5)
+    for steps in (50, 30, 4, 2):
+        scheduler.set_timesteps(steps)
+        times = scheduler.timesteps.flip(0)
+        assert times.tolist() == golden[f"timesteps_{steps}"].tolist()
+        torch.testing.assert_close(products[times], golden[f"alphas_{steps}"], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_noise_prediction_at_full_width(shared_dir, golden, tokens):
+    expected = load(shared_dir, "unet_full")["noise_cond_16"]
+    model = init_on_meta(
+        lambda: builders.build_model(
+            compose("generate", ["recipe=imagedream", "image=none", *SMALL[1:], "size=128"])
+        )
+    )
+    fill_synthetic(model, mapping_for=mapping_of("imagedream")).eval().requires_grad_(False)
+    corner = {key: golden[key][..., :16, :16] for key in ("latents", "ip_latent")}
+    condition = condition_of(model, {**golden, **corner}, tokens)
+    noisy = corner["latents"][FRONT_FIRST][None]
+    out = model(noisy, torch.tensor([481.0]), condition)[0]
+    assert_agrees("ImageDream, noise_cond at full width", out, expected[FRONT_FIRST])

@@ -74,7 +74,9 @@ def build_model(config: Any) -> MultiViewDenoiser:
 
     embedder = instantiate(EMBEDDERS, config.embedder)
     context = build_context(config, embedder)
-    backbone = build_unet(config, latents, volume, image_tokens=bool(context and context.image_tokens))
+    backbone = build_unet(
+        config, latents, volume, image_tokens=bool(context and context.image_tokens)
+    )
     return MultiViewDenoiser(
         rig=cameras,
         latents=latents,

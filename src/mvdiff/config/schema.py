@@ -41,7 +41,8 @@ class RecipeConfig:
     recipe_name: str = ""  # set by composition
 
     family: str = recipe_setting(
-        "whose published files the recipe loads", "syncdreamer",
+        "whose published files the recipe loads",
+        "syncdreamer",
         choices=("syncdreamer", "zero123", "mvdream", "imagedream"),
     )
 
