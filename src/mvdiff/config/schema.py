@@ -186,6 +186,15 @@ class GenerateConfig(RecipeConfig):
     image: Any = setting(
         MISSING, "an image, a list [a.png,b.png], or a folder of images", path="image"
     )
+    prompt: Any = setting(
+        None, "a text: what to generate (recipe=mvdream; also a list), or what the image shows"
+    )
+    tokenizer: str | None = setting(
+        None,
+        "CLIP's tokenizer, a folder with vocab.json and merges.txt, for prompts that the weights "
+        "hold no embedding of",
+        path="tokenizer",
+    )
     elevation: Any = setting(
         "auto",
         "camera elevation of the input image, degrees above the horizon: a number, a list, auto "

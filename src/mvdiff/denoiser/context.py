@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..registry import Registry
+from .prompts import PromptEmbeddings
 from .resampler import Resampler
 
 CONTEXTS = Registry("context")
@@ -66,6 +67,7 @@ class TextContext(ContextEncoder):
 
     positive: of the recipe's own text, where no other is given. negative: what stands in its
     place where the condition is dropped. Both are constants of the checkpoint.
+    prompts: embeds other texts; set with the weights.
 
     tokens: length of a text.
     """
@@ -74,6 +76,7 @@ class TextContext(ContextEncoder):
         super().__init__()
         self.positive = nn.Parameter(torch.zeros(tokens, context_dim), requires_grad=False)
         self.negative = nn.Parameter(torch.zeros(tokens, context_dim), requires_grad=False)
+        self.prompts = PromptEmbeddings()
 
     def text(self, keep: Tensor, text: Tensor | None) -> Float[Tensor, "batch token context"]:
         """Each object's text, the negative one where the condition is dropped."""

@@ -15,9 +15,10 @@ from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
 from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
+from .mvdream import mapping_of
 from .safe_load import read_weights
 from .syncdreamer import assign, load_syncdreamer
-from .synthetic import fill_synthetic
+from .synthetic import fill_synthetic, set_synthetic_prompts
 from .zero123 import convert_zero123, looks_like_stable_zero123, zero123_mapping
 
 #: family → a published file, and who links to it
@@ -27,6 +28,20 @@ PUBLISHED_FILES = {
         "the SyncDreamer repository (liuyuan-pal/SyncDreamer)",
     ),
     "zero123": ("zero123-xl.ckpt", "the Zero123 repository (cvlab-columbia/zero123)"),
+    "mvdream": ("sd-v2.1-base-4view.pt", "the MVDream repository (bytedance/MVDream)"),
+    "imagedream": (
+        "sd-v2.1-base-4view-ipmv.pt (its local variant: sd-v2.1-base-4view-ipmv-local.pt)",
+        "the ImageDream repository (bytedance/ImageDream)",
+    ),
+}
+
+
+#: family → our name → the published one
+MAPPINGS = {
+    "syncdreamer": syncdreamer_mapping,
+    "zero123": zero123_mapping,
+    "mvdream": mapping_of("mvdream"),
+    "imagedream": mapping_of("imagedream"),
 }
 
 
@@ -48,7 +63,7 @@ def load_pretrained(
     betas: of the user's noise schedule; a published checkpoint's is compared with it.
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
-    family: whose published files the recipe loads, "syncdreamer" or "zero123".
+    family: whose published files the recipe loads, a key of `MAPPINGS`.
     Raises WeightsError when the weights do not fit. Large models are made without memory of
     their own, so that a load needs little more than the file; weights take the type of the
     parameters that `make` gives.
@@ -57,7 +72,7 @@ def load_pretrained(
         file, source = PUBLISHED_FILES[family]
         raise WeightsError(
             f"recipe '{recipe}' ships without weights: download {file}, which {source} links to, "
-            f"and pass weights={file}"
+            f"and pass weights={file.split()[0]}"
         )
     tower = image_tower(clip, init_on_meta(make)) if clip else {}
     if weights == "synthetic":
@@ -66,8 +81,8 @@ def load_pretrained(
             "meaningless, use it for tests and benchmarks only",
             stacklevel=2,
         )
-        mapping_for = zero123_mapping if family == "zero123" else syncdreamer_mapping
-        model = fill_synthetic(init_on_meta(make), mapping_for=mapping_for)
+        model = fill_synthetic(init_on_meta(make), mapping_for=MAPPINGS[family])
+        set_synthetic_prompts(model)
     elif weights == "embedded":
         model = init_seeded(make)
         load_file_into(model, bundled_path(recipe))
