@@ -5,24 +5,35 @@ Skipped without the reference data. Weights are the synthetic ones by published 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.golden import assert_agrees
+from helpers.text_towers import synthetic_text_tower
 from PIL import Image
 
 from mvdiff import builders
 from mvdiff.attention import ViewContext
 from mvdiff.cameras import ring
 from mvdiff.config.compose import compose
-from mvdiff.denoiser.embedders import normalize_clip
+from mvdiff.config.instantiate import instantiate
+from mvdiff.denoiser.embedders import EMBEDDERS, normalize_clip
 from mvdiff.denoiser.pose import camera_matrices
 from mvdiff.preprocessing.photo import frame_imagedream
 from mvdiff.weights.load_model import init_on_meta
-from mvdiff.weights.mvdream import mapping_of
+from mvdiff.weights.mvdream import (
+    COMPUTED,
+    UNREAD,
+    _unread,
+    family_of,
+    mapping_of,
+    recipe_of,
+)
 from mvdiff.weights.synthetic import fill_synthetic
+from mvdiff.weights.text_tower import embed_texts, token_ids
 
 SMALL = [
     "unet.width=64",
@@ -217,3 +228,43 @@ def test_noise_prediction_at_full_width(shared_dir, golden, tokens):
     noisy = corner["latents"][FRONT_FIRST][None]
     out = model(noisy, torch.tensor([481.0]), condition)[0]
     assert_agrees("ImageDream, noise_cond at full width", out, expected[FRONT_FIRST])
+
+
+def test_towers(shared_dir):
+    folder = shared_dir / "golden" / "imagedream"
+    with np.load(folder / "towers_small.npz") as file:
+        golden = {key: file[key] for key in file}
+    tensors = synthetic_text_tower("clip_model.model.", layers=4)
+    prompts = [str(prompt) for prompt in golden["prompts"]]
+    for prompt, row in zip(prompts, golden["token_ids"], strict=True):
+        assert token_ids(prompt, 0).tolist() == row.tolist()
+    text = embed_texts(tensors, prompts, heads=2)[..., ::2]
+    assert_agrees("ImageDream, text tower", text, torch.from_numpy(golden["text"]))
+    tower = instantiate(
+        EMBEDDERS,
+        config("embedder.layers=3", "embedder.dim=64", "embedder.heads=2").embedder,
+    )
+    fill_synthetic(tower, "embedder.", mapping_of("imagedream")).eval()
+    photo = Image.open(shared_dir / "data" / "photos" / "teapot-30.png")
+    out = tower(frame_imagedream(photo).whole[None])[:, ::4, ::2]
+    assert_agrees("ImageDream, image tower", out, torch.from_numpy(golden["clip_tokens_s"]))
+
+
+def test_every_published_name_is_used_or_known(shared_dir):
+    folder = shared_dir / "golden" / "imagedream"
+    names = json.loads((folder / "state_dict.json").read_text())
+    full = compose("generate", ["recipe=imagedream", "image=none"])
+    model = init_on_meta(lambda: builders.build_model(full))
+    mapping, used = mapping_of("imagedream"), set()
+    for name, parameter in model.state_dict().items():
+        if name.startswith((*COMPUTED, *UNREAD)):
+            continue
+        published = mapping(name)
+        tensor = torch.empty(names[published.name], device="meta")
+        assert published.fits(tensor, tuple(parameter.shape)), name
+        used.add(published.name)
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in names.items()}
+    unread = _unread(model.state_dict(), tensors, ())
+    left = [name for name in names if name not in used]
+    assert [name for name in left if not name.startswith(unread)] == []
+    assert family_of(tensors) == recipe_of(tensors) == "imagedream"

@@ -89,6 +89,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         clip=config.clip,
         swapped=swapped_prefixes(config),
         family=config.family,
+        tokenizer=config.tokenizer,
     )
     if not denoiser.volume.any_views and not is_ring(denoiser.rig):
         warnings.warn(
