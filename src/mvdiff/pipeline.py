@@ -201,7 +201,7 @@ class MultiViewPipeline:
         self,
         image: Any = None,
         *,
-        prompt: str | None = None,
+        prompt: Any = None,
         elevation: Any = None,
         azimuth: Any = None,
         seed: Any = 0,

@@ -55,6 +55,40 @@ def resolve_device(name: str) -> Any:
     return chosen
 
 
+#: family → (views, lowest and highest elevation in degrees) that its weights learned: the readme
+#: and the SDS configurations of MVDream and ImageDream
+LEARNED_VIEWS = {"mvdream": (4, 0.0, 30.0), "imagedream": (4, 0.0, 30.0)}
+
+
+def check_rig(config: Any, rig: Any) -> None:
+    """ConfigError for cameras that the recipe's network cannot tell apart; a warning for those
+    that its published weights never saw.
+    """
+    import torch
+
+    from ..cameras.rigs import to_spherical
+
+    _, elevation, distance = to_spherical(rig)
+    if config.pose.name == "camera_matrix" and float(distance.max() / distance.min()) > 1.001:
+        raise ConfigError(
+            f"rig '{config.rig.name}' has cameras at several distances ({distance.min():.2f} to "
+            f"{distance.max():.2f}), and pose=camera_matrix reads directions alone: give all views "
+            "one distance"
+        )
+    if config.family not in LEARNED_VIEWS:
+        return
+    count, low, high = LEARNED_VIEWS[config.family]
+    degrees = torch.rad2deg(elevation)
+    beyond = float(degrees.min()) < low - 0.1 or float(degrees.max()) > high + 0.1
+    if len(rig) != count or beyond:
+        warnings.warn(
+            f"the published weights of recipe '{config.recipe_name}' learned {count} views at "
+            f"elevations from {low:.0f}° to {high:.0f}°, the rig has {len(rig)} at "
+            f"{degrees.min():.0f}° to {degrees.max():.0f}°: expect worse views",
+            stacklevel=3,
+        )
+
+
 def build_pipeline(config: Any) -> MultiViewPipeline:
     """The recipe with its weights, ready to generate."""
     from ..cameras.rigs import is_ring
@@ -91,6 +125,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         family=config.family,
         tokenizer=config.tokenizer,
     )
+    check_rig(config, denoiser.rig)
     if not denoiser.volume.any_views and not is_ring(denoiser.rig):
         warnings.warn(
             f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
