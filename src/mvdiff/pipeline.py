@@ -431,7 +431,7 @@ def check_input(config: Any, pictures: Sequence[Any] | None, prompt: Any) -> Non
     if config.input == "text" and prompt is None:
         raise ConfigError(f"recipe '{recipe}' needs a text: pass prompt='an astronaut', say")
     if config.input == "image" and pictures is None:
-        raise ConfigError(f"recipe '{recipe}' needs an image: pass its path")
+        raise ConfigError(f"recipe '{recipe}' needs a picture: pass its path")
 
 
 def check_projection(model: MultiViewPipeline) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers.text_towers import synthetic_text_tower
 from helpers.tiny_recipe import picture
 from safetensors.torch import load_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 import mvdiff
 from mvdiff import builders
+from mvdiff.cli import convert
 from mvdiff.cli.main import main
 from mvdiff.config.compose import compose
 from mvdiff.errors import ConfigError, InputError, MvdiffError, WeightsError
+from mvdiff.training.checkpointing import save_weights
 from mvdiff.views import Views
 from mvdiff.weights.load_model import init_on_meta, load_pretrained
 from mvdiff.weights.mvdream import COMPUTED, UNREAD, convert_to_file, mapping_of
 from mvdiff.weights.synthetic import rule_weight
-from mvdiff.weights.text_tower import embed_texts
+from mvdiff.weights.text_tower import embed_texts, token_ids
 
 SMALL = [
     "size=64",
@@ -119,8 +126,6 @@ def test_a_converted_file_gives_the_same_views_without_the_text_tower(files, sta
     )
     assert not [name for name in weights if name.startswith("text_tower.")]
     path = tmp_path / "mvdream.safetensors"
-    from mvdiff.training.checkpointing import save_weights
-
     save_weights(weights, path, {"mvdiff_kind": "mvdream", "recipe": "mvdream", **header})
     assert "prompts.0" in load_file(path)
     made = []
@@ -140,6 +145,76 @@ def test_a_kept_text_tower_embeds_like_the_published_one(states):
     expected = embed_texts(states["imagedream"], [""])
     assert torch.equal(embed_texts(weights, [""]), expected)
     assert not [n for n in weights if n.startswith("text_tower.") and "visual" in n]
+
+
+def tokenizer_folder(path):
+    """A tokenizer of CLIP's kind that knows the word "owl" and single letters."""
+    letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz,0123456789" for end in ("", "</w>")]
+    words = [*letters, "ow", "owl</w>", "<|startoftext|>", "<|endoftext|>"]
+    (path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (path / "merges.txt").write_text("#version: 0.2\no w\now l</w>\n")
+    return path
+
+
+def test_a_tokenizer_reads_other_prompts(files, tmp_path):
+    folder = tokenizer_folder(tmp_path)
+    ids = token_ids("An  OWL", 0, folder).tolist()
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    inside = [vocabulary[word] for word in ("a", "n</w>", "owl</w>")]
+    assert ids == [49406, *inside, 49407] + [0] * 72
+    assert len(token_ids("a " * 100, 0, folder)) == 77
+    model = load_pretrained(
+        make("mvdream"), str(files["mvdream"]), "mvdream", family="mvdream", tokenizer=str(folder)
+    )
+    made = [model.context.prompts(text) for text in ("an owl", "an owl", "a cup")]
+    assert torch.equal(made[0], made[1])
+    assert not torch.allclose(made[0], made[2], atol=1e-3)
+    with pytest.raises(ConfigError, match=r"no vocab\.json in the tokenizer's folder"):
+        token_ids("an owl", 0, folder / "nowhere")
+
+
+def test_convert_from_the_command_line(states, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys.modules["mvdiff.config.compose"],
+        "compose",
+        lambda command, words: compose(command, [*words, *small("mvdream")]),
+    )
+    out = tmp_path / "mvdream.safetensors"
+    arguments = SimpleNamespace(
+        source=str(files["mvdream"]),
+        output=str(out),
+        precision="fp16",
+        fourth_value_is_polar_angle="auto",
+        prompts=["an owl"],
+        text_tower=True,
+        tokenizer=str(tokenizer_folder(tmp_path)),
+    )
+    assert convert.run(arguments) == 0
+    assert "recipe=mvdream weights=" in capsys.readouterr().out
+    weights = load_file(out)
+    expected = embed_texts(states["mvdream"], ["an owl, 3d asset"], tokenizer=arguments.tokenizer)[
+        0
+    ]
+    torch.testing.assert_close(weights["prompts.0"].float(), expected, atol=5e-3, rtol=1e-2)
+    loaded = load(out, "mvdream")
+    assert set(loaded.context.prompts.known) == {"", ", 3d asset", "an owl, 3d asset"}
+    torch.testing.assert_close(
+        loaded.context.prompts("an owl, 3d asset"), expected, atol=5e-3, rtol=1e-2
+    )
+
+
+def test_the_text_tower_of_version_1_is_that_of_transformers():
+    settings = CLIPTextConfig(
+        hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=1
+    )
+    tower = CLIPTextModel(settings).eval()
+    prefix = "cond_stage_model.transformer.text_model."
+    tensors = {prefix + n.removeprefix("text_model."): x for n, x in tower.state_dict().items()}
+    tensors[f"{prefix}embeddings.position_ids"] = torch.arange(77)[None]
+    ids = torch.tensor([[49406, 267, 274, 323, 13039, *[49407] * 72]])
+    with torch.no_grad():
+        expected = tower(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(embed_texts(tensors, [", 3d asset"]), expected)
 
 
 def test_views_of_a_picture_from_the_command_line(files, tmp_path):
@@ -196,7 +271,7 @@ def test_an_elevation_that_the_network_cannot_read_is_noticed():
     ("recipe", "given", "facts"),
     [
         ("imagedream", {"image": [picture(), picture()], "azimuth": [0, 90]}, "one picture.*got 2"),
-        ("imagedream", {"prompt": "a cup"}, "needs an image"),
+        ("imagedream", {"prompt": "a cup"}, "needs a picture"),
         ("mvdream", {"image": picture(), "prompt": "a cup"}, "a text and no image"),
         ("mvdream", {}, "needs a text"),
         ("mvdream", {"prompt": 3}, "prompt must be a text"),
