@@ -310,6 +310,16 @@ def test_a_file_of_another_family_is_sent_to_its_recipe(files, family, recipe, a
         load(files[family], recipe)
 
 
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("cc_projection.weight", "zero123"), ("spatial_volume.x", "syncdreamer")]
+)
+def test_older_families_are_sent_to_their_recipes(tmp_path, name, recipe):
+    state = {name: torch.zeros(3), "model.diffusion_model.out.2.bias": torch.zeros(4)}
+    torch.save({"state_dict": state}, tmp_path / "other.ckpt")
+    with pytest.raises(WeightsError, match=f"checkpoint: use recipe={recipe}"):
+        load(tmp_path / "other.ckpt", "imagedream")
+
+
 @pytest.mark.parametrize("recipe", ["syncdreamer", "zero123"])
 def test_other_recipes_send_imagedreams_file_to_its_own(files, recipe):
     settings = [f"recipe={recipe}", "image=none", f"weights={files['imagedream']}"]

@@ -105,6 +105,8 @@ class VAE(LatentCodec):
     scale: makes latents about unit normal.
     condition: what an input picture's latent is: "unscaled_mean" of the posterior, as Zero123's
         weights expect it, or a "sample" of it, scaled, as ImageDream's do.
+
+    condition_scale: what a posterior's value is multiplied with to be an input picture's latent.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class VAE(LatentCodec):
                 f"unknown latents.condition '{condition}'; choose from {', '.join(choices)}"
             )
         self.sampled_condition = condition == "sample"
+        self.condition_scale = scale if self.sampled_condition else 1.0
         self.channels, self.factor, self.scale = channels, 2 ** (len(widths) - 1), scale
         self.net = AutoencoderKL(
             latent_channels=channels,
