@@ -21,6 +21,7 @@ from mvdiff.config.compose import compose
 from mvdiff.errors import ConfigError, InputError, MvdiffError, WeightsError
 from mvdiff.training.checkpointing import save_weights
 from mvdiff.views import Views
+from mvdiff.weights.initialize import init_for_training
 from mvdiff.weights.load_model import init_on_meta, load_pretrained
 from mvdiff.weights.mvdream import COMPUTED, UNREAD, convert_to_file, mapping_of
 from mvdiff.weights.synthetic import rule_weight
@@ -137,6 +138,20 @@ def test_a_converted_file_gives_the_same_views_without_the_text_tower(files, sta
     assert made[0].images.shape == (4, 3, 64, 64)
     with pytest.raises(ConfigError, match=r"no embedding of the prompt 'an owl, 3d asset'.*known"):
         pipeline.generate(prompt="an owl")
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_a_training_starts_from_either_file(files, states, tmp_path, converted):
+    path = files["imagedream"]
+    if converted:
+        model = init_on_meta(make("imagedream"))
+        weights, _ = convert_to_file(model, states["imagedream"], "imagedream", prompts=[""])
+        path = save_weights(weights, tmp_path / "i.safetensors", {"mvdiff_kind": "imagedream"})
+    begun = init_for_training(make("imagedream"), str(path), "imagedream")
+    name = "unet.middle.0.conv1.weight"
+    expected = states["imagedream"][mapping_of("imagedream")(name).name]
+    assert torch.equal(begun.model.state_dict()[name], expected)
+    assert all(each.startswith("time.") for each in begun.untrained)
 
 
 def test_a_kept_text_tower_embeds_like_the_published_one(states):
