@@ -60,20 +60,28 @@ def resolve_device(name: str) -> Any:
 LEARNED_VIEWS = {"mvdream": (4, 0.0, 30.0), "imagedream": (4, 0.0, 30.0)}
 
 
-def check_rig(config: Any, rig: Any) -> None:
+def check_rig(config: Any, denoiser: Any) -> None:
     """ConfigError for cameras that the recipe's network cannot tell apart; a warning for those
     that its published weights never saw.
     """
     import torch
 
-    from ..cameras.rigs import to_spherical
+    from ..cameras.rigs import is_ring, to_spherical
 
+    rig = denoiser.rig
     _, elevation, distance = to_spherical(rig)
     if config.pose.name == "camera_matrix" and float(distance.max() / distance.min()) > 1.001:
         raise ConfigError(
             f"rig '{config.rig.name}' has cameras at several distances ({distance.min():.2f} to "
             f"{distance.max():.2f}), and pose=camera_matrix reads directions alone: give all views "
             "one distance"
+        )
+    if not denoiser.volume.any_views and not is_ring(rig):
+        warnings.warn(
+            f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
+            f"'{config.rig.name}' is not one: expect poor views, or use weights trained with "
+            "volume=meanvar",
+            stacklevel=3,
         )
     if config.family not in LEARNED_VIEWS:
         return
@@ -91,7 +99,6 @@ def check_rig(config: Any, rig: Any) -> None:
 
 def build_pipeline(config: Any) -> MultiViewPipeline:
     """The recipe with its weights, ready to generate."""
-    from ..cameras.rigs import is_ring
     from ..denoiser.compilation import check_mode, compile_unet
     from ..denoiser.precision import cast_weights
     from ..pipeline import MultiViewPipeline
@@ -125,14 +132,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         family=config.family,
         tokenizer=config.tokenizer,
     )
-    check_rig(config, denoiser.rig)
-    if not denoiser.volume.any_views and not is_ring(denoiser.rig):
-        warnings.warn(
-            f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
-            f"'{config.rig.name}' is not one: expect poor views, or use weights trained with "
-            "volume=meanvar",
-            stacklevel=2,
-        )
+    check_rig(config, denoiser)
     if config.guidance.scale != 1 and not any(config.train.condition_dropout.values()):
         warnings.warn(
             f"recipe '{config.recipe_name}' was trained without condition dropout "

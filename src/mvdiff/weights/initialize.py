@@ -93,12 +93,16 @@ def init_for_training(
     summary = f"started from '{path}': {len(own) - len(untrained)} tensors"
     if polar:
         summary += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
-    if untrained:
-        parts = dict.fromkeys(_part(name) for name in untrained)
-        summary += f"; untrained: {len(untrained)} of {', '.join(parts)}"
-    if unused:
-        summary += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
-    return InitResult(model, untrained, summary)
+    return InitResult(model, untrained, summary + _counts(untrained, unused))
+
+
+def _counts(untrained: Sequence[str], unused: Sequence[str]) -> str:
+    """How many tensors stay untrained or unused, and of which parts."""
+    said = ""
+    for word, names in (("untrained", untrained), ("unused", unused)):
+        if names:
+            said += f"; {word}: {len(names)} of {', '.join(dict.fromkeys(map(_part, names)))}"
+    return said
 
 
 def sha256_of(tensors: Mapping[str, Tensor]) -> str:
