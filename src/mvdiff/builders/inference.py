@@ -55,9 +55,50 @@ def resolve_device(name: str) -> Any:
     return chosen
 
 
+#: family → (views, lowest and highest elevation in degrees) that its weights learned: the readme
+#: and the SDS configurations of MVDream and ImageDream
+LEARNED_VIEWS = {"mvdream": (4, 0.0, 30.0), "imagedream": (4, 0.0, 30.0)}
+
+
+def check_rig(config: Any, denoiser: Any) -> None:
+    """ConfigError for cameras that the recipe's network cannot tell apart; a warning for those
+    that its published weights never saw.
+    """
+    import torch
+
+    from ..cameras.rigs import is_ring, to_spherical
+
+    rig = denoiser.rig
+    _, elevation, distance = to_spherical(rig)
+    if config.pose.name == "camera_matrix" and float(distance.max() / distance.min()) > 1.001:
+        raise ConfigError(
+            f"rig '{config.rig.name}' has cameras at several distances ({distance.min():.2f} to "
+            f"{distance.max():.2f}), and pose=camera_matrix reads directions alone: give all views "
+            "one distance"
+        )
+    if not denoiser.volume.any_views and not is_ring(rig):
+        warnings.warn(
+            f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
+            f"'{config.rig.name}' is not one: expect poor views, or use weights trained with "
+            "volume=meanvar",
+            stacklevel=3,
+        )
+    if config.family not in LEARNED_VIEWS:
+        return
+    count, low, high = LEARNED_VIEWS[config.family]
+    degrees = torch.rad2deg(elevation)
+    beyond = float(degrees.min()) < low - 0.1 or float(degrees.max()) > high + 0.1
+    if len(rig) != count or beyond:
+        warnings.warn(
+            f"the published weights of recipe '{config.recipe_name}' learned {count} views at "
+            f"elevations from {low:.0f}° to {high:.0f}°, the rig has {len(rig)} at "
+            f"{degrees.min():.0f}° to {degrees.max():.0f}°: expect worse views",
+            stacklevel=3,
+        )
+
+
 def build_pipeline(config: Any) -> MultiViewPipeline:
     """The recipe with its weights, ready to generate."""
-    from ..cameras.rigs import is_ring
     from ..denoiser.compilation import check_mode, compile_unet
     from ..denoiser.precision import cast_weights
     from ..pipeline import MultiViewPipeline
@@ -89,14 +130,9 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         clip=config.clip,
         swapped=swapped_prefixes(config),
         family=config.family,
+        tokenizer=config.tokenizer,
     )
-    if not denoiser.volume.any_views and not is_ring(denoiser.rig):
-        warnings.warn(
-            f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
-            f"'{config.rig.name}' is not one: expect poor views, or use weights trained with "
-            "volume=meanvar",
-            stacklevel=2,
-        )
+    check_rig(config, denoiser)
     if config.guidance.scale != 1 and not any(config.train.condition_dropout.values()):
         warnings.warn(
             f"recipe '{config.recipe_name}' was trained without condition dropout "

@@ -28,6 +28,7 @@ class RecipeConfig:
     rig: Any = MISSING
     latents: Any = MISSING
     embedder: Any = MISSING
+    context: Any = MISSING
     volume: Any = MISSING
     attention: Any = MISSING
     pose: Any = MISSING
@@ -40,7 +41,9 @@ class RecipeConfig:
     recipe_name: str = ""  # set by composition
 
     family: str = recipe_setting(
-        "whose published files the recipe loads", "syncdreamer", choices=("syncdreamer", "zero123")
+        "whose published files the recipe loads",
+        "syncdreamer",
+        choices=("syncdreamer", "zero123", "mvdream", "imagedream"),
     )
 
     size: int = recipe_setting("side of the images, pixels", limit=whole_numbers(8, 4096))
@@ -51,10 +54,22 @@ class RecipeConfig:
         "after",
         choices=("after", "self", "beside", "decoupled"),
     )
+    reference: str = recipe_setting(
+        "how the input image's latent reaches the UNet: concat (to every noisy view), view (as one "
+        "more view), none",
+        "concat",
+        choices=("concat", "view", "none"),
+    )
+    input: str = recipe_setting(
+        "what the views are made from: image, or text (prompt=…)",
+        "image",
+        choices=("image", "text"),
+    )
+    prompt_suffix: str = recipe_setting("added to every prompt", "")
     framing: str = recipe_setting(
-        "fit: object_fill; syncdreamer, zero123: crop_size; plain: as it is",
+        "fit: object_fill; syncdreamer, zero123: crop_size; plain, imagedream: the whole image",
         "fit",
-        choices=("fit", "syncdreamer", "zero123", "plain"),
+        choices=("fit", "syncdreamer", "zero123", "plain", "imagedream"),
     )
     crop_size: int | None = recipe_setting(
         "longer side of the object, pixels; -1: whole picture",
@@ -173,6 +188,15 @@ class GenerateConfig(RecipeConfig):
 
     image: Any = setting(
         MISSING, "an image, a list [a.png,b.png], or a folder of images", path="image"
+    )
+    prompt: Any = setting(
+        None, "a text: what to generate (recipe=mvdream; also a list), or what the image shows"
+    )
+    tokenizer: str | None = setting(
+        None,
+        "CLIP's tokenizer, a folder with vocab.json and merges.txt, for prompts that the weights "
+        "hold no embedding of",
+        path="tokenizer",
     )
     elevation: Any = setting(
         "auto",

@@ -103,14 +103,32 @@ class VAE(LatentCodec):
     channels: of a latent. widths: channels by level; the map halves between levels.
     blocks: residual blocks a level. groups: of every GroupNorm.
     scale: makes latents about unit normal.
+    condition: what an input picture's latent is: "unscaled_mean" of the posterior, as Zero123's
+        weights expect it, or a "sample" of it, scaled, as ImageDream's do.
+
+    condition_scale: what a posterior's value is multiplied with to be an input picture's latent.
     """
 
     def __init__(
-        self, *, channels: int, widths: Sequence[int], blocks: int, groups: int, scale: float
+        self,
+        *,
+        channels: int,
+        widths: Sequence[int],
+        blocks: int,
+        groups: int,
+        scale: float,
+        condition: str = "unscaled_mean",
     ) -> None:
         from diffusers import AutoencoderKL
 
         super().__init__()
+        choices = ("unscaled_mean", "sample")
+        if condition not in choices:
+            raise ConfigError(
+                f"unknown latents.condition '{condition}'; choose from {', '.join(choices)}"
+            )
+        self.sampled_condition = condition == "sample"
+        self.condition_scale = scale if self.sampled_condition else 1.0
         self.channels, self.factor, self.scale = channels, 2 ** (len(widths) - 1), scale
         self.net = AutoencoderKL(
             latent_channels=channels,
@@ -146,11 +164,26 @@ class VAE(LatentCodec):
     def condition(
         self, rgba: Float[Tensor, "batch 4 height width"]
     ) -> Float[Tensor, "batch channel h w"]:
-        """The posterior's mean, unscaled, as Zero123's weights expect it.
+        """The posterior's mean, unscaled; or a sample of it, see `condition` of the class.
 
-        The original samples the posterior; the mean makes a seed mean one result.
+        Zero123's code samples the posterior; the mean makes a seed mean one result. ImageDream's
+        sample is drawn with a fixed seed, for the same reason.
         """
-        return self.posterior(rgba)[0]
+        mean, logvar = self.posterior(rgba)
+        if not self.sampled_condition:
+            return mean
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(mean.shape[1:], generator=generator).to(mean)
+        return self.scaled_sample(mean, logvar, noise)
+
+    def scaled_sample(
+        self,
+        mean: Float[Tensor, "batch channel h w"],
+        logvar: Float[Tensor, "batch channel h w"],
+        noise: Float[Tensor, "*batch channel h w"],
+    ) -> Float[Tensor, "batch channel h w"]:
+        """A sample of a posterior, from unit normal noise, about unit normal itself."""
+        return self.scale * (mean + (logvar / 2).exp() * noise)
 
     def decode(
         self, latent: Float[Tensor, "batch channel h w"]

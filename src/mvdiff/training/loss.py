@@ -219,7 +219,8 @@ class MultiViewDiffusionLoss:
                 DiagonalGaussian(*net.latents.posterior(batch.photo)),
             )
         # Zero123's weights expect the input image's latent unscaled
-        return self._draw(targets, generators) * net.latents.scale, self._draw(photo, generators)
+        condition = self._draw(photo, generators) * net.latents.condition_scale
+        return self._draw(targets, generators) * net.latents.scale, condition
 
     def _draw(self, posterior: DiagonalGaussian, generators: list[torch.Generator]) -> Tensor:
         if self.posterior == "mean":

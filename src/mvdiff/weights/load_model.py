@@ -15,9 +15,19 @@ from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
 from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
+from .mvdream import (
+    EXTRAS,
+    NAMES,
+    convert_mvdream,
+    family_of,
+    looks_local,
+    mapping_of,
+    recipe_of,
+    set_prompts,
+)
 from .safe_load import read_weights
 from .syncdreamer import assign, load_syncdreamer
-from .synthetic import fill_synthetic
+from .synthetic import fill_synthetic, set_synthetic_prompts
 from .zero123 import convert_zero123, looks_like_stable_zero123, zero123_mapping
 
 #: family → a published file, and who links to it
@@ -27,6 +37,22 @@ PUBLISHED_FILES = {
         "the SyncDreamer repository (liuyuan-pal/SyncDreamer)",
     ),
     "zero123": ("zero123-xl.ckpt", "the Zero123 repository (cvlab-columbia/zero123)"),
+    "mvdream": ("sd-v2.1-base-4view.pt", "the MVDream repository (bytedance/MVDream)"),
+    "imagedream": (
+        "sd-v2.1-base-4view-ipmv.pt (its local variant: sd-v2.1-base-4view-ipmv-local.pt)",
+        "the ImageDream repository (bytedance/ImageDream)",
+    ),
+}
+
+
+#: families whose models read texts
+TEXT_FAMILIES = ("mvdream", "imagedream")
+#: family → our name → the published one
+MAPPINGS = {
+    "syncdreamer": syncdreamer_mapping,
+    "zero123": zero123_mapping,
+    "mvdream": mapping_of("mvdream"),
+    "imagedream": mapping_of("imagedream"),
 }
 
 
@@ -39,6 +65,7 @@ def load_pretrained(
     clip: str | None = None,
     swapped: Sequence[str] = (),
     family: str = "syncdreamer",
+    tokenizer: str | None = None,
 ) -> nn.Module:
     """A model made by `make`, with its weights.
 
@@ -48,7 +75,8 @@ def load_pretrained(
     betas: of the user's noise schedule; a published checkpoint's is compared with it.
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
-    family: whose published files the recipe loads, "syncdreamer" or "zero123".
+    family: whose published files the recipe loads, a key of `MAPPINGS`.
+    tokenizer: folder of CLIP's, for prompts that the weights hold no embedding of.
     Raises WeightsError when the weights do not fit. Large models are made without memory of
     their own, so that a load needs little more than the file; weights take the type of the
     parameters that `make` gives.
@@ -57,7 +85,7 @@ def load_pretrained(
         file, source = PUBLISHED_FILES[family]
         raise WeightsError(
             f"recipe '{recipe}' ships without weights: download {file}, which {source} links to, "
-            f"and pass weights={file}"
+            f"and pass weights={file.split()[0]}"
         )
     tower = image_tower(clip, init_on_meta(make)) if clip else {}
     if weights == "synthetic":
@@ -66,13 +94,14 @@ def load_pretrained(
             "meaningless, use it for tests and benchmarks only",
             stacklevel=2,
         )
-        mapping_for = zero123_mapping if family == "zero123" else syncdreamer_mapping
-        model = fill_synthetic(init_on_meta(make), mapping_for=mapping_for)
+        model = fill_synthetic(init_on_meta(make), mapping_for=MAPPINGS[family])
+        set_synthetic_prompts(model)
     elif weights == "embedded":
         model = init_seeded(make)
         load_file_into(model, bundled_path(recipe))
     else:
-        return _from_file(make, Path(weights).expanduser(), betas, tower, swapped, family)
+        path = Path(weights).expanduser()
+        return _from_file(make, path, betas, tower, swapped, family, tokenizer)
     assign(model, tower)
     return model
 
@@ -93,9 +122,16 @@ def _from_file(
     tower: dict[str, Tensor],
     swapped: Sequence[str],
     family: str,
+    tokenizer: str | None,
 ) -> nn.Module:
     tensors, metadata = read_weights(path)
+    texts = {"path": path, "tensors": tensors, "metadata": metadata, "tokenizer": tokenizer}
     if is_published(tensors):
+        _check_family(path, tensors, family)
+        if family in TEXT_FAMILIES:
+            model = _mvdream(make, path, tensors, swapped, family)
+            set_prompts(model, family, **texts)
+            return model
         file_family = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else "zero123"
         if family == file_family == "zero123":
             return _zero123(make, path, tensors, tower, swapped)
@@ -111,6 +147,20 @@ def _from_file(
         )
     if is_clip(tensors):
         raise WeightsError(f"'{path}' is CLIP alone: pass it as clip=, and the model as weights=")
+    tensors = {n: t for n, t in tensors.items() if not n.startswith(EXTRAS)}
+    model = _from_own_names(make, path, tensors, metadata, tower)
+    if family in TEXT_FAMILIES:
+        set_prompts(model, family, **texts)
+    return model
+
+
+def _from_own_names(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    tower: dict[str, Tensor],
+) -> nn.Module:
     model = init_on_meta(make)
     own = model.state_dict()
     same = own.keys() == tensors.keys() and all(tensors[n].shape == own[n].shape for n in own)
@@ -183,6 +233,47 @@ def _zero123(
     unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
     assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()} | tower)
     return model
+
+
+def _mvdream(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    swapped: Sequence[str],
+    family: str,
+) -> nn.Module:
+    model = init_seeded(make) if swapped else init_on_meta(make)
+    own = model.state_dict(keep_vars=True)
+    try:
+        weights = convert_mvdream(model, tensors, family, swapped=swapped)
+    except MvdiffError as error:
+        raise WeightsError(f"'{path}': {error}") from error
+    if family == "imagedream" and looks_local(path) == (model.reference == "view"):
+        local = looks_local(path)
+        warnings.warn(
+            f"'{path.name}' is called like ImageDream's {'local' if local else 'pixel'} variant, "
+            f"but reference={model.reference} is the other one: use recipe="
+            f"{'imagedream_local' if local else 'imagedream'}, unless its name is wrong",
+            stacklevel=4,
+        )
+    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
+    assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()})
+    return model
+
+
+def _check_family(path: Path, tensors: dict[str, Tensor], family: str) -> None:
+    """Raise WeightsError for a published file of another family, with the recipe that fits."""
+    other = family_of(tensors)
+    if other is None and family in TEXT_FAMILIES:
+        other = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else None
+        other = "zero123" if other is None and "cc_projection.weight" in tensors else other
+    elif other is None or other == family:
+        return
+    if other is not None and other != family:
+        name = {**NAMES, "syncdreamer": "SyncDreamer", "zero123": "Zero123"}[other]
+        raise WeightsError(
+            f"'{path}' is {name}'s checkpoint: use recipe={recipe_of(tensors) or other}"
+        )
 
 
 def init_seeded(make: Callable[[], nn.Module]) -> nn.Module:
