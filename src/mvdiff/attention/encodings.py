@@ -194,8 +194,8 @@ class CaPE4(CameraEncoding):
 
     For cameras that look at the origin. Four quarters of a head's channels are rotated by the
     polar angle (from +z), the azimuth, π (ln r − ln near) / (ln far − ln near) with the distance r
-    clipped to [near, far], and 0: D = R(−angle), neighboring channels together. The logits depend on
-    differences of angles: they stay when all cameras turn about z, but not under other motions.
+    clipped to [near, far], and 0: D = R(−angle), neighboring channels together. The logits depend
+    on differences of angles: they stay when all cameras turn about z, but not under other motions.
 
     near, far: distances, world units.
     """

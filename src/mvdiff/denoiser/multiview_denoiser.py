@@ -67,6 +67,7 @@ class MultiViewDenoiser(nn.Module):
         self.latents, self.embedder, self.volume, self.unet = latents, embedder, volume, unet
         self.radiance, self.residual = radiance, residual
         self.pose = TokenPose(time_dim) if pose is None else pose
+        self.pose.connect(unet)
         self.radiance_stem = None
         if radiance is not None and unet is not None:
             # a stem of its own, so that weights without a rendering fit, and start without it
@@ -266,6 +267,7 @@ class MultiViewDenoiser(nn.Module):
         # each view's token: the image's embedding with that view's pose
         relative = _pick(cond.pose, scene.index)
         pose = self.pose(relative, scene.cameras, cond.cameras[:: cond.photos.shape[1]])
+        scene = replace(scene, encoding=pose.encoding)
         numbers = torch.zeros_like(relative) if pose.token is None else pose.token
         token = cond.token[:, None].expand(-1, relative.shape[1], -1)
         context = self.project(torch.cat([token, numbers.to(token.dtype)], dim=-1))
@@ -274,12 +276,27 @@ class MultiViewDenoiser(nn.Module):
         latent = latent[:, None].expand(-1, relative.shape[1], -1, -1, -1)
         x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
         if rendering is None:
-            return self.unet(x, timestep, context[:, :, None], scene, time_residual=pose.time)
+            return self.unet(
+                x,
+                timestep,
+                context[:, :, None],
+                scene,
+                time_residual=pose.time,
+                pose_maps=pose.maps,
+            )
         # the rendering has its own loss: the UNet's gradient corrects the UNet alone
         rendering = rendering.detach()
         flat = rearrange(rendering.to(x.dtype), "b v ... -> (b v) ...")
         stem_residual = self.radiance_stem(flat).unflatten(0, x.shape[:2])
-        out = self.unet(x, timestep, context[:, :, None], scene, stem_residual, pose.time)
+        out = self.unet(
+            x,
+            timestep,
+            context[:, :, None],
+            scene,
+            stem_residual,
+            pose.time,
+            pose_maps=pose.maps,
+        )
         if not self.residual:
             return out
         if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colors
