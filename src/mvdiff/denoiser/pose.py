@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attention.base import PairwiseAttention
+from ..attention.base import ATTENTION, PairwiseAttention
 from ..attention.encodings import CameraEncoding, CaPE4, CaPE6, PRoPE
 from ..cameras.camera import Cameras
 from ..cameras.rigs import to_spherical
@@ -250,10 +250,13 @@ class EncodedPose(PoseEncoder):
             )
         for slot in slots.values():
             if not isinstance(slot, PairwiseAttention):
+                variant = next(
+                    (n for n in ATTENTION if ATTENTION[n] is type(slot)), type(slot).__name__
+                )
                 raise ConfigError(
-                    f"pose '{name}' acts on queries and keys of different cameras, which "
-                    f"{type(slot).__name__} does not have: choose attention=joint, crossview, "
-                    "rowwise, epipolar or epipolar_mask, or another pose (pose=token)"
+                    f"pose '{name}' acts on queries and keys of different cameras, which attention "
+                    f"'{variant}' does not compare: choose attention=joint, "
+                    "crossview, rowwise, epipolar or epipolar_mask, or another pose (pose=token)"
                 )
             self.encoding.check(slot.head_channels, slot.variant)
 

@@ -153,9 +153,9 @@ class MultiViewUNet(nn.Module):
         """The prediction for all views.
 
         stem_residual: added to the first feature map. time_residual: added to the embedding of
-        the noise level. image_tokens: see `FusedAttnProcessor`. pose_maps: a block's site, height and
-        width → (batch · view, channel, height, width) with the channels of `block_channels`, added
-        to what the block's first residual layer gives.
+        the noise level. image_tokens: see `FusedAttnProcessor`. pose_maps: a block's site, height
+        and width → (batch · view, channel, height, width) with the channels of `block_channels`,
+        added to what the block's first residual layer gives.
         """
         batch, views = x.shape[:2]
         time = get_timestep_embedding(
