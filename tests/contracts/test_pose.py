@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from einops import rearrange
 from helpers.attention_variants import (
     CHANNELS,
     THEIRS,
@@ -24,7 +25,14 @@ from helpers.attention_variants import (
 from helpers.tiny_recipe import photos, toy_config, toy_model
 
 from mvdiff import builders
-from mvdiff.attention import PLACES, PairwiseAttention
+from mvdiff.attention import (
+    ATTENTION,
+    PLACES,
+    PairwiseAttention,
+    SlotSpec,
+    ViewContext,
+    pixel_tokens,
+)
 from mvdiff.attention.encodings import CaPE4, CaPE6, PRoPE
 from mvdiff.cameras import Cameras
 from mvdiff.config.groups import groups
@@ -256,6 +264,40 @@ def test_every_attention_keeps_the_invariance_where_its_geometry_does(variant, e
         other = moved(scene.cameras, rigid(seed, shift))
         assert differ(module(x, replace(scene, cameras=other)), out) < 1e-7
     assert differ(module(x, replace(scene, encoding=None)), out) > 1e-3
+
+
+@pytest.fixture
+def third():
+    """A new attention of a user, that knows nothing of poses."""
+
+    class Third(PairwiseAttention):
+        def __init__(self, slot: SlotSpec) -> None:
+            super().__init__(slot.channels, heads=1, kernel="auto", variant="third")
+            self.to_qkv = torch.nn.Linear(slot.channels, 3 * slot.channels)
+
+        def forward(self, x: torch.Tensor, scene: ViewContext) -> torch.Tensor:
+            views, _, height, width = x.shape[1:]
+            tokens = self.to_qkv(rearrange(x, "b v c h w -> b 1 (v h w) c"))
+            at = pixel_tokens(views, height, width, like=x)
+            out = self.attend(*tokens.chunk(3, dim=-1), scene, at, at)
+            return x + rearrange(out, "b 1 (v h w) c -> b v c h w", v=views, h=height)
+
+    ATTENTION.register("third")(Third)
+    yield "third"
+    ATTENTION._entries.pop("third")
+
+
+@pytest.mark.parametrize("case", RELATIVE)
+def test_a_new_attention_gets_encoded_poses_without_code_of_its_own(case, third):
+    words = (*CASES[case], "attention=none", f"attention.name={third}", "volume=none")
+    model, plain = toy_model(*words), toy_model("pose=none", *words[len(CASES[case]) :])
+    plain.load_state_dict(model.state_dict())
+    out = denoised(model)
+    assert differ(denoised(plain), out) > 1e-3
+    assert differ(seen_from(model, moved(model.rig, about_z(40.0))), out) < 1e-4
+    assert differ(seen_from(model, model.rig[[1, 0, 2, 3]]), out) > 1e-3
+    if case != "cape-4":
+        assert differ(seen_from(model, moved(model.rig, rigid(1))), out) < 1e-4
 
 
 @pytest.mark.parametrize("encoding", [CaPE6(), CaPE4(1.0, 2.0)], ids=["cape", "cape-4"])

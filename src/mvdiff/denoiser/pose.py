@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..attention.base import ATTENTION, PairwiseAttention
 from ..attention.encodings import CameraEncoding, CaPE4, CaPE6, PRoPE
+from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.rigs import to_spherical
 from ..errors import ConfigError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .unet import MultiViewUNet
 
 POSES = Registry("pose")
+
+_rays = CameraCache()
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,9 @@ class PluckerPose(PoseEncoder):
         turn = _turn_about_z(-to_spherical(input_cameras)[0])[:, None, :3, :3]
 
         def maps(site: str, height: int, width: int) -> Tensor:
-            rays = cameras.resize(height, width).pluecker()
+            rays = _rays(
+                (height, width), cameras, lambda cameras: cameras.resize(height, width).pluecker()
+            )
             rays = rays.unflatten(0, (-1, views)).unflatten(2, (2, 3))
             rays = torch.einsum(
                 "bvij,bvnjhw->bvnihw", turn.to(rays), rays.expand(batch, -1, *rays.shape[2:])
