@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvdiff.attention import PairwiseAttention, Tokens, ViewContext, pixel_tokens
+from mvdiff.attention import PairwiseAttention, SlotSpec, Tokens, ViewContext, pixel_tokens
+from mvdiff.attention.crossview import CrossViewAttention
 from mvdiff.attention.encodings import CaPE4, CaPE6, PRoPE, projection_matrices, transform
+from mvdiff.attention.epipolar import _tokens, sample
 from mvdiff.cameras import Cameras, ring
+from mvdiff.cameras.epipolar import into_views, ray_samples
 from mvdiff.errors import ConfigError
 
 WIDTH = 16  # channels of a head
@@ -318,3 +321,38 @@ def test_cape_4_needs_an_interval_of_distances(near, far):
 def test_prope_needs_a_positive_base(base):
     with pytest.raises(ConfigError, match="base"):
         PRoPE(base)
+
+
+def test_means_of_keys_stand_at_the_means_of_their_pixels():
+    module = CrossViewAttention(SlotSpec(16, 1, {}, 2), heads=2, stride=2, rays=False).double()
+    at = pixel_tokens(3, 4, 5, like=random(1))
+    of = module._pooled_tokens(at, views=3, height=4)
+    assert of.view.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert of.row[:6].tolist() == [0.5, 0.5, 0.5, 2.5, 2.5, 2.5]
+    assert of.column[:6].tolist() == [0.5, 2.0, 3.5, 0.5, 2.0, 3.5]
+    torch.nn.init.normal_(module.mix.out.weight)
+    x = random(1, 3, 16, 4, 5)
+    out = module(x, scene(cameras(), PRoPE()))
+    order = [2, 0, 1]
+    permuted = module(x[:, order], scene(cameras()[order], PRoPE()))
+    torch.testing.assert_close(permuted, out[:, order])
+    assert (out - module(x, scene(cameras(), None))).abs().max() > 1e-3
+
+
+def test_samples_on_rays_stand_where_the_near_view_sees_them():
+    cams = ring(5, elevation=20.0, size=8).resize(8, 10).to(torch.float64)
+    places = sample(cams, num_neighbors=2, count=4, radius=0.6)
+    at, of = _tokens(places, 1, width=10)
+    assert int(at.view) == 1
+    assert at.row.flatten()[[0, 9, 10, 79]].tolist() == [0, 0, 1, 7]
+    assert at.column.flatten()[[0, 9, 10, 79]].tolist() == [0, 9, 0, 9]
+    assert of.view.tolist() == [places.near[1][0]] * 4 + [places.near[1][1]] * 4
+    near = torch.tensor(places.near)
+    uv, _, seen = into_views(cams, ray_samples(cams, 4, 0.6)[0], near)
+    expected = uv[1].permute(1, 2, 0, 3, 4).reshape(80, 8, 2) - 0.5
+    inside = seen[1].permute(1, 2, 0, 3).reshape(80, 8)
+    edge = torch.tensor([9.0, 7.0], dtype=torch.float64)
+    inside = inside & ((expected > 0) & (expected < edge)).all(dim=-1)
+    assert inside.float().mean() > 0.3
+    ours = torch.stack([of.column[:, 0], of.row[:, 0]], dim=-1)
+    torch.testing.assert_close(ours[inside], expected[inside])

@@ -266,6 +266,22 @@ def test_every_attention_keeps_the_invariance_where_its_geometry_does(variant, e
     assert differ(module(x, replace(scene, encoding=None)), out) > 1e-3
 
 
+@pytest.mark.parametrize(
+    "encoding", [PRoPE(), CaPE6(), CaPE4(1.0, 2.0)], ids=["prope", "cape", "cape-4"]
+)
+@pytest.mark.parametrize("variant", PAIRWISE)
+def test_permuted_views_give_the_permuted_result_with_an_encoding(variant, encoding):
+    """Each token is encoded with its own camera."""
+    options = {"heads": 1} | (
+        {"rays": False} if "rays" in toy_config(*chosen(variant)).attention else {}
+    )
+    module, x, order = random_one(variant, **options).double(), features().double(), [1, 0, 2]
+    scene = converted(scene_for(variant), torch.float64)
+    scene = replace(scene, encoding=encoding)
+    permuted = module(x[:, order], replace(scene, cameras=scene.cameras[order]))
+    assert differ(permuted, module(x, scene)[:, order]) < 1e-9
+
+
 @pytest.fixture
 def third():
     """A new attention of a user, that knows nothing of poses."""

@@ -162,15 +162,25 @@ class PairwiseAttention(ViewAttention):
 
         at, of: where the queries and the keys stand. mask: see `scaled_dot_product`.
         """
+        query, key, value = self.encode(query, key, value, scene, at, of)
+        return self.decode(scaled_dot_product(query, key, value, self.kernel, mask), scene, at)
+
+    def encode(
+        self, query: Tensor, key: Tensor, value: Tensor, scene: ViewContext, at: Tokens, of: Tokens
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `attend` does before the attention, for variants that do that in parts."""
         if scene.encoding is None:
-            return scaled_dot_product(query, key, value, self.kernel, mask)
+            return query, key, value
         at_blocks, of_blocks = (
             scene.encoding.blocks(scene.cameras, tokens, self.head_channels) for tokens in (at, of)
         )
-        query = transform(query, at_blocks, "D^T")
-        key = transform(key, of_blocks, "D^-1")
-        if not scene.encoding.values:
-            return scaled_dot_product(query, key, value, self.kernel, mask)
-        value = transform(value, of_blocks, "D^-1")
-        mixed = scaled_dot_product(query, key, value, self.kernel, mask)
-        return transform(mixed, at_blocks, "D")
+        query, key = transform(query, at_blocks, "D^T"), transform(key, of_blocks, "D^-1")
+        return query, key, transform(value, of_blocks, "D^-1") if scene.encoding.values else value
+
+    def decode(
+        self, mixed: Float[Tensor, "*batch head query channel"], scene: ViewContext, at: Tokens
+    ) -> Float[Tensor, "*batch head query channel"]:
+        """What `attend` does after the attention."""
+        if scene.encoding is None or not scene.encoding.values:
+            return mixed
+        return transform(mixed, scene.encoding.blocks(scene.cameras, at, self.head_channels), "D")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -16,6 +14,7 @@ from ..errors import ConfigError
 from .base import ATTENTION, PairwiseAttention, SlotSpec, ViewContext
 from .encodings import pixel_tokens
 from .epipolar import PixelTokens, pixel_rays
+from .sdpa import scaled_dot_product
 
 #: Masks of up to this many entries (bytes) are remembered, larger ones made a view at a time.
 MASK_SIZE = 2**25
@@ -94,18 +93,17 @@ class EpipolarMaskedAttention(PairwiseAttention):
             lambda cameras: Bands(cameras.resize(height, width), self.width),
         )
         tokens = self.tokens(x, bands.rays)
-        query = rearrange(self.to_q(tokens), "b v p (k c) -> v b k p c", k=self.heads)
+        query = rearrange(self.to_q(tokens), "b v p (k c) -> b k (v p) c", k=self.heads)
         key, value = rearrange(
             self.to_kv(tokens), "b v p (two k c) -> two b k (v p) c", two=2, k=self.heads
         )
+        at = pixel_tokens(x.shape[1], height, width, like=x)
+        query, key, value = self.encode(query, key, value, scene, at, at)
         # a view's queries at a time: the mask is as large as all pairs of pixels
-        of = pixel_tokens(x.shape[1], height, width, like=x)
-        pixels = pixel_tokens(1, height, width, like=x)
         mixed = [
-            self.attend(
-                q, key, value, scene, replace(pixels, view=pixels.view + i), of, bands.mask(i)
-            )
-            for i, q in enumerate(query)
+            scaled_dot_product(q, key, value, self.kernel, bands.mask(i))
+            for i, q in enumerate(query.split(height * width, dim=-2))
         ]
-        out = self.out(rearrange(torch.stack(mixed), "v b k p c -> b v p (k c)"))
+        mixed = self.decode(torch.cat(mixed, dim=-2), scene, at)
+        out = self.out(rearrange(mixed, "b k (v p) c -> b v p (k c)", v=x.shape[1]))
         return x + rearrange(out, "b v (h w) c -> b v c h w", h=height)
