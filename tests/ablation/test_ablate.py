@@ -53,6 +53,14 @@ def load_pixels(path: Path) -> dict[str, np.ndarray]:
     return scoring.load_views(path)
 
 
+def test_sweeps_poses(ablate, bare, tmp_path) -> None:
+    poses = ["sincos", "plucker", "cape", "prope"]
+    words = ["attention=joint", "attention.heads=2", "volume=none", "radiance=none"]
+    words += ["train.num_input_images=[1]", "seeds=0", "budget.steps=1", *QUICK]
+    assert ablate(tmp_path, f"pose={','.join(poses)}", *words) == 0
+    assert set(table(tmp_path, "Quality")) >= {f"pose={pose}" for pose in poses}
+
+
 def test_leaves_every_file_of_the_report(swept: Path) -> None:
     assert len(results(swept)) == 4
     content = json.loads((swept / "results.json").read_text())

@@ -1,12 +1,16 @@
 """Attention slot: what the views learn from space or from each other. One line a variant."""
 
 from . import crossview, depthwise, epipolar, epipolar_masked, joint, none, rowwise
-from .base import ATTENTION, PLACES, SlotSpec, ViewAttention, ViewContext
+from .base import ATTENTION, PLACES, PairwiseAttention, SlotSpec, ViewAttention, ViewContext
+from .encodings import CameraEncoding, Tokens, pixel_tokens
 
 __all__ = [
     "ATTENTION",
     "PLACES",
+    "CameraEncoding",
+    "PairwiseAttention",
     "SlotSpec",
+    "Tokens",
     "ViewAttention",
     "ViewContext",
     "crossview",
@@ -15,5 +19,6 @@ __all__ = [
     "epipolar_masked",
     "joint",
     "none",
+    "pixel_tokens",
     "rowwise",
 ]

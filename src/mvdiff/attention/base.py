@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..cameras.camera import Cameras
 from ..registry import Registry
+from .encodings import CameraEncoding, Tokens, transform
+from .sdpa import check_kernel, head_width, scaled_dot_product
 
 ATTENTION = Registry("attention")
 
@@ -52,6 +54,7 @@ class ViewContext:
     index: positions of these views in the whole rig, shared by the batch or a row an object
         (training picks views for each object; never given to slots that need all views).
     empty: all frusta are known to be zeros (the branch of guidance without condition).
+    encoding: of the cameras, for queries and keys; `PairwiseAttention.attend` applies it.
     """
 
     cameras: Cameras
@@ -59,6 +62,7 @@ class ViewContext:
     time: Float[Tensor, "batch time"]
     index: Int[Tensor, "view"] | Int[Tensor, "batch view"]
     empty: bool = False
+    encoding: CameraEncoding | None = None
 
 
 class ViewAttention(nn.Module, ABC):
@@ -108,3 +112,77 @@ class ViewAttention(nn.Module, ABC):
         A variant may compute it directly; by default it is the difference.
         """
         return self(x, scene) - x
+
+
+class PairwiseAttention(ViewAttention):
+    """Base of variants whose queries meet keys of other cameras: poses can be encoded in both.
+
+    A variant calls `attend` in place of `scaled_dot_product` and says where its tokens stand; the
+    rest (`pose=cape`, `pose=prope`, or nothing) happens here.
+
+    channels: of queries and keys, all heads together. heads: they divide the channels.
+    kernel: see `scaled_dot_product`. variant: its name, for messages.
+    Raises ConfigError for heads that do not divide the channels, and for an unknown kernel.
+
+    Example:
+        >>> import torch
+        >>> from einops import rearrange
+        >>> from mvdiff.attention import PairwiseAttention, SlotSpec, ViewContext, pixel_tokens
+        >>> from mvdiff.cameras import ring
+        >>> class Plain(PairwiseAttention):
+        ...     def forward(self, x, scene):
+        ...         views, _, height, width = x.shape[1:]
+        ...         q = rearrange(x, "b v (k c) h w -> b k (v h w) c", k=self.heads)
+        ...         at = pixel_tokens(views, height, width, like=x)
+        ...         out = self.attend(q, q, q, scene, at, at)
+        ...         return rearrange(out, "b k (v h w) c -> b v (k c) h w", v=views, h=height)
+        >>> x = torch.rand(2, 4, 16, 8, 8)
+        >>> scene = ViewContext(ring(4, size=8), {}, torch.zeros(2, 32), torch.arange(4))
+        >>> attention = Plain(channels=16, heads=2, kernel="auto", variant="plain")
+        >>> attention(x, scene).shape
+        torch.Size([2, 4, 16, 8, 8])
+    """
+
+    needs = frozenset({"all_views"})
+
+    def __init__(self, channels: int, heads: int, kernel: str, variant: str) -> None:
+        super().__init__()
+        self.variant, self.heads, self.kernel = variant, heads, check_kernel(kernel)
+        self.head_channels = head_width(channels, heads, variant)
+
+    def attend(
+        self,
+        query: Float[Tensor, "*batch head query channel"],
+        key: Float[Tensor, "*batch head key channel"],
+        value: Float[Tensor, "*batch head key channel"],
+        scene: ViewContext,
+        at: Tokens,
+        of: Tokens,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "*batch head query channel"]:
+        """Scaled dot-product attention with the scene's camera encoding.
+
+        at, of: where the queries and the keys stand. mask: see `scaled_dot_product`.
+        """
+        query, key, value = self.encode(query, key, value, scene, at, of)
+        return self.decode(scaled_dot_product(query, key, value, self.kernel, mask), scene, at)
+
+    def encode(
+        self, query: Tensor, key: Tensor, value: Tensor, scene: ViewContext, at: Tokens, of: Tokens
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `attend` does before the attention, for variants that do that in parts."""
+        if scene.encoding is None:
+            return query, key, value
+        at_blocks, of_blocks = (
+            scene.encoding.blocks(scene.cameras, tokens, self.head_channels) for tokens in (at, of)
+        )
+        query, key = transform(query, at_blocks, "D^T"), transform(key, of_blocks, "D^-1")
+        return query, key, transform(value, of_blocks, "D^-1") if scene.encoding.values else value
+
+    def decode(
+        self, mixed: Float[Tensor, "*batch head query channel"], scene: ViewContext, at: Tokens
+    ) -> Float[Tensor, "*batch head query channel"]:
+        """What `attend` does after the attention."""
+        if scene.encoding is None or not scene.encoding.values:
+            return mixed
+        return transform(mixed, scene.encoding.blocks(scene.cameras, at, self.head_channels), "D")

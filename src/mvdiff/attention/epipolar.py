@@ -17,9 +17,9 @@ from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.epipolar import corners, into_views, nearest_views, ray_samples
 from ..errors import ConfigError
-from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
+from .base import ATTENTION, PairwiseAttention, SlotSpec, ViewContext
+from .encodings import Tokens
 from .ray_tokens import embed_rays
-from .sdpa import check_kernel, head_width, scaled_dot_product
 
 #: Octaves of the sines and cosines that encode rays and depths.
 OCTAVES = 4
@@ -86,24 +86,26 @@ class PixelTokens(nn.Module):
     """A token a pixel: its normalized features and its ray, see `embed_rays`.
 
     Normalized over channels alone: a pixel's token says nothing about pixels off the line.
+
+    rays: False leaves the ray out.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, rays: bool = True) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.ray = nn.Linear(6 * (1 + 2 * OCTAVES), channels, bias=False)
+        self.ray = nn.Linear(6 * (1 + 2 * OCTAVES), channels, bias=False) if rays else None
 
     def forward(
         self,
         x: Float[Tensor, "batch view channel height width"],
         rays: Float[Tensor, "view pixel embedding"],
     ) -> Float[Tensor, "batch view pixel channel"]:
-        tokens = rearrange(x, "b v c h w -> b v (h w) c")
-        return self.norm(tokens) + self.ray(rays.to(x.dtype))
+        tokens = self.norm(rearrange(x, "b v c h w -> b v (h w) c"))
+        return tokens if self.ray is None else tokens + self.ray(rays.to(x.dtype))
 
 
 @ATTENTION.register("epipolar")
-class EpipolarAttention(ViewAttention):
+class EpipolarAttention(PairwiseAttention):
     """A pixel's query against features of the other views along its ray.
 
     The ray is sampled inside the object's sphere, the samples are projected into the near views
@@ -118,10 +120,10 @@ class EpipolarAttention(ViewAttention):
     samples: points per ray.
     radius: of the sphere around the origin that holds the object, world units.
     heads: of the attention; they divide the feature map's channels.
+    rays: whether tokens hold their rays in world coordinates; False for a pose encoded in queries
+        and keys alone (`pose=prope`, `pose=cape`).
     kernel: see `scaled_dot_product`.
     """
-
-    needs = frozenset({"all_views"})
 
     def __init__(
         self,
@@ -130,18 +132,17 @@ class EpipolarAttention(ViewAttention):
         samples: int,
         radius: float,
         heads: int,
+        rays: bool = True,
         kernel: str = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(slot.channels, heads, kernel, "epipolar")
         if num_neighbors < 1 or samples < 1 or not 0 < radius < math.inf:
             raise ConfigError(
                 "attention 'epipolar' needs num_neighbors ≥ 1, samples ≥ 1 and a positive radius, "
                 f"got num_neighbors={num_neighbors}, samples={samples}, radius={radius}"
             )
-        head_width(slot.channels, heads, "epipolar")
         self.num_neighbors, self.samples, self.radius = num_neighbors, samples, radius
-        self.heads, self.kernel = heads, check_kernel(kernel)
-        self.tokens = PixelTokens(slot.channels)
+        self.tokens = PixelTokens(slot.channels, rays)
         self.to_q = nn.Linear(slot.channels, slot.channels, bias=False)
         self.to_k = nn.Linear(slot.channels, slot.channels, bias=False)
         self.to_v = nn.Linear(slot.channels, slot.channels, bias=False)
@@ -161,7 +162,9 @@ class EpipolarAttention(ViewAttention):
         query, key, value = (to(tokens).unbind(1) for to in (self.to_q, self.to_k, self.to_v))
         # a view at a time, computed again for the gradient: the samples are many times the map
         mixed = [
-            self._mix_lean(query[i], [key[j] for j in near], [value[j] for j in near], places, i)
+            self._mix_lean(
+                query[i], [key[j] for j in near], [value[j] for j in near], places, i, scene, width
+            )
             for i, near in enumerate(places.near)
         ]
         out = self.out(torch.stack(mixed, dim=1))
@@ -181,14 +184,22 @@ class EpipolarAttention(ViewAttention):
         return self._mix(*arguments)
 
     def _mix(
-        self, query: Tensor, key: list[Tensor], value: list[Tensor], places: Samples, view: int
+        self,
+        query: Tensor,
+        key: list[Tensor],
+        value: list[Tensor],
+        places: Samples,
+        view: int,
+        scene: ViewContext,
+        width: int,
     ) -> Tensor:
         """One view's queries (batch, pixel, channel) against its near views' keys and values."""
         query = rearrange(query, "b p (k c) -> b p k 1 c", k=self.heads)
         key = self._at_samples(key, self.depth_k.weight, places, view)
         value = self._at_samples(value, self.depth_v.weight, places, view)
         mask = places.seen[view][None, :, None, None, :]
-        mixed = scaled_dot_product(query, key, value, self.kernel, mask)
+        at, of = _tokens(places, view, width)
+        mixed = self.attend(query, key, value, scene, at, of, mask)
         return rearrange(mixed, "b p k 1 c -> b p (k c)")
 
     def _at_samples(self, near: list[Tensor], weight: Tensor, places: Samples, view: int) -> Tensor:
@@ -200,6 +211,24 @@ class EpipolarAttention(ViewAttention):
         sampled = sampled.baddbmm_(*both)  # in place: memory traffic is what takes the time
         pixels = len(places.pixels[view])
         return rearrange(sampled, "b (p s) (k c) -> b p k s c", p=pixels, k=self.heads)
+
+
+def _tokens(places: Samples, view: int, width: int) -> tuple[Tokens, Tokens]:
+    """Where the queries of a view and the samples of its pixels stand, for maps this wide."""
+    pixels, weights = places.pixels[view], places.weights[view]
+    count, near = len(pixels), places.near[view]
+    own = torch.arange(count, device=pixels.device)
+    at = Tokens(own.new_tensor(view), *_column_and_row(own[:, None, None], width, weights.dtype))
+    column, row = _column_and_row(pixels % count, width, weights.dtype)
+    seen_by = own.new_tensor(near).repeat_interleave(pixels.shape[1] // len(near))
+    # between the pixels that a sample is interpolated from
+    of = Tokens(seen_by, *((weights * x).sum(dim=-1)[:, None] for x in (column, row)))
+    return at, of
+
+
+def _column_and_row(pixel: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    row = torch.div(pixel, width, rounding_mode="floor")
+    return (pixel % width).to(dtype), row.to(dtype)
 
 
 def interpolate(

@@ -11,9 +11,10 @@ from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..cameras.epipolar import EpipolarLines, epipolar_lines
 from ..errors import ConfigError
-from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
+from .base import ATTENTION, PairwiseAttention, SlotSpec, ViewContext
+from .encodings import pixel_tokens
 from .epipolar import PixelTokens, pixel_rays
-from .sdpa import check_kernel, head_width, scaled_dot_product
+from .sdpa import scaled_dot_product
 
 #: Masks of up to this many entries (bytes) are remembered, larger ones made a view at a time.
 MASK_SIZE = 2**25
@@ -47,7 +48,7 @@ class Bands:
 
 
 @ATTENTION.register("epipolar_mask")
-class EpipolarMaskedAttention(ViewAttention):
+class EpipolarMaskedAttention(PairwiseAttention):
     """A pixel's query against all pixels of its own view and those near its epipolar lines.
 
     As in SPAD, the own view is not masked: a pixel always has something to look at, and a view
@@ -57,20 +58,26 @@ class EpipolarMaskedAttention(ViewAttention):
         1.81 px off each other's lines, 99 % of them within 1.0 px, since both are rounded
         (points of a ball of radius 0.6 seen by 16 cameras around it, 16² and 32² pixels).
     heads: of the attention; they divide the feature map's channels.
+    rays: whether tokens hold their rays in world coordinates; False for a pose encoded in queries
+        and keys alone (`pose=prope`, `pose=cape`).
     kernel: see `scaled_dot_product`.
     """
 
-    needs = frozenset({"all_views"})
-
-    def __init__(self, slot: SlotSpec, width: float, heads: int, kernel: str = "auto") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        slot: SlotSpec,
+        width: float,
+        heads: int,
+        rays: bool = True,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__(slot.channels, heads, kernel, "epipolar_mask")
         if not width > 0:
             raise ConfigError(
                 f"attention 'epipolar_mask' needs a band of width > 0 pixels, got width={width}"
             )
-        head_width(slot.channels, heads, "epipolar_mask")
-        self.width, self.heads, self.kernel = width, heads, check_kernel(kernel)
-        self.tokens = PixelTokens(slot.channels)
+        self.width = width
+        self.tokens = PixelTokens(slot.channels, rays)
         self.to_q = nn.Linear(slot.channels, slot.channels, bias=False)
         self.to_kv = nn.Linear(slot.channels, 2 * slot.channels, bias=False)
         self.out = nn.Linear(slot.channels, slot.channels, bias=False)
@@ -86,14 +93,17 @@ class EpipolarMaskedAttention(ViewAttention):
             lambda cameras: Bands(cameras.resize(height, width), self.width),
         )
         tokens = self.tokens(x, bands.rays)
-        query = rearrange(self.to_q(tokens), "b v p (k c) -> v b k p c", k=self.heads)
+        query = rearrange(self.to_q(tokens), "b v p (k c) -> b k (v p) c", k=self.heads)
         key, value = rearrange(
             self.to_kv(tokens), "b v p (two k c) -> two b k (v p) c", two=2, k=self.heads
         )
+        at = pixel_tokens(x.shape[1], height, width, like=x)
+        query, key, value = self.encode(query, key, value, scene, at, at)
         # a view's queries at a time: the mask is as large as all pairs of pixels
         mixed = [
             scaled_dot_product(q, key, value, self.kernel, bands.mask(i))
-            for i, q in enumerate(query)
+            for i, q in enumerate(query.split(height * width, dim=-2))
         ]
-        out = self.out(rearrange(torch.stack(mixed), "v b k p c -> b v p (k c)"))
+        mixed = self.decode(torch.cat(mixed, dim=-2), scene, at)
+        out = self.out(rearrange(mixed, "b k (v p) c -> b v p (k c)", v=x.shape[1]))
         return x + rearrange(out, "b v (h w) c -> b v c h w", h=height)

@@ -11,12 +11,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
-from .sdpa import check_kernel, head_width, scaled_dot_product
+from .base import ATTENTION, PairwiseAttention, SlotSpec, ViewContext
+from .encodings import pixel_tokens
 
 
 @ATTENTION.register("joint")
-class JointAttention(ViewAttention):
+class JointAttention(PairwiseAttention):
     """Self-attention over all pixels of all views, without an embedding of views or pixels.
 
     In place "self" it has the layers of the self-attention that it replaces and takes its
@@ -27,13 +27,10 @@ class JointAttention(ViewAttention):
     kernel: see `scaled_dot_product`; "math" keeps (view · height · width)² weights per head.
     """
 
-    needs = frozenset({"all_views"})
     reads_cameras = False
 
     def __init__(self, slot: SlotSpec, heads: int | None = None, kernel: str = "auto") -> None:
-        super().__init__()
-        self.heads, self.kernel = slot.heads if heads is None else heads, check_kernel(kernel)
-        head_width(slot.channels, self.heads, "joint")
+        super().__init__(slot.channels, slot.heads if heads is None else heads, kernel, "joint")
         in_place = slot.place == "self"
         self.norm = nn.Identity() if in_place else nn.LayerNorm(slot.channels)
         self.to_q = nn.Linear(slot.channels, slot.channels, bias=False)
@@ -52,12 +49,13 @@ class JointAttention(ViewAttention):
     def update(
         self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
-        views, _, height, _ = x.shape[1:]
+        views, _, height, width = x.shape[1:]
         tokens = self.norm(rearrange(x, "b v c h w -> b (v h w) c"))
         query, key, value = (
             rearrange(to(tokens), "b n (k c) -> b k n c", k=self.heads)
             for to in (self.to_q, self.to_k, self.to_v)
         )
-        mixed = scaled_dot_product(query, key, value, self.kernel)
+        at = pixel_tokens(views, height, width, like=x)
+        mixed = self.attend(query, key, value, scene, at, at)
         out = self.to_out[0](rearrange(mixed, "b k n c -> b n (k c)"))
         return rearrange(out, "b (v h w) c -> b v c h w", v=views, h=height)

@@ -6,6 +6,8 @@ of the world lies on one row in all views, so that rows are epipolar lines.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -14,7 +16,8 @@ from torch import Tensor
 from ..cameras.cache import CameraCache
 from ..cameras.camera import Cameras
 from ..errors import ConfigError
-from .base import ATTENTION, SlotSpec, ViewAttention, ViewContext
+from .base import ATTENTION, PairwiseAttention, SlotSpec, ViewContext
+from .encodings import Tokens, pixel_tokens
 from .ray_tokens import RayTokens, TokenAttention
 
 #: rows may differ by this share of the picture's height
@@ -24,35 +27,40 @@ _errors = CameraCache()
 
 
 @ATTENTION.register("rowwise")
-class RowwiseAttention(ViewAttention):
+class RowwiseAttention(PairwiseAttention):
     """Attention between the pixels of a row, of all views; does not depend on the views' order.
 
     heads: of the attention; they divide the feature map's channels.
     frequencies: of the rays' embedding, see `RayTokens`.
-    kernel: see `attend`.
+    rays: whether tokens hold their rays in world coordinates; False for a pose encoded in queries
+        and keys alone (`pose=prope`, `pose=cape`).
+    kernel: see `scaled_dot_product`.
     `forward` raises MvdiffError for cameras whose epipolar lines are not rows.
     """
-
-    needs = frozenset({"all_views"})
 
     def __init__(
         self,
         slot: SlotSpec,
         heads: int,
         frequencies: int = 4,
+        rays: bool = True,
         kernel: str = "auto",
     ) -> None:
-        super().__init__()
-        self.tokens = RayTokens(slot.channels, frequencies)
-        self.mix = TokenAttention(slot.channels, heads, kernel, "rowwise")
+        super().__init__(slot.channels, heads, kernel, "rowwise")
+        self.tokens = RayTokens(slot.channels, frequencies, rays)
+        self.mix = TokenAttention(slot.channels, heads)
 
     def forward(
         self, x: Float[Tensor, "batch view channel height width"], scene: ViewContext
     ) -> Float[Tensor, "batch view channel height width"]:
         _check_rows(scene.cameras)
-        views = x.shape[1]
+        views, _, height, width = x.shape[1:]
         rows = rearrange(self.tokens(x, scene.cameras), "b v c h w -> b h (v w) c")
-        return x + rearrange(self.mix(rows, rows), "b h (v w) c -> b v c h w", v=views)
+        one = pixel_tokens(views, 1, width, like=x)  # one row; all rows have these columns
+        row = torch.arange(height, dtype=one.row.dtype, device=x.device)
+        at = Tokens(one.view, one.column, row[:, None, None])
+        out = self.mix(rows, rows, attend=partial(self.attend, scene=scene, at=at, of=at))
+        return x + rearrange(out, "b h (v w) c -> b v c h w", v=views)
 
 
 def row_error(cameras: Cameras) -> float:

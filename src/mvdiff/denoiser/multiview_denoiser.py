@@ -76,6 +76,7 @@ class MultiViewDenoiser(nn.Module):
         self.latents, self.embedder, self.volume, self.unet = latents, embedder, volume, unet
         self.radiance, self.residual = radiance, residual
         self.pose = TokenPose(time_dim) if pose is None else pose
+        self.pose.connect(unet)
         self.radiance_stem = None
         if radiance is not None and unet is not None:
             # a stem of its own, so that weights without a rendering fit, and start without it
@@ -341,7 +342,11 @@ class MultiViewDenoiser(nn.Module):
             pose = join_poses(pose, self.pose.of_reference(input_cameras))
             stem = None if stem is None else torch.cat([stem, torch.zeros_like(stem[:, :1])], dim=1)
         context, image = self._context(cond, pose, noisy.shape[1])
-        return self.unet(noisy, timestep, context, scene, stem, pose.time, image)[:, :views]
+        scene = replace(scene, encoding=pose.encoding)
+        out = self.unet(
+            noisy, timestep, context, scene, stem, pose.time, image, pose_maps=pose.maps
+        )
+        return out[:, :views]
 
     def _context(
         self, cond: Condition, pose: PoseFeatures, views: int

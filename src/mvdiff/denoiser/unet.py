@@ -79,6 +79,7 @@ class MultiViewUNet(nn.Module):
                 f"unet.head_width must divide the UNet's widths {widths}, got {head_width}"
             )
         self.width, self.place = width, place
+        self.block_channels: dict[str, int] = {}
         time_dim = 4 * width
         plan = _plan(width, mults, blocks, attention_levels, heads, head_width)
         sites = {block.site: block for block in plan if block.spec(place) is not None}
@@ -125,6 +126,7 @@ class MultiViewUNet(nn.Module):
                 )
                 self.down.append(nn.ModuleList([halve]))
                 continue
+            self.block_channels[block.site] = block.channels
             if block.site == "mid":
                 self.middle = layers(block)
             else:
@@ -146,11 +148,14 @@ class MultiViewUNet(nn.Module):
         stem_residual: Float[Tensor, "batch view features height width"] | None = None,
         time_residual: Float[Tensor, "batch view time"] | None = None,
         image_tokens: Float[Tensor, "batch view image context"] | None = None,
+        pose_maps: Callable[[str, int, int], Tensor] | None = None,
     ) -> Float[Tensor, "batch view out height width"]:
         """The prediction for all views.
 
         stem_residual: added to the first feature map. time_residual: added to the embedding of
-        the noise level. image_tokens: see `FusedAttnProcessor`.
+        the noise level. image_tokens: see `FusedAttnProcessor`. pose_maps: a block's site, height
+        and width → (batch · view, channel, height, width) with the channels of `block_channels`,
+        added to what the block's first residual layer gives.
         """
         batch, views = x.shape[:2]
         time = get_timestep_embedding(
@@ -166,7 +171,7 @@ class MultiViewUNet(nn.Module):
         if stem_residual is not None:
             x = x + rearrange(stem_residual, "b v c h w -> (b v) c h w")
 
-        given = (time, context, image_tokens, scene, batch)
+        given = (time, context, image_tokens, pose_maps, scene, batch)
         skips = [x]
         for number, block in enumerate(self.down):
             x = self._call(f"down{number}", block, x, *given)
@@ -190,6 +195,7 @@ class MultiViewUNet(nn.Module):
         time: Tensor,
         context: Tensor,
         image_tokens: Tensor | None,
+        pose_maps: Callable[[str, int, int], Tensor] | None,
         scene: ViewContext,
         batch: int,
     ) -> Tensor:
@@ -200,9 +206,11 @@ class MultiViewUNet(nn.Module):
             views = rearrange(maps, "(b v) c h w -> b v c h w", b=batch)
             return rearrange(slot.update(views, scene), "b v c h w -> (b v) c h w")
 
-        for layer in block:
+        for number, layer in enumerate(block):
             if isinstance(layer, ResnetBlock2D):
                 x = layer(x, time)
+                if pose_maps is not None and number == 0:
+                    x = x + pose_maps(site, *x.shape[-2:])
             elif isinstance(layer, SpatialTransformer):
                 update = None if slot is None else view_update
                 x = layer(x, context, image_tokens, self.place, update)
