@@ -45,7 +45,15 @@ class PoseFeatures:
 
 
 def join_poses(first: PoseFeatures, second: PoseFeatures) -> PoseFeatures:
-    """The features of some views and of others, in this order."""
+    """The features of some views and of others, in this order.
+
+    Raises ConfigError for poses in the UNet's blocks, which would miss the other views' cameras.
+    """
+    if first.encoding is not None or first.maps is not None:
+        raise ConfigError(
+            "reference=view gives the UNet one more view than this pose encodes: choose "
+            "pose=token, camera_matrix, sincos or none, or reference=concat"
+        )
     pairs = ((first.token, second.token), (first.time, second.time))
     return PoseFeatures(*(None if pair[0] is None else torch.cat(pair, dim=1) for pair in pairs))
 
