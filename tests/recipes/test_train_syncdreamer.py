@@ -173,10 +173,11 @@ def test_two_processes_take_the_steps_of_one(
     largest = max(float(moment.abs().max()) for moment in expected.values())
     for name, moment in expected.items():
         torch.testing.assert_close(mine[name], moment, rtol=0, atol=3e-6 * largest)
-    # Biases before a norm have no gradient but rounding errors, which Adam blows up to its rate.
+    # Gradients below the moments' tolerance may be rounding errors alone (biases before a norm have
+    # no others), which Adam scales up to its rate.
     weights = [load_file(path / "model.safetensors") for path in (ours, theirs)]
     for name, moment in expected.items():
-        real = moment.abs() > 1e-6 * largest
+        real = moment.abs() > 1e-5 * largest
         a, b = (w[name][real] for w in weights)
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
