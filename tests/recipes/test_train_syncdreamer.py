@@ -177,7 +177,7 @@ def test_two_processes_take_the_steps_of_one(
     # no others), which Adam scales up to its rate.
     weights = [load_file(path / "model.safetensors") for path in (ours, theirs)]
     for name, moment in expected.items():
-        real = moment.abs() > 1e-5 * largest
+        real = moment.abs() > 1e-4 * largest
         a, b = (w[name][real] for w in weights)
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
