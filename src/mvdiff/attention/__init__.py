@@ -1,6 +1,6 @@
 """Attention slot: what the views learn from space or from each other. One line a variant."""
 
-from . import crossview, depthwise, epipolar, epipolar_masked, joint, none, rowwise
+from . import crossview, depthwise, epidiff, epipolar, epipolar_masked, joint, none, rowwise
 from .base import ATTENTION, PLACES, SlotSpec, ViewAttention, ViewContext
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ViewContext",
     "crossview",
     "depthwise",
+    "epidiff",
     "epipolar",
     "epipolar_masked",
     "joint",

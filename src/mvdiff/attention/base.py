@@ -31,6 +31,7 @@ class SlotSpec:
     time_dim: of the scene's time embedding.
     heads: of the UNet's own attention there.
     place: one of `PLACES`.
+    unet_time_dim: of the UNet's embedding of the noise level; None: as the scene's.
     """
 
     channels: int
@@ -39,6 +40,7 @@ class SlotSpec:
     time_dim: int
     heads: int = 8
     place: str = "after"
+    unet_time_dim: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class ViewContext:
     index: positions of these views in the whole rig, shared by the batch or a row an object
         (training picks views for each object; never given to slots that need all views).
     empty: all frusta are known to be zeros (the branch of guidance without condition).
+    unet_time: the UNet's own embedding of the noise level, before any SiLU; None without a UNet.
     """
 
     cameras: Cameras
@@ -59,6 +62,7 @@ class ViewContext:
     time: Float[Tensor, "batch time"]
     index: Int[Tensor, "view"] | Int[Tensor, "batch view"]
     empty: bool = False
+    unet_time: Float[Tensor, "batch view unet_time"] | None = None
 
 
 class ViewAttention(nn.Module, ABC):
