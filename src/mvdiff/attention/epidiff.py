@@ -96,7 +96,9 @@ def ray_samples(
 
 def encode(x: Float[Tensor, "*numbers n"]) -> Float[Tensor, "*numbers encoding"]:
     """Sines, cosines and the numbers themselves: (…, n · (1 + 2 · OCTAVES)), number by number."""
-    waves = (x[..., None] * 2.0 ** torch.arange(OCTAVES, dtype=x.dtype, device=x.device)).flatten(-2)
+    waves = (x[..., None] * 2.0 ** torch.arange(OCTAVES, dtype=x.dtype, device=x.device)).flatten(
+        -2
+    )
     return torch.cat([waves.sin(), waves.cos(), x], dim=-1)
 
 

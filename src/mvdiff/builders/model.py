@@ -25,6 +25,12 @@ PUBLISHED = {
         "radiance": (("radiance.", "radiance_stem."), "none"),
         "pose": (("pose.",), "token"),
     },
+    "epidiff": {
+        "attention": (("unet.slots.",), "epidiff"),
+        "volume": (("volume.",), "none"),
+        "radiance": (("radiance.", "radiance_stem."), "none"),
+        "pose": (("pose.",), "token"),
+    },
 }
 
 
@@ -70,7 +76,7 @@ def build_model(config: Any) -> MultiViewDenoiser:
         context_dim=sizes.context_dim,
         time_dim=sizes.time_dim,
         radiance=build_radiance(config, latents, volume),
-        pose=instantiate(POSES, config.pose, time_dim=4 * config.unet.get("width", 1)),
+        pose=instantiate(POSES, config.pose, time_dim=unet_time_dim(config)),
         residual=config.noise.get("prediction_type") == "sample",
     )
 
@@ -92,6 +98,7 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
     from ..denoiser.unet import MultiViewUNet, SiteSpec
 
     sizes = config.sizes
+    time_dim = unet_time_dim(config)
 
     def slot(site: SiteSpec) -> Any:
         spec = SlotSpec(
@@ -101,6 +108,7 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
             sizes.time_dim,
             heads=site.heads,
             place=site.place,
+            unet_time_dim=time_dim,
         )
         return instantiate(ATTENTION, config.attention, slot=spec)
 
@@ -108,7 +116,7 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
     place = "after" if config.attention.name == "none" else config.place
     settings = to_container(config.unet)
     inside = settings.pop("transformer_slots", ["all"])
-    if place != "after":
+    if place not in ("after", "within"):
         settings["slots"] = inside
     return MultiViewUNet(
         inputs=2 * latents.channels,  # noisy view beside the input picture
@@ -118,6 +126,11 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
         place=place,
         **settings,
     )
+
+
+def unet_time_dim(config: Any) -> int:
+    """Size of the UNet's embedding of the noise level."""
+    return config.unet.get("time_dim") or 4 * config.unet.get("width", 1)
 
 
 def swapped_prefixes(config: Any) -> list[str]:

@@ -40,21 +40,28 @@ class RecipeConfig:
     recipe_name: str = ""  # set by composition
 
     family: str = recipe_setting(
-        "whose published files the recipe loads", "syncdreamer", choices=("syncdreamer", "zero123")
+        "whose published files the recipe loads",
+        "syncdreamer",
+        choices=("syncdreamer", "zero123", "epidiff"),
     )
 
     size: int = recipe_setting("side of the images, pixels", limit=whole_numbers(8, 4096))
     ddim_steps: int = recipe_setting("steps of sampler=ddim", 50, limit=whole_numbers(1, 10**5))
     place: str = recipe_setting(
-        "of the view attention: after (a block), self (in place of the self-attention), beside "
-        "(following it), decoupled (parallel to it)",
+        "of the view attention: after (a block), within (before its upsampling), self (in place of "
+        "the self-attention), beside (following it), decoupled (parallel to it)",
         "after",
-        choices=("after", "self", "beside", "decoupled"),
+        choices=("after", "within", "self", "beside", "decoupled"),
+    )
+    faithful: bool = recipe_setting(
+        "recipe=epidiff: true, views sample their own features, as the released code does; false, "
+        "those of the near views, as the paper says",
+        True,
     )
     framing: str = recipe_setting(
-        "fit: object_fill; syncdreamer, zero123: crop_size; plain: as it is",
+        "fit: object_fill; syncdreamer, zero123: crop_size; plain, squash: as it is",
         "fit",
-        choices=("fit", "syncdreamer", "zero123", "plain"),
+        choices=("fit", "syncdreamer", "zero123", "plain", "squash"),
     )
     crop_size: int | None = recipe_setting(
         "longer side of the object, pixels; -1: whole picture",

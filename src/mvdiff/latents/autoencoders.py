@@ -103,14 +103,25 @@ class VAE(LatentCodec):
     channels: of a latent. widths: channels by level; the map halves between levels.
     blocks: residual blocks a level. groups: of every GroupNorm.
     scale: makes latents about unit normal.
+    posterior: what of the posterior lies beside the noisy views: its "mean", or a "sample".
     """
 
     def __init__(
-        self, *, channels: int, widths: Sequence[int], blocks: int, groups: int, scale: float
+        self,
+        *,
+        channels: int,
+        widths: Sequence[int],
+        blocks: int,
+        groups: int,
+        scale: float,
+        posterior: str = "mean",
     ) -> None:
         from diffusers import AutoencoderKL
 
         super().__init__()
+        if posterior not in ("mean", "sample"):
+            raise ConfigError(f"unknown latents.posterior '{posterior}'; choose from mean, sample")
+        self.condition_posterior = posterior
         self.channels, self.factor, self.scale = channels, 2 ** (len(widths) - 1), scale
         self.net = AutoencoderKL(
             latent_channels=channels,
@@ -146,11 +157,19 @@ class VAE(LatentCodec):
     def condition(
         self, rgba: Float[Tensor, "batch 4 height width"]
     ) -> Float[Tensor, "batch channel h w"]:
-        """The posterior's mean, unscaled, as Zero123's weights expect it.
+        """The posterior's mean, unscaled, as Zero123's weights expect it; or a sample of it.
 
-        The original samples the posterior; the mean makes a seed mean one result.
+        SyncDreamer's code samples the posterior, too; the mean makes a seed mean one result. A
+        sample takes the same noise for every picture, see `condition_noise`, for the same reason.
         """
-        return self.posterior(rgba)[0]
+        mean, logvar = self.posterior(rgba)
+        if self.condition_posterior == "mean":
+            return mean
+        return mean + (0.5 * logvar).exp() * self.condition_noise(mean[0]).to(mean)
+
+    def condition_noise(self, latent: Float[Tensor, "channel h w"]) -> Float[Tensor, "channel h w"]:
+        """The unit noise of a sampled posterior: always the same numbers for a size."""
+        return torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
 
     def decode(
         self, latent: Float[Tensor, "batch channel h w"]

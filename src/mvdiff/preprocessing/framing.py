@@ -8,7 +8,14 @@ from functools import partial
 from PIL import Image
 
 from ..errors import ConfigError
-from .photo import PreparedImage, frame_by_fill, frame_plain, frame_syncdreamer, frame_zero123
+from .photo import (
+    PreparedImage,
+    frame_by_fill,
+    frame_plain,
+    frame_squash,
+    frame_syncdreamer,
+    frame_zero123,
+)
 
 #: (RGBA photo, side in pixels) → framed photo
 Framing = Callable[[Image.Image, int], PreparedImage]
@@ -20,7 +27,7 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
     name: "fit" scales the object to the share `fill` of the side, see `frame_by_fill`;
         "syncdreamer" to `crop_size` pixels, as SyncDreamer does, see `frame_syncdreamer`;
         "zero123" to at most `crop_size` pixels, see `frame_zero123`;
-        "plain" takes the whole picture as it is, see `frame_plain`.
+        "plain" and "squash" take the whole picture as it is, see `frame_plain`, `frame_squash`.
     """
     if name == "fit":
         return partial(frame_by_fill, fill=fill)
@@ -30,7 +37,11 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
         return partial(_zero123, crop_size=crop_size)
     if name == "plain":
         return frame_plain
-    raise ConfigError(f"unknown framing '{name}'; choose from fit, syncdreamer, zero123, plain")
+    if name == "squash":
+        return frame_squash
+    raise ConfigError(
+        f"unknown framing '{name}'; choose from fit, syncdreamer, zero123, plain, squash"
+    )
 
 
 def _syncdreamer(photo: Image.Image, size: int, crop_size: int | None) -> PreparedImage:

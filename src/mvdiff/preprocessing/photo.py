@@ -170,6 +170,16 @@ def frame_plain(photo: Image.Image, size: int = 256) -> PreparedImage:
     return PreparedImage.from_pil(photo.resize((size, size), Image.Resampling.LANCZOS))
 
 
+def frame_squash(photo: Image.Image, size: int = 256) -> PreparedImage:
+    """The whole picture squashed to a square (bicubic), composited on white: EpiDiff's way in.
+
+    Source: utils/media.py of huanngzh/EpiDiff.
+    """
+    _check_size(size)
+    photo = photo.convert("RGBA")
+    return PreparedImage.from_pil(photo.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def prepare(
     source: str | Path | Image.Image | np.ndarray | Tensor,
     *,
