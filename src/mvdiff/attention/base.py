@@ -17,8 +17,9 @@ ATTENTION = Registry("attention")
 #: Where a view attention stands relative to a block of the UNet:
 #: after the block (SyncDreamer); within it, before the middle block's transformer and before a
 #: decoder block's upsampling (EpiDiff's released code); in place of the transformer's
-#: self-attention (MVDream, ImageDream); beside it, as a further attention after it (Wonder3D's cross-domain attention);
-#: decoupled, in parallel to it with the same input (MV-Adapter, arXiv 2412.03632).
+#: self-attention (MVDream, ImageDream); beside it, as a further attention after it (Wonder3D's
+#: cross-domain attention); decoupled, in parallel to it with the same input (MV-Adapter,
+#: arXiv 2412.03632).
 PLACES: tuple[str, ...] = ("after", "within", "self", "beside", "decoupled")
 
 

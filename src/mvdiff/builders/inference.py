@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.instantiate import instantiate
 from ..errors import ConfigError
-from .model import build_model, swapped_prefixes
+from .model import build_model, build_rig, swapped_prefixes
 from .sampler import build_sampler, build_training_scheduler
 
 if TYPE_CHECKING:
@@ -55,6 +55,42 @@ def resolve_device(name: str) -> Any:
     return chosen
 
 
+def check_epidiff_rig(config: Any) -> None:
+    """Raise ConfigError for cameras that EpiDiff cannot serve; warn of those it never saw."""
+    from ..cameras.rigs import epidiff, to_spherical
+
+    rig = build_rig(config)
+    name, near = config.rig.name, config.attention.get("near", 0.5)
+    far = config.attention.get("far", 2.8)
+    if len(rig) < 2 or rig.projection != "perspective":
+        raise ConfigError(
+            f"recipe '{config.recipe_name}' needs at least 2 perspective cameras, got {len(rig)} "
+            f"{rig.projection}: use rig=epidiff, or recipe=zero123 for single views"
+        )
+    distance = to_spherical(rig)[2]
+    if float(distance.min()) <= near or float(distance.max()) >= far:
+        raise ConfigError(
+            f"recipe '{config.recipe_name}' looks along its rays from {near} to {far} world units, "
+            f"but cameras of rig '{name}' stand {float(distance.min()):g} to "
+            f"{float(distance.max()):g} from the object: use rig.distance=1.5, which it learned"
+        )
+    learned = epidiff(size=config.size)
+    same = len(rig) == len(learned) and torch_close(rig.w2c, learned.w2c)
+    if not (same and torch_close(rig.K, learned.K)):
+        warnings.warn(
+            f"EpiDiff was trained on the 16 cameras of rig=epidiff alone, and rig '{name}' has "
+            "others: expect poor views",
+            stacklevel=3,
+        )
+
+
+def torch_close(a: Any, b: Any) -> bool:
+    """Whether two tensors of cameras agree to a thousandth."""
+    import torch
+
+    return torch.allclose(a, b, atol=1e-3)
+
+
 def build_pipeline(config: Any) -> MultiViewPipeline:
     """The recipe with its weights, ready to generate."""
     from ..cameras.rigs import is_ring
@@ -81,6 +117,8 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
             "precision=fp16 is very slow on a CPU: use bf16 or fp32 here, or auto", stacklevel=2
         )
     frame = build_framing(config)
+    if config.family == "epidiff":
+        check_epidiff_rig(config)
     denoiser = load_pretrained(
         lambda: cast_weights(build_model(config), precision),
         config.weights,
@@ -89,6 +127,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         clip=config.clip,
         swapped=swapped_prefixes(config),
         family=config.family,
+        base=config.base,
     )
     if not denoiser.volume.any_views and not is_ring(denoiser.rig):
         warnings.warn(

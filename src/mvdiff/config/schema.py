@@ -235,6 +235,11 @@ class GenerateConfig(RecipeConfig):
     clip: str | None = recipe_setting(
         "CLIP's ViT-L-14.pt, to replace the weights' image tower", None, path="weights"
     )
+    base: str | None = setting(
+        None,
+        "recipe=epidiff: Zero123's file or diffusers folder, for parts that the weights lack",
+        path="weights",
+    )
     plugins: list[str] = setting([], "packages that register further variants")
 
 

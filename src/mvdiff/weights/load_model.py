@@ -14,6 +14,8 @@ from ..utils.mmap import cast_mapped
 from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
+from .epidiff import convert_epidiff, is_epidiff, read_base
+from .key_maps.epidiff import epidiff_mapping
 from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
 from .safe_load import read_weights
 from .syncdreamer import assign, load_syncdreamer
@@ -27,6 +29,13 @@ PUBLISHED_FILES = {
         "the SyncDreamer repository (liuyuan-pal/SyncDreamer)",
     ),
     "zero123": ("zero123-xl.ckpt", "the Zero123 repository (cvlab-columbia/zero123)"),
+    "epidiff": ("epidiff.ckpt", "the EpiDiff repository (huanngzh/EpiDiff)"),
+}
+#: family → (our parameter's name → the published one)
+MAPPINGS = {
+    "syncdreamer": syncdreamer_mapping,
+    "zero123": zero123_mapping,
+    "epidiff": epidiff_mapping,
 }
 
 
@@ -39,6 +48,7 @@ def load_pretrained(
     clip: str | None = None,
     swapped: Sequence[str] = (),
     family: str = "syncdreamer",
+    base: str | None = None,
 ) -> nn.Module:
     """A model made by `make`, with its weights.
 
@@ -48,7 +58,8 @@ def load_pretrained(
     betas: of the user's noise schedule; a published checkpoint's is compared with it.
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
-    family: whose published files the recipe loads, "syncdreamer" or "zero123".
+    family: whose published files the recipe loads: "syncdreamer", "zero123" or "epidiff".
+    base: for family "epidiff": a Zero123, for parts that its file lacks (see `read_base`).
     Raises WeightsError when the weights do not fit. Large models are made without memory of
     their own, so that a load needs little more than the file; weights take the type of the
     parameters that `make` gives.
@@ -59,6 +70,8 @@ def load_pretrained(
             f"recipe '{recipe}' ships without weights: download {file}, which {source} links to, "
             f"and pass weights={file}"
         )
+    if base is not None and family != "epidiff":
+        raise WeightsError(f"base='{base}' is for recipe=epidiff: recipe '{recipe}' has no base")
     tower = image_tower(clip, init_on_meta(make)) if clip else {}
     if weights == "synthetic":
         warnings.warn(
@@ -66,13 +79,12 @@ def load_pretrained(
             "meaningless, use it for tests and benchmarks only",
             stacklevel=2,
         )
-        mapping_for = zero123_mapping if family == "zero123" else syncdreamer_mapping
-        model = fill_synthetic(init_on_meta(make), mapping_for=mapping_for)
+        model = fill_synthetic(init_on_meta(make), mapping_for=MAPPINGS[family])
     elif weights == "embedded":
         model = init_seeded(make)
         load_file_into(model, bundled_path(recipe))
     else:
-        return _from_file(make, Path(weights).expanduser(), betas, tower, swapped, family)
+        return _from_file(make, Path(weights).expanduser(), betas, tower, swapped, family, base)
     assign(model, tower)
     return model
 
@@ -93,13 +105,23 @@ def _from_file(
     tower: dict[str, Tensor],
     swapped: Sequence[str],
     family: str,
+    base: str | None,
 ) -> nn.Module:
     tensors, metadata = read_weights(path)
+    if is_epidiff(tensors):
+        if family != "epidiff":
+            raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
+        return _epidiff(make, path, tensors, base, tower, swapped)
     if is_published(tensors):
         file_family = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else "zero123"
         if family == file_family == "zero123":
             return _zero123(make, path, tensors, tower, swapped)
-        if family == "zero123":
+        if family == "epidiff" and file_family == "zero123":
+            raise WeightsError(
+                f"'{path}' is Zero123's checkpoint, without EpiDiff's blocks: use recipe=zero123, or "
+                "pass EpiDiff's file as weights= and this one as base="
+            )
+        if family in ("zero123", "epidiff"):
             raise WeightsError(f"'{path}' is SyncDreamer's checkpoint: use recipe=syncdreamer")
         return _published(make, path, tensors, betas, tower, swapped)
     kind = metadata.get("mvdiff_kind")
@@ -182,6 +204,39 @@ def _zero123(
             )
     unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
     assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()} | tower)
+    return model
+
+
+def _epidiff(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    base: str | None,
+    tower: dict[str, Tensor],
+    swapped: Sequence[str],
+) -> nn.Module:
+    model = init_seeded(make) if swapped else init_on_meta(make)
+    below = None if base is None else read_base(init_on_meta(make), base)
+    try:
+        weights, report = convert_epidiff(model, tensors, base=below, swapped=swapped, given=tower)
+    except MvdiffError as error:
+        raise WeightsError(f"'{path}': {error}") from error
+    if report.from_base:
+        parts = dict.fromkeys(name.split(".")[0] for name in report.from_base)
+        warnings.warn(
+            f"'{path.name}' lacks {len(report.from_base)} tensors ({', '.join(parts)}), which are "
+            f"taken from '{base}'",
+            stacklevel=4,
+        )
+    if report.untrained:
+        warnings.warn(
+            f"{len(report.untrained)} tensors of parts that are not EpiDiff's stay untrained "
+            f"({report.untrained[0]}, …): expect worse pictures",
+            stacklevel=4,
+        )
+    own = model.state_dict(keep_vars=True)
+    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
+    assign(model, unread | weights | tower)
     return model
 
 
