@@ -238,7 +238,7 @@ class GenerateConfig(RecipeConfig):
     base: str | None = setting(
         None,
         "recipe=epidiff: Zero123's file or diffusers folder, for parts that the weights lack",
-        path="weights",
+        path="base model",
     )
     plugins: list[str] = setting([], "packages that register further variants")
 

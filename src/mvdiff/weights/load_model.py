@@ -118,8 +118,8 @@ def _from_file(
             return _zero123(make, path, tensors, tower, swapped)
         if family == "epidiff" and file_family == "zero123":
             raise WeightsError(
-                f"'{path}' is Zero123's checkpoint, without EpiDiff's blocks: use recipe=zero123, or "
-                "pass EpiDiff's file as weights= and this one as base="
+                f"'{path}' is Zero123's checkpoint, without EpiDiff's blocks: use recipe=zero123, "
+                "or pass EpiDiff's file as weights= and this one as base="
             )
         if family in ("zero123", "epidiff"):
             raise WeightsError(f"'{path}' is SyncDreamer's checkpoint: use recipe=syncdreamer")
