@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .cameras.rigs import to_spherical
 from .denoiser.guidance import Condition, concat_conditions
 from .diffusion.sampling import initial_noise, sample
 from .errors import ConfigError
 from .evaluation.ranking import Sample, rank
 from .latents.autoencoders import check_finite
 from .preprocessing.azimuth import check_azimuths
-from .preprocessing.elevation import check_elevation, is_auto, read_elevation
+from .preprocessing.elevation import Elevation, check_elevation, is_auto, read_elevation
 from .preprocessing.framing import Framing
 from .preprocessing.photo import PreparedImage, load_photo
 from .utils.oom import AdaptiveChunk
@@ -171,8 +172,9 @@ class MultiViewPipeline:
     @overload
     def generate(
         self,
-        image: Any,
+        image: Any = None,
         *,
+        prompt: str | None = None,
         elevation: Any = None,
         azimuth: Any = None,
         seed: int = 0,
@@ -184,8 +186,9 @@ class MultiViewPipeline:
     @overload
     def generate(
         self,
-        image: Any,
+        image: Any = None,
         *,
+        prompt: str | None = None,
         elevation: Any = None,
         azimuth: Any = None,
         seed: int = 0,
@@ -196,8 +199,9 @@ class MultiViewPipeline:
 
     def generate(
         self,
-        image: Any,
+        image: Any = None,
         *,
+        prompt: Any = None,
         elevation: Any = None,
         azimuth: Any = None,
         seed: Any = 0,
@@ -208,7 +212,9 @@ class MultiViewPipeline:
         """One picture, or several, → consistent views of the object from the recipe's cameras.
 
         image: path, PIL image, array (height, width, 3 or 4) or tensor; with `azimuth` a list of
-            them, pictures of one object.
+            them, pictures of one object. Recipes that take a text take no picture.
+        prompt: a text, for recipes that read one: what to generate (`mvdream`), or what the
+            picture shows (`imagedream`).
         elevation: degrees the picture's camera stood above the object, in [-90, 90]; None (or
             "auto") estimates it from the picture. Of several pictures one each, or one for all;
             arrays and tensors will do.
@@ -226,6 +232,8 @@ class MultiViewPipeline:
                 "if they show one object"
             )
         images = list(image) if isinstance(image, list | tuple) else [image]
+        check_input(self.config, None if image is None else images, prompt)
+        images = [] if image is None else images
         azimuth = _plain(azimuth)
         if azimuth is not None:
             azimuth = check_azimuths(azimuth, len(images))
@@ -234,15 +242,36 @@ class MultiViewPipeline:
         at_once = self.views_at_once(batch_views)
         photos = [self.prepare(each) for each in images]
         degrees = [
-            read_elevation(value, photo).degrees
+            self.elevation_of(value, photo).degrees
             for value, photo in zip(elevations, photos, strict=True)
         ]
-        condition = self.encode(photos, degrees, azimuth)
+        condition = self.encode(photos, degrees, azimuth, prompt)
         made = [
             self.decode(self.denoise([condition], [each], at_once, callback=callback)[0])
             for each in seeds
         ]
-        return made[0] if samples is None else rank(made, seeds, photos[0], degrees[0])
+        if samples is None:
+            return made[0]
+        return rank(made, seeds, photos[0] if photos else None, degrees[0] if degrees else 0.0)
+
+    def elevation_of(self, value: Any, photo: PreparedImage) -> Elevation:
+        """The elevation of a prepared photo's camera: the user's number, or where it is "auto" (or
+        None) the estimate. Networks that read none take the photo to be at that of view 0.
+        """
+        if self.denoiser.reads_elevation:
+            return read_elevation(value, photo)
+        front = float(torch.rad2deg(to_spherical(self.denoiser.rig)[1][0]))
+        if is_auto(value):
+            return Elevation(round(front, 4))
+        given = read_elevation(value, photo)
+        if abs(given.degrees - front) > 0.5:
+            warnings.warn(
+                f"recipe '{self.config.recipe_name}' reads no elevation, it takes the picture to "
+                f"be at that of the front view, {front:.0f}°: pass rig.elevation="
+                f"{given.degrees:g}, or leave out elevation=",
+                stacklevel=3,
+            )
+        return given
 
     @staticmethod
     def _elevations(elevation: Any, count: int) -> list[Any]:
@@ -286,13 +315,25 @@ class MultiViewPipeline:
         photos: Sequence[PreparedImage],
         elevation: Sequence[float],
         azimuth: Sequence[float] | None = None,
+        prompt: str | None = None,
     ) -> Condition:
         """What the denoiser needs to know of one object's prepared photos (usually one).
 
-        elevation, azimuth: of their cameras, degrees; see `generate`.
-        Raises ConfigError on several photos where the model takes one.
+        elevation, azimuth: of their cameras, degrees; see `generate`. prompt: likewise.
+        Raises ConfigError on several photos where the model takes one, and where it needs a text
+        or can make none of this one.
         """
+        check_input(self.config, photos or None, prompt)
+        text = self._embed_prompt(prompt)
+        if text is not None and not photos:
+            return self.denoiser.condition_on_text(text)
         azimuth = check_azimuths(azimuth, len(photos))
+        if len(photos) > 1 and self.denoiser.reference == "view":
+            raise ConfigError(
+                f"recipe '{self.config.recipe_name}' takes one picture an object, got "
+                f"{len(photos)}: its network has one reference view, which may be any picture of "
+                "the object's front, but not several"
+            )
         if len(photos) > 1 and not getattr(self.denoiser.volume, "photo_features", 0):
             raise ConfigError(
                 f"recipe '{self.config.recipe_name}' takes one picture an object, got "
@@ -300,12 +341,23 @@ class MultiViewPipeline:
             )
         degrees = torch.tensor([[check_elevation(e) for e in elevation]])
         device = self.denoiser.device
+        whole = photos[0].whole
         with torch.no_grad(), self._autocast():
             return self.denoiser.condition(
                 torch.stack([photo.rgba for photo in photos])[None].to(device),
                 degrees.to(device),
                 torch.tensor([azimuth]).to(device),
+                whole=None if whole is None else whole[None].to(device),
+                text=text,
             )
+
+    def _embed_prompt(self, prompt: str | None) -> Float[Tensor, "1 token context"] | None:
+        """A prompt's embedding, the recipe's suffix added; None without one."""
+        if prompt is None:
+            return None
+        text = prompt.strip() + self.config.prompt_suffix
+        with torch.no_grad():
+            return self.denoiser.context.prompts(text)[None].to(self.denoiser.device)
 
     def views_at_once(self, batch_views: int | None) -> AdaptiveChunk:
         """For `denoise`; one for many calls remembers what memory allows."""
@@ -359,6 +411,27 @@ class MultiViewPipeline:
         lower = self.precision != "fp32"
         dtype = DTYPES[self.precision] if lower else None
         return torch.autocast(device, dtype, enabled=lower)
+
+
+def check_input(config: Any, pictures: Sequence[Any] | None, prompt: Any) -> None:
+    """Raise ConfigError for a picture or a prompt that the recipe does not take, or lacks."""
+    recipe = config.recipe_name
+    if prompt is not None and not isinstance(prompt, str):
+        raise ConfigError(f"prompt must be a text, got {type(prompt).__name__}")
+    if prompt is not None and config.context.name == "token":
+        raise ConfigError(
+            f"recipe '{recipe}' takes an image and no text: leave out prompt=, or use "
+            "recipe=mvdream (text) or recipe=imagedream (an image and a text)"
+        )
+    if config.input == "text" and pictures is not None:
+        raise ConfigError(
+            f"recipe '{recipe}' takes a text and no image: pass prompt=… alone, or use "
+            "recipe=imagedream, which takes an image"
+        )
+    if config.input == "text" and prompt is None:
+        raise ConfigError(f"recipe '{recipe}' needs a text: pass prompt='an astronaut', say")
+    if config.input == "image" and pictures is None:
+        raise ConfigError(f"recipe '{recipe}' needs a picture: pass its path")
 
 
 def check_projection(model: MultiViewPipeline) -> None:

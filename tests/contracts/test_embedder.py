@@ -10,11 +10,12 @@ from mvdiff.config.groups import groups
 from mvdiff.config.instantiate import instantiate
 from mvdiff.denoiser.embedders import EMBEDDERS, Embedder
 
-VARIANTS = groups()["embedder"]
+#: but for the one that embeds nothing
+VARIANTS = [name for name in groups()["embedder"] if name != "none"]
 
 
 def test_every_registered_name_has_its_yaml():
-    assert set(EMBEDDERS) <= set(VARIANTS)
+    assert set(EMBEDDERS) <= set(groups()["embedder"])
 
 
 def make(variant: str) -> Embedder:
@@ -23,10 +24,11 @@ def make(variant: str) -> Embedder:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("batch", "size"), [(1, 32), (3, 32), (2, 64)])
-def test_one_vector_a_picture_of_any_size(variant, batch, size):
+def test_one_vector_or_tokens_a_picture_of_any_size(variant, batch, size):
     embedder = make(variant)
     out = embedder(photos(batch, size))
-    assert out.shape == (batch, embedder.dim)
+    assert (out.shape[0], out.shape[-1]) == (batch, embedder.dim)
+    assert out.ndim == (3 if embedder.tokens else 2)
     assert torch.isfinite(out).all()
 
 

@@ -66,10 +66,28 @@ TOY_PARTS = {
         "embedder.heads=2",
         "embedder.size=28",
     ],
+    "embedder=openclip": [
+        "embedder.dim=24",
+        "embedder.layers=1",
+        "embedder.heads=2",
+        "embedder.size=28",
+    ],
+    "context=text_image": [
+        "context.width=16",
+        "context.layers=1",
+        "context.heads=2",
+        "context.head_width=8",
+        "context.image_count=3",
+    ],
 }
 
 #: settings of the recipe's own variant that the other variant does not have
-TOY_WITHOUT = {"unet=none": ("unet.width", "unet.groups"), "latents=vae": ("latents.patch",)}
+TOY_WITHOUT = {
+    "embedder=openclip": ("embedder.width",),
+    "embedder=none": ("embedder.dim", "embedder.width"),
+    "unet=none": ("unet.width", "unet.groups"),
+    "latents=vae": ("latents.patch",),
+}
 
 
 @functools.lru_cache(maxsize=256)

@@ -228,6 +228,9 @@ def test_convert_says_what_it_took_the_fourth_value_for(
         "output": str(out),
         "precision": "fp32",
         "fourth_value_is_polar_angle": polar,
+        "prompts": [],
+        "text_tower": False,
+        "tokenizer": None,
     }
     assert run(OmegaConf.create(settings)) == 0
     said = capsys.readouterr().out

@@ -232,6 +232,9 @@ def test_convert_writes_what_generate_reads(tmp_path, state, expected, small_rec
             "output": str(out),
             "precision": precision,
             "fourth_value_is_polar_angle": "auto",
+            "prompts": [],
+            "text_tower": False,
+            "tokenizer": None,
         }
     )
     assert run(config) == 0

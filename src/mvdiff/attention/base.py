@@ -73,7 +73,8 @@ class ViewAttention(nn.Module, ABC):
     Starts as the identity (zero-initialized output), except where published weights say
     otherwise. `needs` names what the denoiser must provide: "frusta", and "all_views" when
     views must not be split into chunks. `equivariant` says that views in another order give the
-    same results in that order; False where the order itself means something.
+    same results in that order; False where the order itself means something. `reads_cameras`
+    says whether it looks at the scene's cameras: one that does not can take further views.
 
     Example:
         >>> import torch
@@ -98,6 +99,7 @@ class ViewAttention(nn.Module, ABC):
 
     needs: frozenset[str] = frozenset()
     equivariant: bool = True
+    reads_cameras: bool = True
 
     @abstractmethod
     def forward(

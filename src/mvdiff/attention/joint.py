@@ -28,6 +28,7 @@ class JointAttention(ViewAttention):
     """
 
     needs = frozenset({"all_views"})
+    reads_cameras = False
 
     def __init__(self, slot: SlotSpec, heads: int | None = None, kernel: str = "auto") -> None:
         super().__init__()

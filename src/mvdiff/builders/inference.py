@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.instantiate import instantiate
 from ..errors import ConfigError
-from .model import build_model, build_rig, swapped_prefixes
+from .model import build_model, swapped_prefixes
 from .sampler import build_sampler, build_training_scheduler
 
 if TYPE_CHECKING:
@@ -55,11 +55,54 @@ def resolve_device(name: str) -> Any:
     return chosen
 
 
-def check_epidiff_rig(config: Any) -> None:
+#: family → (views, lowest and highest elevation in degrees) that its weights learned: the readme
+#: and the SDS configurations of MVDream and ImageDream
+LEARNED_VIEWS = {"mvdream": (4, 0.0, 30.0), "imagedream": (4, 0.0, 30.0)}
+
+
+def check_rig(config: Any, denoiser: Any) -> None:
+    """ConfigError for cameras that the recipe's network cannot tell apart; a warning for those
+    that its published weights never saw.
+    """
+    import torch
+
+    from ..cameras.rigs import is_ring, to_spherical
+
+    rig = denoiser.rig
+    _, elevation, distance = to_spherical(rig)
+    if config.pose.name == "camera_matrix" and float(distance.max() / distance.min()) > 1.001:
+        raise ConfigError(
+            f"rig '{config.rig.name}' has cameras at several distances ({distance.min():.2f} to "
+            f"{distance.max():.2f}), and pose=camera_matrix reads directions alone: give all views "
+            "one distance"
+        )
+    if not denoiser.volume.any_views and not is_ring(rig):
+        warnings.warn(
+            f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
+            f"'{config.rig.name}' is not one: expect poor views, or use weights trained with "
+            "volume=meanvar",
+            stacklevel=3,
+        )
+    if config.family == "epidiff":
+        _check_epidiff_rig(config, rig)
+    if config.family not in LEARNED_VIEWS:
+        return
+    count, low, high = LEARNED_VIEWS[config.family]
+    degrees = torch.rad2deg(elevation)
+    beyond = float(degrees.min()) < low - 0.1 or float(degrees.max()) > high + 0.1
+    if len(rig) != count or beyond:
+        warnings.warn(
+            f"the published weights of recipe '{config.recipe_name}' learned {count} views at "
+            f"elevations from {low:.0f}° to {high:.0f}°, the rig has {len(rig)} at "
+            f"{degrees.min():.0f}° to {degrees.max():.0f}°: expect worse views",
+            stacklevel=3,
+        )
+
+
+def _check_epidiff_rig(config: Any, rig: Any) -> None:
     """Raise ConfigError for cameras that EpiDiff cannot serve; warn of those it never saw."""
     from ..cameras.rigs import epidiff, to_spherical
 
-    rig = build_rig(config)
     name, near = config.rig.name, config.attention.get("near", 0.5)
     far = config.attention.get("far", 2.8)
     if len(rig) < 2 or rig.projection != "perspective":
@@ -75,16 +118,16 @@ def check_epidiff_rig(config: Any) -> None:
             f"{float(distance.max()):g} from the object: use rig.distance=1.5, which it learned"
         )
     learned = epidiff(size=config.size)
-    same = len(rig) == len(learned) and torch_close(rig.w2c, learned.w2c)
-    if not (same and torch_close(rig.K, learned.K)):
+    same = len(rig) == len(learned) and _same(rig.w2c, learned.w2c)
+    if not (same and _same(rig.K, learned.K)):
         warnings.warn(
             f"EpiDiff was trained on the 16 cameras of rig=epidiff alone, and rig '{name}' has "
             "others: expect poor views",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def torch_close(a: Any, b: Any) -> bool:
+def _same(a: Any, b: Any) -> bool:
     """Whether two tensors of cameras agree to a thousandth."""
     import torch
 
@@ -93,7 +136,6 @@ def torch_close(a: Any, b: Any) -> bool:
 
 def build_pipeline(config: Any) -> MultiViewPipeline:
     """The recipe with its weights, ready to generate."""
-    from ..cameras.rigs import is_ring
     from ..denoiser.compilation import check_mode, compile_unet
     from ..denoiser.precision import cast_weights
     from ..pipeline import MultiViewPipeline
@@ -117,8 +159,6 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
             "precision=fp16 is very slow on a CPU: use bf16 or fp32 here, or auto", stacklevel=2
         )
     frame = build_framing(config)
-    if config.family == "epidiff":
-        check_epidiff_rig(config)
     denoiser = load_pretrained(
         lambda: cast_weights(build_model(config), precision),
         config.weights,
@@ -128,14 +168,9 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         swapped=swapped_prefixes(config),
         family=config.family,
         base=config.base,
+        tokenizer=config.tokenizer,
     )
-    if not denoiser.volume.any_views and not is_ring(denoiser.rig):
-        warnings.warn(
-            f"volume '{config.volume.name}' was trained on a uniform camera ring, but rig "
-            f"'{config.rig.name}' is not one: expect poor views, or use weights trained with "
-            "volume=meanvar",
-            stacklevel=2,
-        )
+    check_rig(config, denoiser)
     if config.guidance.scale != 1 and not any(config.train.condition_dropout.values()):
         warnings.warn(
             f"recipe '{config.recipe_name}' was trained without condition dropout "

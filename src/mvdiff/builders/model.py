@@ -19,6 +19,18 @@ PUBLISHED = {
         "radiance": (("radiance.", "radiance_stem."), "none"),
         "pose": (("pose.",), "token"),
     },
+    "imagedream": {
+        "attention": (("unet.slots.",), "joint"),
+        "volume": (("volume.",), "none"),
+        "radiance": (("radiance.", "radiance_stem."), "none"),
+        "pose": (("pose.",), "camera_matrix"),
+    },
+    "mvdream": {
+        "attention": (("unet.slots.",), "joint"),
+        "volume": (("volume.",), "none"),
+        "radiance": (("radiance.", "radiance_stem."), "none"),
+        "pose": (("pose.",), "camera_matrix"),
+    },
     "zero123": {
         "attention": (("unet.slots.",), "none"),
         "volume": (("volume.",), "none"),
@@ -66,11 +78,15 @@ def build_model(config: Any) -> MultiViewDenoiser:
             f"size must be a multiple of {coarsest} for these latents and parts, got {config.size}"
         )
 
-    backbone = build_unet(config, latents, volume)
+    embedder = instantiate(EMBEDDERS, config.embedder)
+    context = build_context(config, embedder)
+    backbone = build_unet(
+        config, latents, volume, image_tokens=bool(context and context.image_tokens)
+    )
     return MultiViewDenoiser(
         rig=cameras,
         latents=latents,
-        embedder=instantiate(EMBEDDERS, config.embedder),
+        embedder=embedder,
         volume=volume,
         unet=backbone,
         context_dim=sizes.context_dim,
@@ -78,6 +94,19 @@ def build_model(config: Any) -> MultiViewDenoiser:
         radiance=build_radiance(config, latents, volume),
         pose=instantiate(POSES, config.pose, time_dim=unet_time_dim(config)),
         residual=config.noise.get("prediction_type") == "sample",
+        context=context,
+        reference=config.reference,
+    )
+
+
+def build_context(config: Any, embedder: Any) -> Any:
+    """What the cross-attention reads, or None for `context=token`, the denoiser's own."""
+    if config.context.name == "token":
+        return None
+    from ..denoiser.context import CONTEXTS
+
+    return instantiate(
+        CONTEXTS, config.context, embedder_dim=embedder.dim, context_dim=config.sizes.context_dim
     )
 
 
@@ -90,8 +119,11 @@ def build_radiance(config: Any, latents: Any, volume: Any) -> Any:
     return instantiate(RADIANCE, config.radiance, latents=latents, channels=volume.channels)
 
 
-def build_unet(config: Any, latents: Any, volume: Any) -> Any:
-    """The UNet with its slots, or None for `unet=none`."""
+def build_unet(config: Any, latents: Any, volume: Any, *, image_tokens: bool = False) -> Any:
+    """The UNet with its slots, or None for `unet=none`.
+
+    image_tokens: whether its cross-attention has keys and values for image tokens.
+    """
     if config.unet.get("name") == "none":
         return None
     from ..attention import ATTENTION, SlotSpec
@@ -119,11 +151,13 @@ def build_unet(config: Any, latents: Any, volume: Any) -> Any:
     if place not in ("after", "within"):
         settings["slots"] = inside
     return MultiViewUNet(
-        inputs=2 * latents.channels,  # noisy view beside the input picture
+        # a noisy view, and the input picture's latent where it is concatenated
+        inputs=(2 if config.reference == "concat" else 1) * latents.channels,
         outputs=latents.channels,
         context_dim=sizes.context_dim,
         make_slot=slot,
         place=place,
+        image_tokens=image_tokens,
         **settings,
     )
 

@@ -31,6 +31,7 @@ def build_loss(config: Any) -> MultiViewDiffusionLoss:
         drop=to_container(train.condition_dropout),
         posterior=train.posterior,
         rendering=train.rendering_weight,
+        opacity_entropy=train.opacity_entropy,
         scheduled_sampling=train.scheduled_sampling,
         volume_views=_volume_views(config, train.views, count),
     )

@@ -93,7 +93,8 @@ def run_shard(job: Any) -> None:
         return
     try:
         config, plans = compose("generate", asked["overrides"]), _from_json(asked["plans"])
-        config.image = [str(image.path) for each in plans for image in each.images]
+        if config.input == "image":
+            config.image = [str(image.path) for each in plans for image in each.images]
         shard = Shard.parse(config.shard)
         summary = run_plans(config, plans[shard.index :: shard.count], report_errors=True)
         counts = [len(summary.errors), summary.meshless, summary.pictures]
@@ -110,6 +111,7 @@ def _as_json(plans: Sequence[ObjectPlan]) -> list[dict[str, Any]]:
         {
             "images": [[str(image.path), image.elevation, image.azimuth] for image in each.images],
             "folder": str(each.folder),
+            "prompt": each.prompt,
         }
         for each in plans
     ]
@@ -120,6 +122,7 @@ def _from_json(plans: Sequence[dict[str, Any]]) -> list[ObjectPlan]:
         ObjectPlan(
             tuple(InputImage(Path(path), *where) for path, *where in each["images"]),
             Path(each["folder"]),
+            each.get("prompt"),
         )
         for each in plans
     ]

@@ -15,6 +15,7 @@ def slots(plugins: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     from ..attention import ATTENTION
     from ..builders import SCHEDULERS
     from ..config.groups import groups, variant_summary
+    from ..denoiser.context import CONTEXTS
     from ..denoiser.embedders import EMBEDDERS
     from ..latents.autoencoders import LATENTS
     from ..preprocessing.segmentation import SEGMENTERS
@@ -22,8 +23,10 @@ def slots(plugins: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     from ..recon import RECONSTRUCTORS
     from ..volumes import VOLUMES
 
-    registries = (ATTENTION, VOLUMES, RADIANCE, LATENTS, EMBEDDERS, SEGMENTERS, RECONSTRUCTORS)
+    registries = (ATTENTION, VOLUMES, RADIANCE, LATENTS, EMBEDDERS, CONTEXTS)
+    registries = (*registries, SEGMENTERS, RECONSTRUCTORS)
     variants = {r.component: {name: _first_line(r[name]) for name in r} for r in registries}
+    variants["context"]["token"] = "One token: the picture's embedding with the view's pose."
     variants["reconstructor"]["none"] = "No mesh."
     variants["radiance"]["none"] = "Nothing is rendered: the UNet draws every view by itself."
     known = groups(plugins)

@@ -70,6 +70,8 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
         ValueError,
     ) as error:  # segmentation=-1: the last
         raise ConfigError(_explain_error(command, given, error, known)) from error
+    if config.get("input") == "text" and OmegaConf.is_missing(config, "image"):
+        config.image = None  # a text stands in its place
     # check the result
     missing = [str(key) for key in config if OmegaConf.is_missing(config, str(key))]
     if missing:

@@ -12,6 +12,8 @@ from .settings import Setting, settings_of
 
 #: settings that take a list, so that a lone value or a,b is one
 _LISTS = ("plugins", "mesh_formats", "seeds")
+#: settings that take a text as it is typed, commas and all
+_TEXTS = ("prompt",)
 
 
 def path_settings(command: str) -> dict[str, Setting]:
@@ -63,6 +65,8 @@ def quote_override(command: str, override: str) -> str:
     key, separator, value = validate_override(command, override).partition("=")
     if key in _LISTS and not value.startswith("["):
         return f"{key}=[{value}]"
+    if key in _TEXTS and value not in ("", "null") and value[0] not in "['\"":
+        return f"{key}={quote_literal(value)}"
     entry = path_settings(command).get(key)
     if entry is None or not separator or value in ("", "???"):
         return override

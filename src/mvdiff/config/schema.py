@@ -28,6 +28,7 @@ class RecipeConfig:
     rig: Any = MISSING
     latents: Any = MISSING
     embedder: Any = MISSING
+    context: Any = MISSING
     volume: Any = MISSING
     attention: Any = MISSING
     pose: Any = MISSING
@@ -42,7 +43,7 @@ class RecipeConfig:
     family: str = recipe_setting(
         "whose published files the recipe loads",
         "syncdreamer",
-        choices=("syncdreamer", "zero123", "epidiff"),
+        choices=("syncdreamer", "zero123", "epidiff", "mvdream", "imagedream"),
     )
 
     size: int = recipe_setting("side of the images, pixels", limit=whole_numbers(8, 4096))
@@ -58,10 +59,23 @@ class RecipeConfig:
         "those of the near views, as the paper says",
         True,
     )
+    reference: str = recipe_setting(
+        "how the input image's latent reaches the UNet: concat (to every noisy view), view (as one "
+        "more view), none",
+        "concat",
+        choices=("concat", "view", "none"),
+    )
+    input: str = recipe_setting(
+        "what the views are made from: image, or text (prompt=…)",
+        "image",
+        choices=("image", "text"),
+    )
+    prompt_suffix: str = recipe_setting("added to every prompt", "")
     framing: str = recipe_setting(
-        "fit: object_fill; syncdreamer, zero123: crop_size; plain, squash: as it is",
+        "fit: object_fill; syncdreamer, zero123: crop_size; plain, squash, imagedream: the whole "
+        "image",
         "fit",
-        choices=("fit", "syncdreamer", "zero123", "plain", "squash"),
+        choices=("fit", "syncdreamer", "zero123", "plain", "squash", "imagedream"),
     )
     crop_size: int | None = recipe_setting(
         "longer side of the object, pixels; -1: whole picture",
@@ -138,6 +152,9 @@ class OptimizationConfig:
     rendering_weight: float = recipe_setting(
         "weight of the rendering loss (radiance=voxels)", limit=NOT_NEGATIVE
     )
+    opacity_entropy: float = recipe_setting(
+        "weight of half-transparent pixels in the rendering (radiance=voxels)", limit=NOT_NEGATIVE
+    )
     condition_dropout: dict[str, float] = recipe_setting(
         "probabilities of dropping the condition, for guidance", limit=SHARE
     )
@@ -177,6 +194,15 @@ class GenerateConfig(RecipeConfig):
 
     image: Any = setting(
         MISSING, "an image, a list [a.png,b.png], or a folder of images", path="image"
+    )
+    prompt: Any = setting(
+        None, "a text: what to generate (recipe=mvdream; also a list), or what the image shows"
+    )
+    tokenizer: str | None = setting(
+        None,
+        "CLIP's tokenizer, a folder with vocab.json and merges.txt, for prompts that the weights "
+        "hold no embedding of",
+        path="tokenizer",
     )
     elevation: Any = setting(
         "auto",

@@ -1,4 +1,4 @@
-"""Embedder slot: the input picture → one vector for the UNet's cross-attention."""
+"""Embedder slot: the input picture → a vector, or tokens, for the UNet's cross-attention."""
 
 from __future__ import annotations
 
@@ -16,9 +16,21 @@ from ..registry import Registry
 
 EMBEDDERS = Registry("embedder")
 
+#: of OpenAI's training pictures, colors in [0, 1]
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalize_clip(rgb: Float[Tensor, "batch 3 s s"]) -> Float[Tensor, "batch 3 s s"]:
+    """Colors in [0, 1] as CLIP's and OpenCLIP's image towers read them."""
+    mean, std = (torch.tensor(x).to(rgb)[:, None, None] for x in (CLIP_MEAN, CLIP_STD))
+    return (rgb - mean) / std
+
 
 class Embedder(nn.Module, ABC):
-    """Embeds RGBA pictures in [0, 1], colors on white. dim: of the embedding.
+    """Embeds RGBA pictures in [0, 1], colors on white.
+
+    dim: of the embedding. tokens: whether a picture gets several vectors, not one.
 
     Example:
         >>> import torch
@@ -34,11 +46,12 @@ class Embedder(nn.Module, ABC):
     """
 
     dim: int
+    tokens: bool = False
 
     @abstractmethod
     def forward(
         self, rgba: Float[Tensor, "batch 4 height width"]
-    ) -> Float[Tensor, "batch embedding"]: ...
+    ) -> Float[Tensor, "batch *embedding"]: ...
 
 
 @EMBEDDERS.register("conv")
@@ -82,10 +95,6 @@ class ClipEmbedder(Embedder):
         CLIP's own image processor does, on 8 bits with antialiasing (EpiDiff).
     """
 
-    #: of OpenAI's training pictures, colors in [0, 1]
-    MEAN = (0.48145466, 0.4578275, 0.40821073)
-    STD = (0.26862954, 0.26130258, 0.27577711)
-
     def __init__(
         self,
         *,
@@ -126,13 +135,76 @@ class ClipEmbedder(Embedder):
             small = F.interpolate(
                 rgba[:, :3], (self.size, self.size), mode="bicubic", align_corners=True
             )
-        mean, std = (torch.tensor(x).to(small)[:, None, None] for x in (self.MEAN, self.STD))
-        return (small - mean) / std
+        return normalize_clip(small)
 
     def forward(
         self, rgba: Float[Tensor, "batch 4 height width"]
     ) -> Float[Tensor, "batch embedding"]:
         return self.net(pixel_values=self.pixels(rgba)).image_embeds
+
+
+@EMBEDDERS.register("openclip")
+class OpenClipEmbedder(Embedder):
+    """OpenCLIP's image tower: all tokens before its last block (ImageDream, arXiv 2312.02201).
+
+    Its weights come from a checkpoint. The class token comes first; no final norm.
+
+    dim: of a token. layers: blocks that are computed, one fewer than the published tower has.
+    heads: of the transformer. patch: side of a patch. size: the picture's side inside, pixels.
+    """
+
+    tokens = True
+
+    def __init__(self, *, dim: int, layers: int, heads: int, patch: int, size: int) -> None:
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        super().__init__()
+        self.dim, self.size = dim, size
+        self.net = CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                hidden_size=dim,
+                intermediate_size=4 * dim,
+                projection_dim=1,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                patch_size=patch,
+                image_size=size,
+                hidden_act="gelu",
+            )
+        )
+        # what comes after the tokens is not computed
+        self.net.visual_projection = nn.Identity()
+        self.net.vision_model.post_layernorm = nn.Identity()
+
+    def pixels(self, rgba: Float[Tensor, "batch 4 height width"]) -> Float[Tensor, "batch 3 s s"]:
+        """What the tower reads: the shorter side resized, the middle, normalized.
+
+        A picture of the tower's size stays as it is: `frame_imagedream` makes it as published.
+        """
+        rgb = rgba[:, :3]
+        if rgb.shape[-2:] != (self.size, self.size):
+            height, width = rgb.shape[-2:]
+            scale = self.size / min(height, width)
+            sides = (int(height * scale + 1e-6), int(width * scale + 1e-6))
+            rgb = F.interpolate(rgb, sides, mode="bicubic", antialias=True).clamp(0, 1)
+            top, left = (round((side - self.size) / 2) for side in sides)
+            rgb = rgb[..., top : top + self.size, left : left + self.size]
+        return normalize_clip(rgb)
+
+    def forward(
+        self, rgba: Float[Tensor, "batch 4 height width"]
+    ) -> Float[Tensor, "batch token embedding"]:
+        return self.net.vision_model(pixel_values=self.pixels(rgba)).last_hidden_state
+
+
+@EMBEDDERS.register("none")
+class NoEmbedder(Embedder):
+    """The picture is not embedded: for models that take a text alone."""
+
+    dim = 0
+
+    def forward(self, rgba: Float[Tensor, "batch 4 height width"]) -> Float[Tensor, "batch 0"]:
+        return rgba.new_zeros(len(rgba), 0)
 
 
 def _resize_8bit(rgb: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "3 s s"]:

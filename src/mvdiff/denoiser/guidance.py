@@ -18,20 +18,22 @@ from ..errors import ConfigError
 class Condition:
     """The encoded input images, computed once per run.
 
-    token: embedding of the picture.
+    token: embedding of the picture: a vector, or tokens.
     photos: clean latents of the input pictures; the first is the one at view 0's azimuth.
     pose: of each target view relative to the picture.
     cameras: the pictures' own, batch · photo of them, at the latents' resolution.
     keep_token, keep_latent, keep_volume: 1 keeps that condition of an object, 0 drops it.
+    text: embedding of each object's text; None: the model's own text, or it reads none.
     """
 
-    token: Float[Tensor, "batch embedding"]
+    token: Float[Tensor, "batch *embedding"]
     photos: Float[Tensor, "batch photo channel height width"]
     pose: Float[Tensor, "batch view pose"]
     cameras: Cameras
     keep_token: Float[Tensor, "batch"]
     keep_latent: Float[Tensor, "batch"]
     keep_volume: Float[Tensor, "batch"]
+    text: Float[Tensor, "batch word context"] | None = None
 
     @property
     def latent(self) -> Float[Tensor, "batch channel height width"]:
@@ -52,6 +54,10 @@ def concat_conditions(conditions: Sequence[Condition]) -> Condition:
     joined = {}
     for field in fields(Condition):
         parts = [getattr(condition, field.name) for condition in conditions]
+        if all(part is None for part in parts):
+            continue
+        if any(part is None for part in parts):
+            raise ConfigError(f"all objects of a batch need a {field.name}, or none of them")
         try:
             joined[field.name] = (Cameras if field.name == "cameras" else torch).cat(parts)
         except RuntimeError as error:

@@ -19,13 +19,17 @@ from ..latents.autoencoders import LatentCodec
 from ..radiance.base import RadianceField
 from ..utils.mmap import release_pages
 from ..volumes.base import Volume, VolumeInputs
+from .context import ContextEncoder
 from .embedders import Embedder
 from .guidance import Condition, classifier_free_guidance
-from .pose import PoseEncoder, TokenPose
+from .pose import PoseEncoder, PoseFeatures, TokenPose, join_poses
 from .unet import MultiViewUNet
 
 #: numbers of a pose beside the image's embedding
 POSE_DIM = 4
+#: How the clean latent of the input picture reaches the UNet: concatenated to every noisy view
+#: (Zero123, SyncDreamer); as a view of its own after them (ImageDream); not at all.
+REFERENCES: tuple[str, ...] = ("concat", "view", "none")
 
 
 class MultiViewDenoiser(nn.Module):
@@ -44,7 +48,10 @@ class MultiViewDenoiser(nn.Module):
         views' outlines agree.
     pose: how the UNet learns where the cameras stand; None: the relative angles beside the
         image's embedding, as published.
-    context_dim: of the UNet's cross-attention token.
+    context: what the UNet's cross-attention reads; None: one token of the image's embedding and
+        the view's pose, as published.
+    reference: of `REFERENCES`. A view among the others needs attention that reads no cameras.
+    context_dim: of the UNet's cross-attention tokens.
     time_dim: of the volume's time embedding.
     """
 
@@ -61,6 +68,8 @@ class MultiViewDenoiser(nn.Module):
         radiance: RadianceField | None = None,
         residual: bool = True,
         pose: PoseEncoder | None = None,
+        context: ContextEncoder | None = None,
+        reference: str = "concat",
     ) -> None:
         super().__init__()
         self.rig = rig
@@ -73,7 +82,8 @@ class MultiViewDenoiser(nn.Module):
             self.radiance_stem = nn.Conv2d(latents.channels, unet.width, 3, padding=1)
             nn.init.zeros_(self.radiance_stem.weight)
             nn.init.zeros_(self.radiance_stem.bias)
-        self.project = nn.Linear(embedder.dim + POSE_DIM, context_dim)
+        self.context = context
+        self.project = nn.Linear(embedder.dim + POSE_DIM, context_dim) if context is None else None
         self.time_dim = time_dim
         self.time = nn.Sequential(
             nn.Linear(time_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim)
@@ -84,12 +94,27 @@ class MultiViewDenoiser(nn.Module):
                 "volume and noise.prediction_type=sample, or unet=small"
             )
         slots = {} if unet is None else unet.slots
+        if reference not in REFERENCES:
+            raise ConfigError(
+                f"unknown reference '{reference}'; choose from {', '.join(REFERENCES)}"
+            )
+        if reference == "view" and any(slot.reads_cameras for slot in slots.values()):
+            raise ConfigError(
+                "reference=view puts the input picture among the views, and this attention reads "
+                "the views' cameras: choose attention=joint, or reference=concat"
+            )
+        self.reference = reference
         needs = {need for slot in slots.values() for need in slot.needs}
         self.all_views, self.needs_frusta = "all_views" in needs, "frusta" in needs
 
     @property
     def device(self) -> torch.device:
-        return self.project.weight.device
+        return self.time[0].weight.device
+
+    @property
+    def reads_elevation(self) -> bool:
+        """Whether the elevation of the input picture's camera changes the views."""
+        return self.pose.reads_elevation or bool(self.volume.channels)
 
     @property
     def latent_size(self) -> int:
@@ -104,10 +129,15 @@ class MultiViewDenoiser(nn.Module):
         photos: Float[Tensor, "batch 4 height width"] | Float[Tensor, "batch photo 4 height width"],
         elevation: Float[Tensor, "batch"] | Float[Tensor, "batch photo"],
         azimuth: Float[Tensor, "batch photo"] | None = None,
+        *,
+        whole: Float[Tensor, "batch 4 h w"] | None = None,
+        text: Float[Tensor, "batch word context"] | None = None,
     ) -> Condition:
         """Everything about the input pictures that the denoiser needs.
 
         photos: RGBA in [0, 1] on white, of the rig's size: one per object, or several.
+        whole: the first one as the embedder sees it, where that is not the same.
+        text: see `Condition`.
         elevation: of their cameras, degrees. azimuth: theirs beyond the first one's, degrees.
         Several serve volumes that lift them (`photo_features`); the first one alone is also
         embedded and laid beside the noisy views.
@@ -115,17 +145,26 @@ class MultiViewDenoiser(nn.Module):
         several = photos if photos.ndim == 5 else photos[:, None]
         latents = rearrange(several, "b p ... -> (b p) ...")
         latents = rearrange(self.latents.condition(latents), "(b p) ... -> b p ...", b=len(several))
-        token = self.embedder(several[:, 0])
+        token = self.embedder(several[:, 0] if whole is None else whole)
         if not torch.is_grad_enabled():  # many steps follow that need neither
             release_pages(self.embedder, self.latents)
-        return self.condition_from(token, latents, elevation, azimuth)
+        return self.condition_from(token, latents, elevation, azimuth, text)
+
+    def condition_on_text(self, text: Float[Tensor, "batch word context"]) -> Condition:
+        """The condition of models that take a text alone, from its embedding."""
+        count = len(text)
+        token = text.new_zeros(count, self.embedder.dim)
+        latents = text.new_zeros(count, self.latents.channels, self.latent_size, self.latent_size)
+        elevation = torch.rad2deg(to_spherical(self.rig)[1][:1]).expand(count)
+        return self.condition_from(token, latents, elevation.to(text), text=text)
 
     def condition_from(
         self,
-        token: Float[Tensor, "batch embedding"],
+        token: Float[Tensor, "batch *embedding"],
         latents: Float[Tensor, "batch channel h w"] | Float[Tensor, "batch photo channel h w"],
         elevation: Float[Tensor, "batch"] | Float[Tensor, "batch photo"],
         azimuth: Float[Tensor, "batch photo"] | None = None,
+        text: Float[Tensor, "batch word context"] | None = None,
     ) -> Condition:
         """As `condition`, from pictures that are embedded (the first) and encoded already."""
         latents = latents if latents.ndim == 5 else latents[:, None]
@@ -146,6 +185,7 @@ class MultiViewDenoiser(nn.Module):
             keep_token=ones,
             keep_latent=ones,
             keep_volume=ones,
+            text=text,
         )
 
     def forward(
@@ -225,7 +265,7 @@ class MultiViewDenoiser(nn.Module):
     def embed_time(self, timestep: Float[Tensor, "batch"]) -> Float[Tensor, "batch time"]:
         """The embedding of the noise level for volume and attention."""
         waves = get_timestep_embedding(timestep, self.time_dim, True, downscale_freq_shift=0)
-        return self.time(waves.to(self.project.weight.dtype))
+        return self.time(waves.to(self.time[0].weight.dtype))
 
     def _volume(
         self,
@@ -263,29 +303,64 @@ class MultiViewDenoiser(nn.Module):
             for factor, f in scene.frusta.items()
         }
         scene = replace(scene, frusta=gated_frusta)
-        # each view's token: the image's embedding with that view's pose
-        relative = _pick(cond.pose, scene.index)
-        pose = self.pose(relative, scene.cameras, cond.cameras[:: cond.photos.shape[1]])
-        numbers = torch.zeros_like(relative) if pose.token is None else pose.token
-        token = cond.token[:, None].expand(-1, relative.shape[1], -1)
-        context = self.project(torch.cat([token, numbers.to(token.dtype)], dim=-1))
-        context = context * cond.keep_token[:, None, None].to(context.dtype)
-        latent = cond.latent * cond.keep_latent[:, None, None, None].to(cond.latent.dtype)
-        latent = latent[:, None].expand(-1, relative.shape[1], -1, -1, -1)
-        x = torch.cat([noisy, latent.to(noisy.dtype)], dim=2)
+        flat = None
+        if rendering is not None:
+            # the rendering has its own loss: the UNet's gradient corrects the UNet alone
+            rendering = rendering.detach()
+            flat = rearrange(rendering.to(noisy.dtype), "b v ... -> (b v) ...")
+        out = self._call_unet(noisy, timestep, cond, scene, flat)
         if rendering is None:
-            return self.unet(x, timestep, context[:, :, None], scene, time_residual=pose.time)
-        # the rendering has its own loss: the UNet's gradient corrects the UNet alone
-        rendering = rendering.detach()
-        flat = rearrange(rendering.to(x.dtype), "b v ... -> (b v) ...")
-        stem_residual = self.radiance_stem(flat).unflatten(0, x.shape[:2])
-        out = self.unet(x, timestep, context[:, :, None], scene, stem_residual, pose.time)
+            return out
         if not self.residual:
             return out
         if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colors
             opacity = self.latents.patch**2
             out = torch.cat([out[:, :, :-opacity], torch.zeros_like(out[:, :, -opacity:])], dim=2)
         return out + rendering
+
+    def _call_unet(
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        cond: Condition,
+        scene: ViewContext,
+        rendering: Tensor | None,
+    ) -> Tensor:
+        """The UNet's answer for the noisy views, with the input picture where `reference` says."""
+        views, input_cameras = noisy.shape[1], cond.cameras[:: cond.photos.shape[1]]
+        pose = self.pose(_pick(cond.pose, scene.index), scene.cameras, input_cameras)
+        stem = None
+        if rendering is not None:
+            stem = self.radiance_stem(rendering).unflatten(0, noisy.shape[:2])
+        latent = cond.latent * cond.keep_latent[:, None, None, None].to(cond.latent.dtype)
+        latent = latent[:, None].to(noisy.dtype)
+        if self.reference == "concat":
+            noisy = torch.cat([noisy, latent.expand(-1, views, -1, -1, -1)], dim=2)
+        elif self.reference == "view":
+            noisy = torch.cat([noisy, latent], dim=1)
+            pose = join_poses(pose, self.pose.of_reference(input_cameras))
+            stem = None if stem is None else torch.cat([stem, torch.zeros_like(stem[:, :1])], dim=1)
+        context, image = self._context(cond, pose, noisy.shape[1])
+        return self.unet(noisy, timestep, context, scene, stem, pose.time, image)[:, :views]
+
+    def _context(
+        self, cond: Condition, pose: PoseFeatures, views: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens of the cross-attention and image tokens beside them, of every view."""
+        if self.context is not None:
+            made = self.context(cond.token, cond.keep_token, cond.text)
+            tokens, image = (
+                None if x is None else x[:, None].expand(-1, views, -1, -1)
+                for x in (made.tokens, made.image)
+            )
+            return tokens, image
+        # each view's token: the image's embedding with that view's pose
+        vector = cond.token if cond.token.ndim == 2 else cond.token[:, 0]
+        vector = vector[:, None].expand(-1, views, -1)
+        zeros = vector.new_zeros(len(vector), views, POSE_DIM)
+        numbers = zeros if pose.token is None else pose.token.to(vector.dtype)
+        token = self.project(torch.cat([vector, numbers], dim=-1))
+        return (token * cond.keep_token[:, None, None].to(token.dtype))[:, :, None], None
 
 
 def _pick(x: Tensor, index: Tensor) -> Tensor:

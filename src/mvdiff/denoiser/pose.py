@@ -30,8 +30,16 @@ class PoseFeatures:
     time: Float[Tensor, "batch view time"] | None = None
 
 
+def join_poses(first: PoseFeatures, second: PoseFeatures) -> PoseFeatures:
+    """The features of some views and of others, in this order."""
+    pairs = ((first.token, second.token), (first.time, second.time))
+    return PoseFeatures(*(None if pair[0] is None else torch.cat(pair, dim=1) for pair in pairs))
+
+
 class PoseEncoder(nn.Module, ABC):
     """Encodes the poses of the target views.
+
+    reads_elevation: whether the input image's elevation changes what it gives.
 
     Example:
         >>> import torch
@@ -42,6 +50,8 @@ class PoseEncoder(nn.Module, ABC):
         >>> encoder(relative, ring(4), ring(1)).time.shape
         torch.Size([1, 4, 64])
     """
+
+    reads_elevation: bool = True
 
     @abstractmethod
     def forward(
@@ -57,6 +67,14 @@ class PoseEncoder(nn.Module, ABC):
         cameras: of the views, shared by the batch, or batch · view of them, object by object.
         input_cameras: of each object's first input image.
         """
+
+    def of_reference(self, input_cameras: Cameras) -> PoseFeatures:
+        """Features of the clean reference view among the noisy ones (`reference=view`).
+
+        By default those of a target at the input image's camera.
+        """
+        same = input_cameras.R.new_tensor([0.0, 0.0, 1.0, 0.0]).expand(len(input_cameras), 1, 4)
+        return self(same, input_cameras, input_cameras)
 
 
 @POSES.register("token")
@@ -109,8 +127,12 @@ class CameraMatrixPose(PoseEncoder):
     matrix row by row, with OpenGL axes (right, up, backward), z up, the front at +x and unit
     distance; two linear layers with SiLU between them.
 
+    The clean reference view, where there is one, has 16 zeros (ImageDream, arXiv 2312.02201).
+
     time_dim: of the UNet's embedding of the noise level.
     """
+
+    reads_elevation = False
 
     def __init__(self, time_dim: int) -> None:
         super().__init__()
@@ -130,10 +152,16 @@ class CameraMatrixPose(PoseEncoder):
         dtype = self.net[0].weight.dtype
         return PoseFeatures(time=self.net(turned.flatten(-2).to(dtype)))
 
+    def of_reference(self, input_cameras: Cameras) -> PoseFeatures:
+        zeros = self.net[0].weight.new_zeros(len(input_cameras), 1, 16)
+        return PoseFeatures(time=self.net(zeros))
+
 
 @POSES.register("none")
 class NoPose(PoseEncoder):
     """The network is not told where the cameras stand."""
+
+    reads_elevation = False
 
     def __init__(self, time_dim: int) -> None:
         super().__init__()

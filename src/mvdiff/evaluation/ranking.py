@@ -36,13 +36,13 @@ class Sample:
 
 
 def rank(
-    views: Sequence[Views], seeds: Sequence[int], photo: PreparedImage, elevation: float
+    views: Sequence[Views], seeds: Sequence[int], photo: PreparedImage | None, elevation: float
 ) -> list[Sample]:
     """The samples of a picture, the best first.
 
     Of three or more, the nearest to their mean is the best, which on held-out objects is nearer to
     the truth, too (benchmarks/ranking.py); of two, the one that agrees better with the picture.
-    photo, elevation: the picture and its camera's elevation, degrees.
+    photo, elevation: the picture and its camera's elevation, degrees; None: there is none.
     """
     several = len(views) > 2
     apart: Sequence[float | None] = distances(views) if several else [None] * len(views)
@@ -53,7 +53,9 @@ def rank(
     return sorted(samples, key=lambda sample: (sort_key(sample.scores), sample.seed))
 
 
-def finite_scores(views: Views, photo: PreparedImage, elevation: float) -> dict[str, float | None]:
+def finite_scores(
+    views: Views, photo: PreparedImage | None, elevation: float
+) -> dict[str, float | None]:
     """`score_sample`, None for what is not finite; nothing where too few views can be scored."""
     try:
         found = score_sample(views, photo, elevation)
@@ -70,15 +72,16 @@ def sort_key(scores: dict[str, float | None]) -> float:
     return math.inf if score is None else -score
 
 
-def score_sample(views: Views, photo: PreparedImage, elevation: float) -> dict[str, float]:
+def score_sample(views: Views, photo: PreparedImage | None, elevation: float) -> dict[str, float]:
     """How well views agree with each other and with the picture they were made from.
 
-    elevation: of the picture, degrees; it joins the views as one more, seen from there.
+    photo: None where the views were made from a text. elevation: of the picture, degrees; it
+        joins the views as one more, seen from there.
     Returns `hull_iou` (of the silhouettes, the picture's among them, in [0, 1], higher is
     better), `photometric` (of the colors, in [0, 1], lower is better) and `score`, which adds
     them up (higher is better). No learned weights are involved.
     """
-    joined = with_photo(views, photo, elevation)
+    joined = views if photo is None else with_photo(views, photo, elevation)
     silhouettes = hull_iou(joined)
     colors = photometric_error(joined)
     worst = colors if colors == colors else 1.0  # nothing to compare: the views are empty

@@ -20,7 +20,7 @@ from ..denoiser.guidance import Condition
 from ..errors import MvdiffError
 from ..evaluation.ranking import distances, score_sample, sort_key
 from ..pipeline import MultiViewPipeline
-from ..preprocessing.elevation import Elevation, check_elevation, read_elevation
+from ..preprocessing.elevation import Elevation, check_elevation
 from ..preprocessing.photo import PreparedImage
 from ..utils.files import write_text
 from ..utils.locking import exclusive_lock
@@ -108,9 +108,10 @@ def read(
         with capture_warnings() as work.notes:
             photos = tuple(model.prepare(image.path) for image in plan.images)
             both = zip(plan.images, photos, strict=True)
-            elevations = tuple(read_elevation(image.elevation, photo) for image, photo in both)
+            elevations = tuple(model.elevation_of(image.elevation, photo) for image, photo in both)
             azimuths = [image.azimuth for image in plan.images]
-            condition = model.encode(photos, [e.degrees for e in elevations], azimuths)
+            degrees = [e.degrees for e in elevations]
+            condition = model.encode(photos, degrees, azimuths, plan.prompt)
         work.known = EncodedInput(photos, elevations, condition)
         clock.lap("photo")
     work.seconds = clock.seconds
@@ -176,7 +177,9 @@ def write(
     pictures = [photo.pil() for photo in known.photos]
     degrees = torch.tensor([elevation.degrees for elevation in known.elevations])
     azimuths = torch.tensor([float(image.azimuth or 0.0) for image in work.plan.images])
-    cameras = input_cameras(model.denoiser.rig.to("cpu"), degrees, azimuths - azimuths[0])
+    cameras = None  # a text has none
+    if pictures:
+        cameras = input_cameras(model.denoiser.rig.to("cpu"), degrees, azimuths - azimuths[0])
     trouble = write_sample(config, reconstructor, target, pictures, cameras, views, stages, clock)
     record = {
         **_input_record(work.plan, known),
@@ -207,8 +210,11 @@ def _input_record(plan: ObjectPlan, known: EncodedInput) -> dict[str, Any]:
         }
         for image, photo, elevation in zip(plan.images, known.photos, known.elevations, strict=True)
     ]
+    if not rows:
+        return {"prompt": plan.prompt}
     first = {key: value for key, value in rows[0].items() if key != "azimuth"}
-    return first | ({"pictures": rows} if len(rows) > 1 else {})
+    first |= {"pictures": rows} if len(rows) > 1 else {}
+    return first if plan.prompt is None else {**first, "prompt": plan.prompt}
 
 
 def arrange(model: MultiViewPipeline, work: JobState) -> list[tuple[Path, str | None]]:
@@ -237,9 +243,10 @@ def _score(
     scores = record.get("scores")
     if not isinstance(scores, dict):
         with capture_warnings():
-            photo = work.known.photos[0] if work.known else model.prepare(work.plan.path)
+            photo = _first_photo(model, work)
+        elevation = 0.0 if photo is None else record.get("elevation")
         try:
-            found = score_sample(views, photo, check_elevation(record.get("elevation")))
+            found = score_sample(views, photo, check_elevation(elevation))
         except MvdiffError as error:  # too few views, say
             notes = record.get("notes")
             record["notes"] = [*_texts(notes), f"not scored: {error}"]
@@ -251,6 +258,13 @@ def _score(
     if changed != {key: record.get(key) for key in changed}:
         write_text(sample / "run.json", json.dumps({**record, **changed}, indent=1))
     return known
+
+
+def _first_photo(model: MultiViewPipeline, work: JobState) -> PreparedImage | None:
+    """The prepared front picture; None for an object made from a text."""
+    if not work.plan.images:
+        return None
+    return work.known.photos[0] if work.known else model.prepare(work.plan.path)
 
 
 def _texts(notes: Any) -> Iterable[str]:

@@ -61,15 +61,19 @@ class InputImage:
 
 @dataclass(frozen=True)
 class ObjectPlan:
-    """Images of an object, usually one, and the folder of its results."""
+    """Images of an object, usually one, and the folder of its results.
+
+    prompt: a text, beside the images or without any.
+    """
 
     images: tuple[InputImage, ...]
     folder: Path
+    prompt: str | None = None
 
     @property
     def path(self) -> Path:
-        """The first image: the front, which names the object."""
-        return self.images[0].path
+        """The first image: the front, which names the object; its text where there is none."""
+        return self.images[0].path if self.images else Path(self.folder.name)
 
 
 def plan_objects(config: GenerateConfig) -> list[ObjectPlan]:
@@ -78,6 +82,10 @@ def plan_objects(config: GenerateConfig) -> list[ObjectPlan]:
     Raises ConfigError on settings that cannot work, and InputError where there is no image.
     """
     check_options(config)
+    if config.input == "text":
+        return plan_prompts(config)
+    if config.prompt is not None:
+        check_prompt(config)
     pictures = find_images(config.image)
     elevations = elevation_per_picture(to_container(config.elevation), pictures)
     if config.azimuth is not None:
@@ -94,14 +102,55 @@ def plan_objects(config: GenerateConfig) -> list[ObjectPlan]:
             tuple(InputImage(*each) for each in zip(pictures, elevations, azimuths, strict=True))
         ]
     folders = result_folders(out, [s[0].path for s in images])
-    return [ObjectPlan(*each) for each in zip(images, folders, strict=True)]
+    return [ObjectPlan(*each, config.prompt) for each in zip(images, folders, strict=True)]
+
+
+def plan_prompts(config: GenerateConfig) -> list[ObjectPlan]:
+    """One object a prompt, for recipes that take a text and no image."""
+    if config.image not in (None, "none"):
+        raise ConfigError(
+            f"recipe '{config.recipe_name}' takes a text and no image: pass prompt=… alone, or use "
+            "recipe=imagedream, which takes an image"
+        )
+    if config.azimuth is not None:
+        raise ConfigError("azimuth is that of input images, and a text has none: leave it out")
+    given = to_container(config.prompt)
+    prompts = given if isinstance(given, list) else [given]
+    if not prompts or not all(isinstance(each, str) and each.strip() for each in prompts):
+        raise ConfigError(
+            f"recipe '{config.recipe_name}' needs a text: pass prompt='an astronaut', say; got "
+            f"{given!r}"
+        )
+    out = user_path(str(config.out))
+    check_writable(out)
+    folders = result_folders(out, [Path(f"{_as_name(each)}.txt") for each in prompts])
+    return [ObjectPlan((), *each) for each in zip(folders, prompts, strict=True)]
+
+
+def check_prompt(config: GenerateConfig) -> None:
+    """Raise ConfigError for a prompt that an image's recipe cannot take."""
+    if config.context.name == "token":
+        raise ConfigError(
+            f"recipe '{config.recipe_name}' takes an image and no text: leave out prompt=, or use "
+            "recipe=mvdream (text) or recipe=imagedream (an image and a text)"
+        )
+    if not isinstance(config.prompt, str):
+        raise ConfigError(
+            f"prompt must be one text beside images, got {to_container(config.prompt)!r}"
+        )
+
+
+def _as_name(prompt: str) -> str:
+    """A prompt as the name of a folder: its first words."""
+    return re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "prompt"
 
 
 def samples_of(config: GenerateConfig, plan: ObjectPlan) -> SampleStore:
     """The requested samples of an object; InputError when an image cannot be read."""
     seeds = [config.seed + k for k in range(config.samples)]
     images = [(s.path, s.elevation, s.azimuth) for s in plan.images]
-    return SampleStore(plan.folder, seeds, fingerprint(images, to_container(config)))
+    settings = {**to_container(config), "prompt": plan.prompt}
+    return SampleStore(plan.folder, seeds, fingerprint(images, settings))
 
 
 def check_options(config: GenerateConfig) -> None:

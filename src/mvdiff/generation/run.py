@@ -32,7 +32,8 @@ def run_plans(
     model: a loaded pipeline; None builds the one of the config when something is missing.
     """
     summary = RunSummary()
-    book = NoteBook([str(image.path) for plan in plans for image in plan.images])
+    named = [[image.path for image in plan.images] or [plan.path] for plan in plans]
+    book = NoteBook([str(path) for paths in named for path in paths])
     if not plans:
         return summary
     with route_warnings_by_thread(), ProgressDisplay("looking for finished samples") as display:

@@ -26,14 +26,14 @@ def write_sample(
     reconstructor: Any,
     target: Path,
     pictures: Sequence[Image.Image],
-    input_cameras: Cameras,
+    input_cameras: Cameras | None,
     views: Views,
     stages: ProgressDisplay,
     clock: StageTimer,
 ) -> str | None:
     """Everything but `run.json`, which comes last; why there is no mesh, where it failed.
 
-    pictures: the prepared input images, usually one. input_cameras: theirs.
+    pictures: the prepared input images, usually one. input_cameras: theirs; None: there are none.
     """
     from ..mesh.postprocess import texture_side
     from ..recon.mesh_step import make_mesh

@@ -103,7 +103,11 @@ class VAE(LatentCodec):
     channels: of a latent. widths: channels by level; the map halves between levels.
     blocks: residual blocks a level. groups: of every GroupNorm.
     scale: makes latents about unit normal.
-    posterior: what of the posterior lies beside the noisy views: its "mean", or a "sample".
+    condition: what an input picture's latent is: "unscaled_mean" of the posterior, as Zero123's
+        weights expect it; "unscaled_sample" of it, as EpiDiff's code takes; or a "sample", scaled,
+        as ImageDream's weights expect it.
+
+    condition_scale: what a posterior's value is multiplied with to be an input picture's latent.
     """
 
     def __init__(
@@ -114,14 +118,18 @@ class VAE(LatentCodec):
         blocks: int,
         groups: int,
         scale: float,
-        posterior: str = "mean",
+        condition: str = "unscaled_mean",
     ) -> None:
         from diffusers import AutoencoderKL
 
         super().__init__()
-        if posterior not in ("mean", "sample"):
-            raise ConfigError(f"unknown latents.posterior '{posterior}'; choose from mean, sample")
-        self.condition_posterior = posterior
+        choices = ("unscaled_mean", "unscaled_sample", "sample")
+        if condition not in choices:
+            raise ConfigError(
+                f"unknown latents.condition '{condition}'; choose from {', '.join(choices)}"
+            )
+        self.sampled_condition = condition != "unscaled_mean"
+        self.condition_scale = scale if condition == "sample" else 1.0
         self.channels, self.factor, self.scale = channels, 2 ** (len(widths) - 1), scale
         self.net = AutoencoderKL(
             latent_channels=channels,
@@ -157,19 +165,29 @@ class VAE(LatentCodec):
     def condition(
         self, rgba: Float[Tensor, "batch 4 height width"]
     ) -> Float[Tensor, "batch channel h w"]:
-        """The posterior's mean, unscaled, as Zero123's weights expect it; or a sample of it.
+        """The posterior's mean, unscaled; or a sample of it, see `condition` of the class.
 
-        SyncDreamer's code samples the posterior, too; the mean makes a seed mean one result. A
-        sample takes the same noise for every picture, see `condition_noise`, for the same reason.
+        Zero123's code samples the posterior; the mean makes a seed mean one result. A
+        sample is drawn with a fixed seed, for the same reason.
         """
         mean, logvar = self.posterior(rgba)
-        if self.condition_posterior == "mean":
+        if not self.sampled_condition:
             return mean
-        return mean + (0.5 * logvar).exp() * self.condition_noise(mean[0]).to(mean)
+        noise = self.condition_noise(mean[0]).to(mean)
+        return self.condition_scale * (mean + (logvar / 2).exp() * noise)
 
     def condition_noise(self, latent: Float[Tensor, "channel h w"]) -> Float[Tensor, "channel h w"]:
         """The unit noise of a sampled posterior: always the same numbers for a size."""
         return torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
+
+    def scaled_sample(
+        self,
+        mean: Float[Tensor, "batch channel h w"],
+        logvar: Float[Tensor, "batch channel h w"],
+        noise: Float[Tensor, "*batch channel h w"],
+    ) -> Float[Tensor, "batch channel h w"]:
+        """A sample of a posterior, from unit normal noise, about unit normal itself."""
+        return self.scale * (mean + (logvar / 2).exp() * noise)
 
     def decode(
         self, latent: Float[Tensor, "batch channel h w"]

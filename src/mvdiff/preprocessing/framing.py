@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from .photo import (
     PreparedImage,
     frame_by_fill,
+    frame_imagedream,
     frame_plain,
     frame_squash,
     frame_syncdreamer,
@@ -27,7 +28,8 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
     name: "fit" scales the object to the share `fill` of the side, see `frame_by_fill`;
         "syncdreamer" to `crop_size` pixels, as SyncDreamer does, see `frame_syncdreamer`;
         "zero123" to at most `crop_size` pixels, see `frame_zero123`;
-        "plain" and "squash" take the whole picture as it is, see `frame_plain`, `frame_squash`.
+        "plain" and "squash" take the whole picture as it is, see `frame_plain`, `frame_squash`;
+        "imagedream" too, and gives the embedder one of its own, see `frame_imagedream`.
     """
     if name == "fit":
         return partial(frame_by_fill, fill=fill)
@@ -39,8 +41,11 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
         return frame_plain
     if name == "squash":
         return frame_squash
+    if name == "imagedream":
+        return frame_imagedream
     raise ConfigError(
-        f"unknown framing '{name}'; choose from fit, syncdreamer, zero123, plain, squash"
+        f"unknown framing '{name}'; choose from fit, syncdreamer, zero123, plain, squash, "
+        "imagedream"
     )
 
 

@@ -26,11 +26,13 @@ class PreparedImage:
     rgb: colors in [0, 1], composited on white.
     alpha: opacity in [0, 1].
     segmentation: how the object was found ("alpha", "color_key", …); None where that is not known.
+    whole: RGBA of the picture as the embedder sees it, where that is not the framed one.
     """
 
     rgb: Float[Tensor, "3 height width"]
     alpha: Float[Tensor, "1 height width"]
     segmentation: str | None = None
+    whole: Float[Tensor, "4 side side"] | None = None
 
     @property
     def rgba(self) -> Float[Tensor, "4 height width"]:
@@ -178,6 +180,37 @@ def frame_squash(photo: Image.Image, size: int = 256) -> PreparedImage:
     _check_size(size)
     photo = photo.convert("RGBA")
     return PreparedImage.from_pil(photo.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def frame_imagedream(
+    photo: Image.Image, size: int = 256, gray: float = 255.0, embedder_size: int = 224
+) -> PreparedImage:
+    """ImageDream's preparation, to the bit: the picture is neither cropped nor centered.
+
+    It is laid on one gray and squashed to a square for the autoencoder. The image tower reads it
+    from its original size: the shorter side resized, the middle cut out (`whole`).
+
+    gray: 0 to 255; the demo draws it at random, and this library's pictures are on white.
+    embedder_size: side of what the image tower reads, pixels.
+    Source: ldm/util.py line 221 and scripts/demo.py of bytedance/ImageDream.
+    """
+    _check_size(size)
+    pixels = np.asarray(photo.convert("RGBA")).astype(np.float32)
+    opacity = pixels[..., 3:] / 255
+    flat = (pixels[..., :3] * opacity + gray * (1 - opacity)).astype(np.uint8)  # truncated
+    image, alpha = Image.fromarray(flat), photo.convert("RGBA").getchannel("A")
+    layers = [
+        np.asarray(layer.resize((size, size), Image.Resampling.BILINEAR)).astype(np.float32) / 255
+        for layer in (image, alpha)
+    ]
+    color, opacity = (torch.from_numpy(layer) for layer in layers)
+    scale = embedder_size / min(image.size)
+    width, height = (int(side * scale + 1e-6) for side in image.size)
+    seen = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (round((side - embedder_size) / 2) for side in seen.size)
+    seen = seen.crop((left, top, left + embedder_size, top + embedder_size))
+    whole = PreparedImage.from_pil(seen).rgba
+    return PreparedImage(color.permute(2, 0, 1).contiguous(), opacity[None], whole=whole)
 
 
 def prepare(

@@ -25,6 +25,9 @@ class MultiViewDiffusionLoss:
 
     scheduler: a diffusers scheduler; its betas and prediction type define the task.
     views: target views per object and step; all of them share one volume (SyncDreamer: 1).
+    opacity_entropy: weight of 4α(1 - α), averaged over the rendered opacity α: half-transparent
+        pixels cost something, so that outlines become those of one solid where the squared error
+        alone would average over several. 0: none. Only for latents with opacity.
     volume_views: (fewest, most) noisy views that the volume is built from: one number per step,
         drawn uniformly; the target views and random others, as if only those were generated.
         None: all views of the rig, as in SyncDreamer. Only for volumes with `any_views`.
@@ -47,6 +50,7 @@ class MultiViewDiffusionLoss:
     drop: dict[str, float]
     posterior: str = "mean"
     rendering: float = 0.0
+    opacity_entropy: float = 0.0
     volume_views: tuple[int, int] | None = None
     scheduled_sampling: float = 0.0
 
@@ -112,10 +116,25 @@ class MultiViewDiffusionLoss:
         rows = torch.arange(len(generators))[:, None]
         views = target_views.expand(len(generators), -1)
         error = (prediction.float() - self.target(clean, noise, timestep)[rows, views]).square()
-        if rendering is None:
-            return {"loss": error.mean()}
-        rendered = (rendering.float() - clean[rows, views]).square().mean()
-        return {"loss": error.mean() + self.rendering * rendered, "rendered": rendered.detach()}
+        losses = {"loss": error.mean()}
+        if rendering is not None:
+            losses["rendered"] = (rendering.float() - clean[rows, views]).square().mean()
+            losses["loss"] = losses["loss"] + self.rendering * losses["rendered"]
+        if self.opacity_entropy and net.radiance is not None:
+            # without a UNet the rendering is the prediction
+            rendering = prediction if rendering is None else rendering
+            losses["opacity_entropy"] = self._opacity_entropy(net, rendering.float())
+            losses["loss"] = losses["loss"] + self.opacity_entropy * losses["opacity_entropy"]
+        return {name: x if name == "loss" else x.detach() for name, x in losses.items()}
+
+    def _opacity_entropy(self, net: Any, rendering: Tensor) -> Tensor:
+        """Mean of 4α(1 - α) over the rendered pixels: 0 for opaque and empty ones, 1 between."""
+        alpha = net.latents.decode(rendering.flatten(0, 1))[1]
+        if alpha is None:
+            raise ConfigError(
+                "train.opacity_entropy needs latents with opacity (latents.alpha=true), or 0"
+            )
+        return (4 * alpha * (1 - alpha)).mean()
 
     @torch.no_grad()
     def _self_prediction(
@@ -200,7 +219,8 @@ class MultiViewDiffusionLoss:
                 DiagonalGaussian(*net.latents.posterior(batch.photo)),
             )
         # Zero123's weights expect the input image's latent unscaled
-        return self._draw(targets, generators) * net.latents.scale, self._draw(photo, generators)
+        condition = self._draw(photo, generators) * net.latents.condition_scale
+        return self._draw(targets, generators) * net.latents.scale, condition
 
     def _draw(self, posterior: DiagonalGaussian, generators: list[torch.Generator]) -> Tensor:
         if self.posterior == "mean":

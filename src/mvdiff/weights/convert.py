@@ -17,6 +17,7 @@ from ..errors import WeightsError
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
 from .key_maps.syncdreamer import UNET, VOLUME
+from .mvdream import convert_mvdream, family_of
 from .syncdreamer import load_syncdreamer
 from .zero123 import convert_zero123
 
@@ -32,9 +33,11 @@ def convert(
     swapped: Sequence[str] = (),
     betas: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], str]:
-    """Weights under our names, and their kind: "syncdreamer", "zero123" or "clip".
+    """Weights under our names, and their kind: "syncdreamer", "zero123", "mvdream", "imagedream"
+    or "clip".
 
-    model: the recipe `syncdreamer`, on the meta device; it says which names and shapes.
+    model: the recipe `syncdreamer` (or that of MVDream's and ImageDream's files), on the meta
+        device; it says which names and shapes.
     tensors: of a published file.
     polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
     swapped, betas: as in `load_syncdreamer`; swapped parts are left out. Cameras and schedules of
@@ -47,6 +50,8 @@ def convert(
             warnings.warn(f"{difference}, which are what will be used", stacklevel=2)
         own = model.state_dict()
         return {n: t for n, t in own.items() if n not in report.untrained}, "syncdreamer"
+    if family := family_of(tensors):
+        return convert_mvdream(model, tensors, family, swapped=swapped), family
     if any(name.startswith(UNET) for name in tensors):
         weights = convert_zero123(model, tensors, NOT_IN_ZERO123)
         if polar:

@@ -17,6 +17,7 @@ from .compatibility import check_compatible, check_floating, swappable
 from .convert import NOT_IN_ZERO123, convert
 from .key_maps.syncdreamer import is_published
 from .load_model import init_on_meta
+from .mvdream import EXTRAS, NAMES, UNREAD
 from .safe_load import read_weights
 from .synthetic import fill_synthetic
 from .zero123 import looks_like_stable_zero123
@@ -75,10 +76,11 @@ def init_for_training(
             )
         except MvdiffError as error:
             raise WeightsError(f"'{path}': {error}") from error
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(EXTRAS)}
     own = model.state_dict()
     untrained = tuple(name for name in own if name not in tensors)
     unused = [name for name in tensors if name not in own]
-    absent = NOT_IN_ZERO123 if kind == "zero123" else ()
+    absent = NOT_IN_ZERO123 if kind == "zero123" else UNREAD if kind in NAMES else ()
     check_floating(tensors, path)
     check_compatible(
         model,
@@ -91,12 +93,16 @@ def init_for_training(
     summary = f"started from '{path}': {len(own) - len(untrained)} tensors"
     if polar:
         summary += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
-    if untrained:
-        parts = dict.fromkeys(_part(name) for name in untrained)
-        summary += f"; untrained: {len(untrained)} of {', '.join(parts)}"
-    if unused:
-        summary += f"; unused: {len(unused)} of {', '.join(dict.fromkeys(map(_part, unused)))}"
-    return InitResult(model, untrained, summary)
+    return InitResult(model, untrained, summary + _counts(untrained, unused))
+
+
+def _counts(untrained: Sequence[str], unused: Sequence[str]) -> str:
+    """How many tensors stay untrained or unused, and of which parts."""
+    said = ""
+    for word, names in (("untrained", untrained), ("unused", unused)):
+        if names:
+            said += f"; {word}: {len(names)} of {', '.join(dict.fromkeys(map(_part, names)))}"
+    return said
 
 
 def sha256_of(tensors: Mapping[str, Tensor]) -> str:

@@ -17,9 +17,19 @@ from .compatibility import SWAPPABLE
 from .epidiff import convert_epidiff, is_epidiff, read_base
 from .key_maps.epidiff import epidiff_mapping
 from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
+from .mvdream import (
+    EXTRAS,
+    NAMES,
+    convert_mvdream,
+    family_of,
+    looks_local,
+    mapping_of,
+    recipe_of,
+    set_prompts,
+)
 from .safe_load import read_weights
 from .syncdreamer import assign, load_syncdreamer
-from .synthetic import fill_synthetic
+from .synthetic import fill_synthetic, set_synthetic_prompts
 from .zero123 import convert_zero123, looks_like_stable_zero123, zero123_mapping
 
 #: family → a published file, and who links to it
@@ -30,12 +40,23 @@ PUBLISHED_FILES = {
     ),
     "zero123": ("zero123-xl.ckpt", "the Zero123 repository (cvlab-columbia/zero123)"),
     "epidiff": ("epidiff.ckpt", "the EpiDiff repository (huanngzh/EpiDiff)"),
+    "mvdream": ("sd-v2.1-base-4view.pt", "the MVDream repository (bytedance/MVDream)"),
+    "imagedream": (
+        "sd-v2.1-base-4view-ipmv.pt (its local variant: sd-v2.1-base-4view-ipmv-local.pt)",
+        "the ImageDream repository (bytedance/ImageDream)",
+    ),
 }
-#: family → (our parameter's name → the published one)
+
+
+#: families whose models read texts
+TEXT_FAMILIES = ("mvdream", "imagedream")
+#: family → our name → the published one
 MAPPINGS = {
     "syncdreamer": syncdreamer_mapping,
     "zero123": zero123_mapping,
     "epidiff": epidiff_mapping,
+    "mvdream": mapping_of("mvdream"),
+    "imagedream": mapping_of("imagedream"),
 }
 
 
@@ -49,6 +70,7 @@ def load_pretrained(
     swapped: Sequence[str] = (),
     family: str = "syncdreamer",
     base: str | None = None,
+    tokenizer: str | None = None,
 ) -> nn.Module:
     """A model made by `make`, with its weights.
 
@@ -58,8 +80,9 @@ def load_pretrained(
     betas: of the user's noise schedule; a published checkpoint's is compared with it.
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
-    family: whose published files the recipe loads: "syncdreamer", "zero123" or "epidiff".
+    family: whose published files the recipe loads, a key of `MAPPINGS`.
     base: for family "epidiff": a Zero123, for parts that its file lacks (see `read_base`).
+    tokenizer: folder of CLIP's, for prompts that the weights hold no embedding of.
     Raises WeightsError when the weights do not fit. Large models are made without memory of
     their own, so that a load needs little more than the file; weights take the type of the
     parameters that `make` gives.
@@ -68,7 +91,7 @@ def load_pretrained(
         file, source = PUBLISHED_FILES[family]
         raise WeightsError(
             f"recipe '{recipe}' ships without weights: download {file}, which {source} links to, "
-            f"and pass weights={file}"
+            f"and pass weights={file.split()[0]}"
         )
     if base is not None and family != "epidiff":
         raise WeightsError(f"base='{base}' is for recipe=epidiff: recipe '{recipe}' has no base")
@@ -80,11 +103,13 @@ def load_pretrained(
             stacklevel=2,
         )
         model = fill_synthetic(init_on_meta(make), mapping_for=MAPPINGS[family])
+        set_synthetic_prompts(model)
     elif weights == "embedded":
         model = init_seeded(make)
         load_file_into(model, bundled_path(recipe))
     else:
-        return _from_file(make, Path(weights).expanduser(), betas, tower, swapped, family, base)
+        path = Path(weights).expanduser()
+        return _from_file(make, path, betas, tower, swapped, family, base, tokenizer)
     assign(model, tower)
     return model
 
@@ -106,13 +131,20 @@ def _from_file(
     swapped: Sequence[str],
     family: str,
     base: str | None,
+    tokenizer: str | None,
 ) -> nn.Module:
     tensors, metadata = read_weights(path)
     if is_epidiff(tensors):
         if family != "epidiff":
             raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
         return _epidiff(make, path, tensors, base, tower, swapped)
+    texts = {"path": path, "tensors": tensors, "metadata": metadata, "tokenizer": tokenizer}
     if is_published(tensors):
+        _check_family(path, tensors, family)
+        if family in TEXT_FAMILIES:
+            model = _mvdream(make, path, tensors, swapped, family)
+            set_prompts(model, family, **texts)
+            return model
         file_family = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else "zero123"
         if family == file_family == "zero123":
             return _zero123(make, path, tensors, tower, swapped)
@@ -133,6 +165,20 @@ def _from_file(
         )
     if is_clip(tensors):
         raise WeightsError(f"'{path}' is CLIP alone: pass it as clip=, and the model as weights=")
+    tensors = {n: t for n, t in tensors.items() if not n.startswith(EXTRAS)}
+    model = _from_own_names(make, path, tensors, metadata, tower)
+    if family in TEXT_FAMILIES:
+        set_prompts(model, family, **texts)
+    return model
+
+
+def _from_own_names(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    tower: dict[str, Tensor],
+) -> nn.Module:
     model = init_on_meta(make)
     own = model.state_dict()
     same = own.keys() == tensors.keys() and all(tensors[n].shape == own[n].shape for n in own)
@@ -238,6 +284,47 @@ def _epidiff(
     unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
     assign(model, unread | weights | tower)
     return model
+
+
+def _mvdream(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    swapped: Sequence[str],
+    family: str,
+) -> nn.Module:
+    model = init_seeded(make) if swapped else init_on_meta(make)
+    own = model.state_dict(keep_vars=True)
+    try:
+        weights = convert_mvdream(model, tensors, family, swapped=swapped)
+    except MvdiffError as error:
+        raise WeightsError(f"'{path}': {error}") from error
+    if family == "imagedream" and looks_local(path) == (model.reference == "view"):
+        local = looks_local(path)
+        warnings.warn(
+            f"'{path.name}' is called like ImageDream's {'local' if local else 'pixel'} variant, "
+            f"but reference={model.reference} is the other one: use recipe="
+            f"{'imagedream_local' if local else 'imagedream'}, unless its name is wrong",
+            stacklevel=4,
+        )
+    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
+    assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()})
+    return model
+
+
+def _check_family(path: Path, tensors: dict[str, Tensor], family: str) -> None:
+    """Raise WeightsError for a published file of another family, with the recipe that fits."""
+    other = family_of(tensors)
+    if other is None and family in TEXT_FAMILIES:
+        other = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else None
+        other = "zero123" if other is None and "cc_projection.weight" in tensors else other
+    elif other is None or other == family:
+        return
+    if other is not None and other != family:
+        name = {**NAMES, "syncdreamer": "SyncDreamer", "zero123": "Zero123"}[other]
+        raise WeightsError(
+            f"'{path}' is {name}'s checkpoint: use recipe={recipe_of(tensors) or other}"
+        )
 
 
 def init_seeded(make: Callable[[], nn.Module]) -> nn.Module:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..denoiser.prompts import PromptEmbeddings
 from ..errors import MvdiffError
 from .key_maps import KeyMapping
 from .key_maps.syncdreamer import syncdreamer_mapping
@@ -46,3 +48,24 @@ def fill_synthetic(
         weights[name] = torch.empty_like(parameter.detach(), device=made.device).copy_(made)
     model.load_state_dict(weights, strict=False, assign=True)
     return model
+
+
+@dataclass(frozen=True)
+class SyntheticText:
+    """Numbers by rule for a text, in place of its embedding. shape: (token, context)."""
+
+    shape: tuple[int, int]
+
+    def __call__(self, text: str) -> Tensor:
+        """About unit normal."""
+        return rule_weight(f"prompt.{text}", self.shape) * self.shape[1] ** 0.5 / 0.7
+
+
+def set_synthetic_prompts(model: nn.Module) -> None:
+    """Let a model with synthetic weights, where it reads texts, read any; in place."""
+    context = getattr(model, "context", None)
+    if context is not None:
+        encode = SyntheticText(tuple(context.positive.shape))
+        context.positive.data.copy_(encode("positive"))
+        context.negative.data.copy_(encode("negative"))
+        context.prompts = PromptEmbeddings(encode=encode)

@@ -39,6 +39,25 @@ IMAGE_TOWER: KeyTable = {
         for kind in ("weight", "bias")
     },
 }
+#: `CLIPTextModel` of transformers → the text tower of OpenAI's and OpenCLIP's `CLIP`
+TEXT_MODEL: KeyTable = {
+    "embeddings.token_embedding": "token_embedding",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm": "ln_final",
+    **{
+        f"encoder.layers.{i}.{ours}": f"transformer.resblocks.{i}.{theirs}"
+        for i in _LAYERS
+        for ours, theirs in _LAYER.items()
+    },
+    **{
+        f"encoder.layers.{i}.self_attn.{'qkv'[part]}_proj.{kind}": KeyMapping(
+            f"transformer.resblocks.{i}.attn.in_proj_{kind}", part, 3
+        )
+        for i in _LAYERS
+        for part in range(3)
+        for kind in ("weight", "bias")
+    },
+}
 #: what a CLIP file holds beside the image tower: the text tower, which nothing here reads
 TEXT_TOWER = (
     "positional_embedding",
