@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
@@ -89,6 +90,12 @@ def convert_epidiff(
         ignored=tuple(ignored),
     )
     return {name: cast_mapped(tensor, own[name]) for name, tensor in weights.items()}, report
+
+
+def unread_zeros(model: nn.Module) -> dict[str, Tensor]:
+    """Zeros for the volume's embedding of the noise level, which is built and read by no part."""
+    own = model.state_dict()
+    return {n: torch.zeros(p.shape, dtype=p.dtype) for n, p in own.items() if n.startswith("time.")}
 
 
 def read_base(model: nn.Module, path: str | Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from ..utils.mmap import cast_mapped
 from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
-from .epidiff import convert_epidiff, is_epidiff, read_base
+from .epidiff import convert_epidiff, is_epidiff, read_base, unread_zeros
 from .key_maps.epidiff import epidiff_mapping
 from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
 from .mvdream import (
@@ -280,9 +280,7 @@ def _epidiff(
             f"({report.untrained[0]}, …): expect worse pictures",
             stacklevel=4,
         )
-    own = model.state_dict(keep_vars=True)
-    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
-    assign(model, unread | weights | tower)
+    assign(model, unread_zeros(model) | weights | tower)
     return model
 
 
