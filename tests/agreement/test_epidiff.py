@@ -1,6 +1,7 @@
 """The recipe `epidiff` computes what EpiDiff's released code computes.
 
-Skipped without the reference data. Weights are the synthetic ones by published names.
+All but one block are skipped without the reference data. Weights are the synthetic ones by
+published names.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mvdiff import builders
 from mvdiff.attention import ATTENTION, SlotSpec, ViewContext
 from mvdiff.attention.epidiff import ray_samples
 from mvdiff.cameras import Cameras
+from mvdiff.cameras.rigs import epidiff
 from mvdiff.config.compose import compose
 from mvdiff.weights.key_maps.epidiff import epidiff_mapping
 from mvdiff.weights.load_model import init_on_meta
@@ -76,6 +78,19 @@ def test_block(shared_dir, faithful, key):
         samples = torch.cat(samples)[:, ::4]
         assert_agrees("EpiDiff, samples", samples, golden["samples"])
     assert_agrees(f"EpiDiff, block {key}", module(x, scene)[0], golden[key])
+
+
+@pytest.mark.parametrize(("faithful", "key"), [(True, "output"), (False, "output_if_neighbours")])
+def test_block_without_the_reference_data(faithful, key):
+    """Views 0 and 5 of the golden block; its inputs are random numbers of one seed."""
+    generator = torch.Generator().manual_seed(11)
+    x = torch.randn(1, 16, 64, 8, 8, generator=generator)
+    time = torch.randn(1, 16, 1280, generator=generator)
+    scene = ViewContext(epidiff(size=8), {}, torch.zeros(1, 16), torch.arange(16), unet_time=time)
+    with np.load(Path(__file__).parents[1] / "golden" / "epidiff" / "block.npz") as file:
+        golden = torch.from_numpy(file[key])
+    out = block(faithful=faithful)(x, scene)[0, list(VIEWS)]
+    assert_agrees(f"EpiDiff, block {key}, views 0 and 5", out, golden)
 
 
 SMALL = [

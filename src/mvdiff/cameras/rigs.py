@@ -126,6 +126,7 @@ def epidiff(
     count: int = 16,
     elevation: float = 30.0,
     *,
+    azimuth: float = 0.0,
     distance: float = 1.5,
     fov: float = FOV_35MM,
     size: int = 256,
@@ -134,11 +135,11 @@ def epidiff(
     """A ring whose azimuths are cut off to whole degrees: 0, 22, 45, 67, …
 
     The defaults are EpiDiff's cameras (meta_info/transforms_ele30.json of huanngzh/EpiDiff): its
-    odd views stand half a degree beside SyncDreamer's. The input picture stands at azimuth 0.
+    odd views stand half a degree beside SyncDreamer's.
     The arguments are those of `ring`.
     """
     _check_count("ring", count)
-    azimuths = [float(360 * i // count) for i in range(count)]
+    azimuths = [azimuth + float(360 * i // count) for i in range(count)]
     return look_at(
         azimuths, [elevation] * count, distance=distance, fov=fov, size=size, projection=projection
     )
