@@ -200,7 +200,7 @@ def test_without_weights_it_says_where_to_get_them():
     [
         (["rig.count=1"], "needs at least 2 perspective cameras, got 1 perspective"),
         (["rig.projection=orthographic"], "needs at least 2 perspective cameras, got 16 orthogr"),
-        (["rig.distance=4"], r"from 0.5 to 2.8 world units, but .* stand 4 to 4 .*distance=1.5"),
+        (["rig.distance=4"], r"from 0.5 to 2.8 world units, but .* from 4 to 4 .*distance=1.5"),
     ],
 )
 def test_cameras_it_cannot_serve(settings, sentence):
@@ -223,3 +223,16 @@ def test_a_base_is_for_this_recipe_alone(checkpoint):
     other.weights = "synthetic"
     with pytest.raises(WeightsError, match="is for recipe=epidiff"):
         builders.build_pipeline(other)
+
+
+@pytest.mark.parametrize("attention", ["none", "crossview", "epipolar"])
+def test_its_blocks_may_be_swapped(checkpoint, attention):
+    small = [word for word in SMALL if not word.startswith("attention.")]
+    words = ["recipe=epidiff", "image=none", *small, f"attention={attention}"]
+    swapped = compose("generate", [*words, f"weights={checkpoint}", "segmentation=alpha"])
+    if attention == "none":
+        model = builders.build_pipeline(swapped).denoiser
+    else:
+        with pytest.warns(UserWarning, match="are not EpiDiff's stay untrained"):
+            model = builders.build_pipeline(swapped).denoiser
+    assert len(model.unet.slots) == 5

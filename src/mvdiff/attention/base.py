@@ -56,7 +56,8 @@ class ViewContext:
     index: positions of these views in the whole rig, shared by the batch or a row an object
         (training picks views for each object; never given to slots that need all views).
     empty: all frusta are known to be zeros (the branch of guidance without condition).
-    unet_time: the UNet's own embedding of the noise level, before any SiLU; None without a UNet.
+    unet_time: the UNet's own embedding of the noise level, before any SiLU, of each of its maps
+        (the views, and the reference view where there is one); None without a UNet.
     """
 
     cameras: Cameras
@@ -64,7 +65,7 @@ class ViewContext:
     time: Float[Tensor, "batch time"]
     index: Int[Tensor, "view"] | Int[Tensor, "batch view"]
     empty: bool = False
-    unet_time: Float[Tensor, "batch view unet_time"] | None = None
+    unet_time: Float[Tensor, "batch map unet_time"] | None = None
 
 
 class ViewAttention(nn.Module, ABC):

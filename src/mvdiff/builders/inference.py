@@ -114,8 +114,8 @@ def _check_epidiff_rig(config: Any, rig: Any) -> None:
     if float(distance.min()) <= near or float(distance.max()) >= far:
         raise ConfigError(
             f"recipe '{config.recipe_name}' looks along its rays from {near} to {far} world units, "
-            f"but cameras of rig '{name}' stand {float(distance.min()):g} to "
-            f"{float(distance.max()):g} from the object: use rig.distance=1.5, which it learned"
+            f"but rig '{name}' has cameras at distances from {float(distance.min()):g} to "
+            f"{float(distance.max()):g} of the object: use rig.distance=1.5, which it learned"
         )
     learned = epidiff(size=config.size)
     same = len(rig) == len(learned) and _same(rig.w2c, learned.w2c)

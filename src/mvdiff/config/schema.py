@@ -55,9 +55,9 @@ class RecipeConfig:
         choices=("after", "within", "self", "beside", "decoupled"),
     )
     faithful: bool = recipe_setting(
-        "recipe=epidiff: true, views sample their own features, as the released code does; false, "
-        "those of the near views, as the paper says",
-        True,
+        "attention=epidiff: true, views sample their own features, as the released code does; "
+        "false, those of the near views, as the paper says",
+        False,
     )
     reference: str = recipe_setting(
         "how the input image's latent reaches the UNet: concat (to every noisy view), view (as one "
