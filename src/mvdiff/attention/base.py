@@ -33,6 +33,8 @@ class SlotSpec:
     time_dim: of the scene's time embedding.
     heads: of the UNet's own attention there.
     place: one of `PLACES`.
+    residual: whether the published weights want the result added to the features; False: it
+        replaces them.
     unet_time_dim: of the UNet's embedding of the noise level; None: as the scene's.
     """
 
@@ -42,6 +44,7 @@ class SlotSpec:
     time_dim: int
     heads: int = 8
     place: str = "after"
+    residual: bool = True
     unet_time_dim: int | None = None
 
 

@@ -205,7 +205,7 @@ class EpiDiffBlock(ViewAttention):
         code does: views learn nothing from each other but where their cameras stand. False samples
         the near views' maps, as the paper says.
     residual: whether the result is added to the features (starts as the identity), or replaces
-        them, as in the released configuration.
+        them, as in the released configuration; None: as `slot` says.
     num_neighbors: other views, by angle seen from the origin; None: all, as published.
     samples: on a ray. near, far: their first and last distance from the camera, world units.
     layers: of the transformer. head_width: channels of a head; narrower maps have one head.
@@ -219,7 +219,7 @@ class EpiDiffBlock(ViewAttention):
         self,
         slot: SlotSpec,
         faithful: bool = False,
-        residual: bool = True,
+        residual: bool | None = None,
         num_neighbors: int | None = None,
         samples: int = 8,
         near: float = 0.5,
@@ -244,6 +244,7 @@ class EpiDiffBlock(ViewAttention):
                 f"got {channels}: change unet.width or attention.head_width"
             )
         check_kernel(kernel)
+        residual = slot.residual if residual is None else residual
         self.faithful, self.residual, self.num_neighbors = faithful, residual, num_neighbors
         self.samples, self.near, self.far = samples, near, far
         time_dim = slot.unet_time_dim or slot.time_dim

@@ -140,6 +140,7 @@ def build_unet(config: Any, latents: Any, volume: Any, *, image_tokens: bool = F
             sizes.time_dim,
             heads=site.heads,
             place=site.place,
+            residual=config.family != "epidiff",  # use_residual of its released configuration
             unet_time_dim=time_dim,
         )
         return instantiate(ATTENTION, config.attention, slot=spec)
