@@ -23,6 +23,8 @@ from .safe_load import read_weights
 from .synthetic import fill_synthetic
 from .zero123 import looks_like_stable_zero123
 
+_POLAR = "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
+
 
 @dataclass(frozen=True)
 class InitResult:
@@ -66,18 +68,14 @@ def init_for_training(
             "weights=synthetic: training starts from synthetic numbers, for tests and benchmarks",
             stacklevel=2,
         )
-        return InitResult(
-            fill_synthetic(model, mapping_for=MAPPINGS[family]),
-            (),
-            "started from numbers made by a rule",
-        )
+        model = fill_synthetic(model, mapping_for=MAPPINGS[family])
+        return InitResult(model, (), "started from numbers made by a rule")
     path = bundled_path(recipe) if weights == "embedded" else Path(weights).expanduser()
     tensors, metadata = read_weights(path)
     polar = is_published(tensors) and family != "epidiff" and looks_like_stable_zero123(path)
     kind = metadata.get("mvdiff_kind", "")
-    if is_epidiff(tensors) and family != "epidiff":
-        raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
     if is_published(tensors) or is_epidiff(tensors):
+        _check_epidiff(path, tensors, family)
         try:
             tensors, kind = convert(
                 init_on_meta(make), tensors, polar=polar, swapped=swapped, betas=betas
@@ -99,9 +97,13 @@ def init_for_training(
     )
     model.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
     summary = f"started from '{path}': {len(own) - len(untrained)} tensors"
-    if polar:
-        summary += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
+    summary += _POLAR if polar else ""
     return InitResult(model, untrained, summary + _counts(untrained, unused))
+
+
+def _check_epidiff(path: Path, tensors: Mapping[str, Tensor], family: str) -> None:
+    if is_epidiff(tensors) and family != "epidiff":
+        raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
 
 
 def silence_unread(model: nn.Module, untrained: Sequence[str]) -> tuple[str, ...]:
