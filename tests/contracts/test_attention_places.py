@@ -50,7 +50,7 @@ def test_views_exchange_in_every_place_if_it_needs_anything(variant, place):
 
 
 @every
-@pytest.mark.parametrize("place", ["after", "beside", "decoupled"])
+@pytest.mark.parametrize("place", ["after", "within", "beside", "decoupled"])
 def test_a_new_attention_leaves_the_network_as_it_was(variant, place):
     plain = toy_model(*chosen("none"), *remedy(variant))
     model = toy_model(*chosen(variant), *remedy(variant), f"place={place}")

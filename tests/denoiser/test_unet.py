@@ -81,7 +81,9 @@ def test_a_site_that_the_unet_does_not_have_is_an_error():
         unet(slots=["middle"])
     with pytest.raises(ConfigError, match=r"'up3'.*place=self.*sites are down4, mid, up0, up1$"):
         unet(slots=["up3"], place="self")
-    with pytest.raises(ConfigError, match=r"unknown place 'inside'; choose from after, self"):
+    with pytest.raises(
+        ConfigError, match=r"unknown place 'inside'; choose from after, within, self"
+    ):
         unet(place="inside")
 
 
@@ -102,7 +104,7 @@ def test_all_sites_of_a_place_are_visited_and_see_maps_of_the_promised_size(plac
     net(x, torch.tensor([5.0, 9.0]), context, scene)
     inside = ["down4", "mid", "up0", "up1"]  # where the transformers are
     everywhere = ["down0", "down2", "down4", "mid", *(f"up{i}" for i in range(6))]
-    assert [name for name, *_ in made] == (everywhere if place == "after" else inside)
+    assert [name for name, *_ in made] == (everywhere if place in ("after", "within") else inside)
     assert log == [(name, (2, 3, c, 8 // f, 8 // f)) for name, c, f in made]
     kept = [
         block.attn1 is not None for block in net.modules() if isinstance(block, TransformerBlock)

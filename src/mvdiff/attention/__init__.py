@@ -1,6 +1,6 @@
 """Attention slot: what the views learn from space or from each other. One line a variant."""
 
-from . import crossview, depthwise, epipolar, epipolar_masked, joint, none, rowwise
+from . import crossview, depthwise, epidiff, epipolar, epipolar_masked, joint, none, rowwise
 from .base import ATTENTION, PLACES, PairwiseAttention, SlotSpec, ViewAttention, ViewContext
 from .encodings import CameraEncoding, Tokens, pixel_tokens
 
@@ -15,6 +15,7 @@ __all__ = [
     "ViewContext",
     "crossview",
     "depthwise",
+    "epidiff",
     "epipolar",
     "epipolar_masked",
     "joint",

@@ -17,10 +17,12 @@ from .sdpa import check_kernel, head_width, scaled_dot_product
 ATTENTION = Registry("attention")
 
 #: Where a view attention stands relative to a block of the UNet:
-#: after the block (SyncDreamer, EpiDiff); in place of the transformer's self-attention (MVDream,
-#: ImageDream); beside it, as a further attention after it (Wonder3D's cross-domain attention);
-#: decoupled, in parallel to it with the same input (MV-Adapter, arXiv 2412.03632).
-PLACES: tuple[str, ...] = ("after", "self", "beside", "decoupled")
+#: after the block (SyncDreamer); within it, before the middle block's transformer and before a
+#: decoder block's upsampling (EpiDiff's released code); in place of the transformer's
+#: self-attention (MVDream, ImageDream); beside it, as a further attention after it (Wonder3D's
+#: cross-domain attention); decoupled, in parallel to it with the same input (MV-Adapter,
+#: arXiv 2412.03632).
+PLACES: tuple[str, ...] = ("after", "within", "self", "beside", "decoupled")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class SlotSpec:
     time_dim: of the scene's time embedding.
     heads: of the UNet's own attention there.
     place: one of `PLACES`.
+    residual: whether the published weights want the result added to the features; False: it
+        replaces them.
+    unet_time_dim: of the UNet's embedding of the noise level; None: as the scene's.
     """
 
     channels: int
@@ -41,6 +46,8 @@ class SlotSpec:
     time_dim: int
     heads: int = 8
     place: str = "after"
+    residual: bool = True
+    unet_time_dim: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class ViewContext:
         (training picks views for each object; never given to slots that need all views).
     empty: all frusta are known to be zeros (the branch of guidance without condition).
     encoding: of the cameras, for queries and keys; `PairwiseAttention.attend` applies it.
+    unet_time: the UNet's own embedding of the noise level, before any SiLU, of each of its maps
+        (the views, and the reference view where there is one); None without a UNet.
     """
 
     cameras: Cameras
@@ -63,6 +72,7 @@ class ViewContext:
     index: Int[Tensor, "view"] | Int[Tensor, "batch view"]
     empty: bool = False
     encoding: CameraEncoding | None = None
+    unet_time: Float[Tensor, "batch map unet_time"] | None = None
 
 
 class ViewAttention(nn.Module, ABC):

@@ -83,6 +83,8 @@ def check_rig(config: Any, denoiser: Any) -> None:
             "volume=meanvar",
             stacklevel=3,
         )
+    if config.family == "epidiff":
+        _check_epidiff_rig(config, rig)
     if config.family not in LEARNED_VIEWS:
         return
     count, low, high = LEARNED_VIEWS[config.family]
@@ -95,6 +97,41 @@ def check_rig(config: Any, denoiser: Any) -> None:
             f"{degrees.min():.0f}° to {degrees.max():.0f}°: expect worse views",
             stacklevel=3,
         )
+
+
+def _check_epidiff_rig(config: Any, rig: Any) -> None:
+    """Raise ConfigError for cameras that EpiDiff cannot serve; warn of those it never saw."""
+    from ..cameras.rigs import epidiff, to_spherical
+
+    name, near = config.rig.name, config.attention.get("near", 0.5)
+    far = config.attention.get("far", 2.8)
+    if len(rig) < 2 or rig.projection != "perspective":
+        raise ConfigError(
+            f"recipe '{config.recipe_name}' needs at least 2 perspective cameras, got {len(rig)} "
+            f"{rig.projection}: use rig=epidiff, or recipe=zero123 for single views"
+        )
+    distance = to_spherical(rig)[2]
+    if float(distance.min()) <= near or float(distance.max()) >= far:
+        raise ConfigError(
+            f"recipe '{config.recipe_name}' looks along its rays from {near} to {far} world units, "
+            f"but rig '{name}' has cameras at distances from {float(distance.min()):g} to "
+            f"{float(distance.max()):g} of the object: use rig.distance=1.5, which it learned"
+        )
+    learned = epidiff(size=config.size)
+    same = len(rig) == len(learned) and _same(rig.w2c, learned.w2c)
+    if not (same and _same(rig.K, learned.K)):
+        warnings.warn(
+            f"EpiDiff was trained on the 16 cameras of rig=epidiff alone, and rig '{name}' has "
+            "others: expect poor views",
+            stacklevel=4,
+        )
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two tensors of cameras agree to a thousandth."""
+    import torch
+
+    return torch.allclose(a, b, atol=1e-3)
 
 
 def build_pipeline(config: Any) -> MultiViewPipeline:
@@ -130,6 +167,7 @@ def build_pipeline(config: Any) -> MultiViewPipeline:
         clip=config.clip,
         swapped=swapped_prefixes(config),
         family=config.family,
+        base=config.base,
         tokenizer=config.tokenizer,
     )
     check_rig(config, denoiser)

@@ -37,6 +37,12 @@ PUBLISHED = {
         "radiance": (("radiance.", "radiance_stem."), "none"),
         "pose": (("pose.",), "token"),
     },
+    "epidiff": {
+        "attention": (("unet.slots.",), "epidiff"),
+        "volume": (("volume.",), "none"),
+        "radiance": (("radiance.", "radiance_stem."), "none"),
+        "pose": (("pose.",), "token"),
+    },
 }
 
 
@@ -86,7 +92,7 @@ def build_model(config: Any) -> MultiViewDenoiser:
         context_dim=sizes.context_dim,
         time_dim=sizes.time_dim,
         radiance=build_radiance(config, latents, volume),
-        pose=instantiate(POSES, config.pose, time_dim=4 * config.unet.get("width", 1)),
+        pose=instantiate(POSES, config.pose, time_dim=unet_time_dim(config)),
         residual=config.noise.get("prediction_type") == "sample",
         context=context,
         reference=config.reference,
@@ -124,6 +130,7 @@ def build_unet(config: Any, latents: Any, volume: Any, *, image_tokens: bool = F
     from ..denoiser.unet import MultiViewUNet, SiteSpec
 
     sizes = config.sizes
+    time_dim = unet_time_dim(config)
 
     def slot(site: SiteSpec) -> Any:
         spec = SlotSpec(
@@ -133,6 +140,8 @@ def build_unet(config: Any, latents: Any, volume: Any, *, image_tokens: bool = F
             sizes.time_dim,
             heads=site.heads,
             place=site.place,
+            residual=config.family != "epidiff",  # use_residual of its released configuration
+            unet_time_dim=time_dim,
         )
         return instantiate(ATTENTION, config.attention, slot=spec)
 
@@ -140,7 +149,7 @@ def build_unet(config: Any, latents: Any, volume: Any, *, image_tokens: bool = F
     place = "after" if config.attention.name == "none" else config.place
     settings = to_container(config.unet)
     inside = settings.pop("transformer_slots", ["all"])
-    if place != "after":
+    if place not in ("after", "within"):
         settings["slots"] = inside
     return MultiViewUNet(
         # a noisy view, and the input picture's latent where it is concatenated
@@ -152,6 +161,11 @@ def build_unet(config: Any, latents: Any, volume: Any, *, image_tokens: bool = F
         image_tokens=image_tokens,
         **settings,
     )
+
+
+def unet_time_dim(config: Any) -> int:
+    """Size of the UNet's embedding of the noise level."""
+    return config.unet.get("time_dim") or 4 * config.unet.get("width", 1)
 
 
 def swapped_prefixes(config: Any) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
     "ddim_syncdreamer": "SyncDreamerDDIMScheduler",
+    "ddim_leading": "DDIMScheduler",
     "ddim_ldm": "LatentDiffusionDDIMScheduler",
     "ddim_zero123": "LatentDiffusionDDIMScheduler",
     "ddpm": "DDPMScheduler",

@@ -121,6 +121,30 @@ def ring(
     )
 
 
+@RIGS.register("epidiff")
+def epidiff(
+    count: int = 16,
+    elevation: float = 30.0,
+    *,
+    azimuth: float = 0.0,
+    distance: float = 1.5,
+    fov: float = FOV_35MM,
+    size: int = 256,
+    projection: Projection = "perspective",
+) -> Cameras:
+    """A ring whose azimuths are cut off to whole degrees: 0, 22, 45, 67, …
+
+    The defaults are EpiDiff's cameras (meta_info/transforms_ele30.json of huanngzh/EpiDiff): its
+    odd views stand half a degree beside SyncDreamer's.
+    The arguments are those of `ring`.
+    """
+    _check_count("ring", count)
+    azimuths = [azimuth + float(360 * i // count) for i in range(count)]
+    return look_at(
+        azimuths, [elevation] * count, distance=distance, fov=fov, size=size, projection=projection
+    )
+
+
 @RIGS.register("alternating")
 def alternating(
     count: int,

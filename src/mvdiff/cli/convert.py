@@ -49,6 +49,7 @@ def run(config: ConvertConfig) -> int:
     from ..config.compose import compose
     from ..training.checkpointing import save_weights
     from ..weights.convert import convert
+    from ..weights.epidiff import is_epidiff
     from ..weights.load_model import init_on_meta
     from ..weights.mvdream import recipe_of
     from ..weights.safe_load import read_weights
@@ -69,16 +70,18 @@ def run(config: ConvertConfig) -> int:
         raise ConfigError(
             f"'{source}' is no model that reads texts: leave out prompts and text_tower"
         )
-    recipe = compose("generate", ["recipe=syncdreamer", "image=none"])
+    name = "epidiff" if is_epidiff(tensors) else "syncdreamer"
+    recipe = compose("generate", [f"recipe={name}", "image=none"])
     try:
         betas = builders.build_training_scheduler(recipe).betas
         model = init_on_meta(lambda: builders.build_model(recipe))
         weights, kind = convert(model, tensors, polar=polar, betas=betas)
     except MvdiffError as error:
         raise type(error)(f"'{source}': {error}") from error
-    metadata = {"mvdiff": __version__, "mvdiff_kind": kind, "recipe": "syncdreamer"}
+    metadata = {"mvdiff": __version__, "mvdiff_kind": kind, "recipe": name}
     save_weights(weights, out, metadata, precision=config.precision)
     use = {
+        "epidiff": f"use it with recipe=epidiff weights={out}",
         "syncdreamer": f"use it with recipe=syncdreamer weights={out}",
         "zero123": f"start a training with mvdiff train recipe=syncdreamer weights={out}",
         "clip": f"use it beside other weights with clip={out}",

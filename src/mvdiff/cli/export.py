@@ -77,15 +77,20 @@ def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dic
     from omegaconf import OmegaConf
 
     from .. import builders
-    from ..weights.initialize import init_for_training, sha256_of
+    from ..weights.initialize import init_for_training, sha256_of, silence_unread
 
     recipe = OmegaConf.create(state["config"])
-    model = init_for_training(
+    start = init_for_training(
         lambda: builders.build_model(recipe),
         path,
         recipe.recipe_name,
         swapped=builders.swapped_prefixes(recipe),
-    ).model
+        family=recipe.family,
+    )
+    model = start.model
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    silence_unread(model, start.untrained)
     frozen = {n: p.detach() for n, p in model.named_parameters() if n not in trained}
     if sha256_of(frozen) != state["base"]["sha256"]:
         raise WeightsError(

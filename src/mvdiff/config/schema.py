@@ -43,16 +43,21 @@ class RecipeConfig:
     family: str = recipe_setting(
         "whose published files the recipe loads",
         "syncdreamer",
-        choices=("syncdreamer", "zero123", "mvdream", "imagedream"),
+        choices=("syncdreamer", "zero123", "epidiff", "mvdream", "imagedream"),
     )
 
     size: int = recipe_setting("side of the images, pixels", limit=whole_numbers(8, 4096))
     ddim_steps: int = recipe_setting("steps of sampler=ddim", 50, limit=whole_numbers(1, 10**5))
     place: str = recipe_setting(
-        "of the view attention: after (a block), self (in place of the self-attention), beside "
-        "(following it), decoupled (parallel to it)",
+        "of the view attention: after (a block), within (before its upsampling), self (in place of "
+        "the self-attention), beside (following it), decoupled (parallel to it)",
         "after",
-        choices=("after", "self", "beside", "decoupled"),
+        choices=("after", "within", "self", "beside", "decoupled"),
+    )
+    faithful: bool = recipe_setting(
+        "attention=epidiff: true, views sample their own features, as the released code does; "
+        "false, those of the near views, as the paper says",
+        False,
     )
     reference: str = recipe_setting(
         "how the input image's latent reaches the UNet: concat (to every noisy view), view (as one "
@@ -67,9 +72,10 @@ class RecipeConfig:
     )
     prompt_suffix: str = recipe_setting("added to every prompt", "")
     framing: str = recipe_setting(
-        "fit: object_fill; syncdreamer, zero123: crop_size; plain, imagedream: the whole image",
+        "fit: object_fill; syncdreamer, zero123: crop_size; plain, squash, imagedream: the whole "
+        "image",
         "fit",
-        choices=("fit", "syncdreamer", "zero123", "plain", "imagedream"),
+        choices=("fit", "syncdreamer", "zero123", "plain", "squash", "imagedream"),
     )
     crop_size: int | None = recipe_setting(
         "longer side of the object, pixels; -1: whole picture",
@@ -254,6 +260,11 @@ class GenerateConfig(RecipeConfig):
     )
     clip: str | None = recipe_setting(
         "CLIP's ViT-L-14.pt, to replace the weights' image tower", None, path="weights"
+    )
+    base: str | None = setting(
+        None,
+        "recipe=epidiff: Zero123's file or diffusers folder, for parts that the weights lack",
+        path="base model",
     )
     plugins: list[str] = setting([], "packages that register further variants")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..registry import Registry
 
 EMBEDDERS = Registry("embedder")
@@ -88,15 +91,29 @@ class ClipEmbedder(Embedder):
 
     dim: of the projected embedding. width, layers, heads: of the transformer.
     patch: side of a patch. size: the picture's side inside, pixels.
+    preparation: "zero123": resized in float, with corners aligned and no antialiasing; "clip": as
+        CLIP's own image processor does, on 8 bits with antialiasing (EpiDiff).
     """
 
     def __init__(
-        self, *, dim: int, width: int, layers: int, heads: int, patch: int, size: int
+        self,
+        *,
+        dim: int,
+        width: int,
+        layers: int,
+        heads: int,
+        patch: int,
+        size: int,
+        preparation: str = "zero123",
     ) -> None:
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
         super().__init__()
-        self.dim, self.size = dim, size
+        if preparation not in ("zero123", "clip"):
+            raise ConfigError(
+                f"unknown embedder.preparation '{preparation}'; choose from zero123, clip"
+            )
+        self.dim, self.size, self.preparation = dim, size, preparation
         self.net = CLIPVisionModelWithProjection(
             CLIPVisionConfig(
                 hidden_size=width,
@@ -111,10 +128,13 @@ class ClipEmbedder(Embedder):
         )
 
     def pixels(self, rgba: Float[Tensor, "batch 4 height width"]) -> Float[Tensor, "batch 3 s s"]:
-        """What the tower reads: resized with corners aligned and no antialiasing, normalized."""
-        small = F.interpolate(
-            rgba[:, :3], (self.size, self.size), mode="bicubic", align_corners=True
-        )
+        """What the tower reads: resized (see `preparation`) and normalized."""
+        if self.preparation == "clip":
+            small = torch.stack([_resize_8bit(rgb, self.size) for rgb in rgba[:, :3]])
+        else:
+            small = F.interpolate(
+                rgba[:, :3], (self.size, self.size), mode="bicubic", align_corners=True
+            )
         return normalize_clip(small)
 
     def forward(
@@ -185,3 +205,10 @@ class NoEmbedder(Embedder):
 
     def forward(self, rgba: Float[Tensor, "batch 4 height width"]) -> Float[Tensor, "batch 0"]:
         return rgba.new_zeros(len(rgba), 0)
+
+
+def _resize_8bit(rgb: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "3 s s"]:
+    """Square pictures of 8 bits, cut off and not rounded, resized bicubically by Pillow."""
+    pixels = (((rgb.float() * 2 - 1) + 1) / 2 * 255).clamp(0, 255).byte().permute(1, 2, 0)
+    image = Image.fromarray(pixels.cpu().numpy()).resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).to(rgb) / 255

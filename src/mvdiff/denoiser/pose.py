@@ -107,17 +107,24 @@ class PoseEncoder(nn.Module, ABC):
 class TokenPose(PoseEncoder):
     """Four numbers beside the image's embedding (Zero123, arXiv 2303.11328, section 3.2).
 
+    first: the elevation's change, radians: "input-target" (the input's minus the target's, as
+        Zero123 learned it), or "target-input" (as EpiDiff's released code has it).
     fourth: the fourth number: "none" is 0 (SyncDreamer); "distance" the target's distance minus
         the input's, world units (Zero123, Zero123-XL); "polar" the input's polar angle in radians,
         whatever the target (Stable-Zero123).
     """
 
-    def __init__(self, time_dim: int, fourth: str = "none") -> None:
+    def __init__(self, time_dim: int, fourth: str = "none", first: str = "input-target") -> None:
         super().__init__()
-        choices = ("none", "distance", "polar")
-        if fourth not in choices:
-            raise ConfigError(f"unknown pose.fourth '{fourth}'; choose from {', '.join(choices)}")
-        self.fourth = fourth
+        for setting, value, choices in (
+            ("fourth", fourth, ("none", "distance", "polar")),
+            ("first", first, ("input-target", "target-input")),
+        ):
+            if value not in choices:
+                raise ConfigError(
+                    f"unknown pose.{setting} '{value}'; choose from {', '.join(choices)}"
+                )
+        self.fourth, self.first = fourth, first
 
     def forward(
         self,
@@ -125,6 +132,8 @@ class TokenPose(PoseEncoder):
         cameras: Cameras,
         input_cameras: Cameras,
     ) -> PoseFeatures:
+        if self.first == "target-input":
+            relative = relative * relative.new_tensor([-1.0, 1.0, 1.0, 1.0])
         if self.fourth == "none":
             return PoseFeatures(token=relative)
         _, elevation, distance = to_spherical(input_cameras)

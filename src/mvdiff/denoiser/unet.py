@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,7 +36,9 @@ class MultiViewUNet(nn.Module):
     groups: of every GroupNorm. kernel: see `attention.sdpa.scaled_dot_product`.
     slots: sites that get a view attention: "mid", a decoder block's "up0", "up1", … or an encoder
         block's "down0", …; ["all"] are all that the place allows.
-    place: where at a site it stands, see `attention.PLACES`. All but "after" need a transformer.
+    place: where at a site it stands, see `attention.PLACES`. All but "after" and "within" need a
+        transformer.
+    time_dim: of the embedding of the noise level; None: 4 · width, as published.
     make_slot: `SiteSpec` → module.
     Set `checkpointing` to compute blocks and slots again in the backward pass instead of keeping
     what happened inside them: the same gradients for less memory and more time.
@@ -64,6 +66,7 @@ class MultiViewUNet(nn.Module):
         groups: int = 32,
         kernel: str = "auto",
         place: str = "after",
+        time_dim: int | None = None,
     ) -> None:
         super().__init__()
         if (heads is None) == (head_width is None):
@@ -80,7 +83,7 @@ class MultiViewUNet(nn.Module):
             )
         self.width, self.place = width, place
         self.block_channels: dict[str, int] = {}
-        time_dim = 4 * width
+        self.time_dim = time_dim = time_dim or 4 * width
         plan = _plan(width, mults, blocks, attention_levels, heads, head_width)
         sites = {block.site: block for block in plan if block.spec(place) is not None}
         chosen = list(sites) if list(slots) == ["all"] else list(slots)
@@ -171,6 +174,7 @@ class MultiViewUNet(nn.Module):
         if stem_residual is not None:
             x = x + rearrange(stem_residual, "b v c h w -> (b v) c h w")
 
+        scene = replace(scene, unet_time=time.unflatten(0, (batch, views)))
         given = (time, context, image_tokens, pose_maps, scene, batch)
         skips = [x]
         for number, block in enumerate(self.down):
@@ -200,13 +204,17 @@ class MultiViewUNet(nn.Module):
         batch: int,
     ) -> Tensor:
         """The layers of a block, a view attention inside its transformer included."""
-        slot = self.slots[site] if site in self.slots and self.place != "after" else None
+        inside = site in self.slots and self.place not in ("after", "within")
+        slot = self.slots[site] if inside else None
 
         def view_update(maps: Tensor) -> Tensor:
             views = rearrange(maps, "(b v) c h w -> b v c h w", b=batch)
             return rearrange(slot.update(views, scene), "b v c h w -> (b v) c h w")
 
+        split = self._split(site, block)
         for number, layer in enumerate(block):
+            if number == split:
+                x = self._slot(site, x, scene, batch)
             if isinstance(layer, ResnetBlock2D):
                 x = layer(x, time)
                 if pose_maps is not None and number == 0:
@@ -216,12 +224,23 @@ class MultiViewUNet(nn.Module):
                 x = layer(x, context, image_tokens, self.place, update)
             else:
                 x = layer(x)
-        return x
+        return x if split is None or split < len(block) else self._slot(site, x, scene, batch)
+
+    def _split(self, site: str, block: nn.ModuleList) -> int | None:
+        """The layer before which a view attention with place="within" stands."""
+        if site not in self.slots or self.place != "within":
+            return None
+        if site == "mid":
+            return 1  # between the first residual block and the transformer
+        return len(block) - isinstance(block[-1], Upsample2D)
 
     def _after(self, site: str, x: Tensor, scene: ViewContext, batch: int) -> Tensor:
         """The view attention that follows a block."""
         if site not in self.slots or self.place != "after":
             return x
+        return self._slot(site, x, scene, batch)
+
+    def _slot(self, site: str, x: Tensor, scene: ViewContext, batch: int) -> Tensor:
         x = self.slots[site](rearrange(x, "(b v) c h w -> b v c h w", b=batch), scene)
         return rearrange(x, "b v c h w -> (b v) c h w")
 
@@ -255,7 +274,7 @@ class _Block:
 
     def spec(self, place: str) -> SiteSpec | None:
         """What a view attention here sees; None where it cannot stand here."""
-        if self.halves or (place != "after" and not self.transformer):
+        if self.halves or (place not in ("after", "within") and not self.transformer):
             return None
         factor = self.factor // 2 if place == "after" and self.upsampled else self.factor
         return SiteSpec(self.site, self.channels, factor, self.heads, place)

@@ -104,7 +104,8 @@ class VAE(LatentCodec):
     blocks: residual blocks a level. groups: of every GroupNorm.
     scale: makes latents about unit normal.
     condition: what an input picture's latent is: "unscaled_mean" of the posterior, as Zero123's
-        weights expect it, or a "sample" of it, scaled, as ImageDream's do.
+        weights expect it; "unscaled_sample" of it, as EpiDiff's code takes; or a "sample", scaled,
+        as ImageDream's weights expect it.
 
     condition_scale: what a posterior's value is multiplied with to be an input picture's latent.
     """
@@ -122,13 +123,13 @@ class VAE(LatentCodec):
         from diffusers import AutoencoderKL
 
         super().__init__()
-        choices = ("unscaled_mean", "sample")
+        choices = ("unscaled_mean", "unscaled_sample", "sample")
         if condition not in choices:
             raise ConfigError(
                 f"unknown latents.condition '{condition}'; choose from {', '.join(choices)}"
             )
-        self.sampled_condition = condition == "sample"
-        self.condition_scale = scale if self.sampled_condition else 1.0
+        self.sampled_condition = condition != "unscaled_mean"
+        self.condition_scale = scale if condition == "sample" else 1.0
         self.channels, self.factor, self.scale = channels, 2 ** (len(widths) - 1), scale
         self.net = AutoencoderKL(
             latent_channels=channels,
@@ -166,15 +167,18 @@ class VAE(LatentCodec):
     ) -> Float[Tensor, "batch channel h w"]:
         """The posterior's mean, unscaled; or a sample of it, see `condition` of the class.
 
-        Zero123's code samples the posterior; the mean makes a seed mean one result. ImageDream's
+        Zero123's code samples the posterior; the mean makes a seed mean one result. A
         sample is drawn with a fixed seed, for the same reason.
         """
         mean, logvar = self.posterior(rgba)
         if not self.sampled_condition:
             return mean
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(mean.shape[1:], generator=generator).to(mean)
-        return self.scaled_sample(mean, logvar, noise)
+        noise = self.condition_noise(mean[0]).to(mean)
+        return self.condition_scale * (mean + (logvar / 2).exp() * noise)
+
+    def condition_noise(self, latent: Float[Tensor, "channel h w"]) -> Float[Tensor, "channel h w"]:
+        """The unit noise of a sampled posterior: always the same numbers for a size."""
+        return torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
 
     def scaled_sample(
         self,

@@ -13,6 +13,7 @@ from .photo import (
     frame_by_fill,
     frame_imagedream,
     frame_plain,
+    frame_squash,
     frame_syncdreamer,
     frame_zero123,
 )
@@ -27,7 +28,7 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
     name: "fit" scales the object to the share `fill` of the side, see `frame_by_fill`;
         "syncdreamer" to `crop_size` pixels, as SyncDreamer does, see `frame_syncdreamer`;
         "zero123" to at most `crop_size` pixels, see `frame_zero123`;
-        "plain" takes the whole picture as it is, see `frame_plain`;
+        "plain" and "squash" take the whole picture as it is, see `frame_plain`, `frame_squash`;
         "imagedream" too, and gives the embedder one of its own, see `frame_imagedream`.
     """
     if name == "fit":
@@ -38,10 +39,13 @@ def framing(name: str, *, fill: float, crop_size: int | None = None) -> Framing:
         return partial(_zero123, crop_size=crop_size)
     if name == "plain":
         return frame_plain
+    if name == "squash":
+        return frame_squash
     if name == "imagedream":
         return frame_imagedream
     raise ConfigError(
-        f"unknown framing '{name}'; choose from fit, syncdreamer, zero123, plain, imagedream"
+        f"unknown framing '{name}'; choose from fit, syncdreamer, zero123, plain, squash, "
+        "imagedream"
     )
 
 

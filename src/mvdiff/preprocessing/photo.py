@@ -172,6 +172,16 @@ def frame_plain(photo: Image.Image, size: int = 256) -> PreparedImage:
     return PreparedImage.from_pil(photo.resize((size, size), Image.Resampling.LANCZOS))
 
 
+def frame_squash(photo: Image.Image, size: int = 256) -> PreparedImage:
+    """The whole picture squashed to a square (bicubic), composited on white: EpiDiff's way in.
+
+    Source: utils/media.py of huanngzh/EpiDiff.
+    """
+    _check_size(size)
+    photo = photo.convert("RGBA")
+    return PreparedImage.from_pil(photo.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def frame_imagedream(
     photo: Image.Image, size: int = 256, gray: float = 255.0, embedder_size: int = 224
 ) -> PreparedImage:

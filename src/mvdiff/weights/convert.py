@@ -16,6 +16,7 @@ from ..cameras.rigs import to_spherical
 from ..errors import WeightsError
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
+from .epidiff import convert_epidiff, is_epidiff, unread_zeros
 from .key_maps.syncdreamer import UNET, VOLUME
 from .mvdream import convert_mvdream, family_of
 from .syncdreamer import load_syncdreamer
@@ -33,11 +34,11 @@ def convert(
     swapped: Sequence[str] = (),
     betas: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], str]:
-    """Weights under our names, and their kind: "syncdreamer", "zero123", "mvdream", "imagedream"
-    or "clip".
+    """Weights under our names, and their kind: "syncdreamer", "zero123", "epidiff", "mvdream",
+    "imagedream" or "clip".
 
-    model: the recipe `syncdreamer` (or that of MVDream's and ImageDream's files), on the meta
-        device; it says which names and shapes.
+    model: the recipe `syncdreamer` (or that of EpiDiff's, MVDream's and ImageDream's files), on
+        the meta device; it says which names and shapes.
     tensors: of a published file.
     polar: Zero123's fourth camera value is the input's polar angle, see `fold_polar`.
     swapped, betas: as in `load_syncdreamer`; swapped parts are left out. Cameras and schedules of
@@ -50,6 +51,9 @@ def convert(
             warnings.warn(f"{difference}, which are what will be used", stacklevel=2)
         own = model.state_dict()
         return {n: t for n, t in own.items() if n not in report.untrained}, "syncdreamer"
+    if is_epidiff(tensors):
+        weights, _ = convert_epidiff(model, tensors, swapped=swapped)
+        return weights | unread_zeros(model), "epidiff"
     if family := family_of(tensors):
         return convert_mvdream(model, tensors, family, swapped=swapped), family
     if any(name.startswith(UNET) for name in tensors):

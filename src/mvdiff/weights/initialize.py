@@ -15,12 +15,15 @@ from ..errors import MvdiffError, WeightsError
 from .bundled import bundled_path
 from .compatibility import check_compatible, check_floating, swappable
 from .convert import NOT_IN_ZERO123, convert
+from .epidiff import is_epidiff
 from .key_maps.syncdreamer import is_published
-from .load_model import init_on_meta
+from .load_model import MAPPINGS, init_on_meta
 from .mvdream import EXTRAS, NAMES, UNREAD
 from .safe_load import read_weights
 from .synthetic import fill_synthetic
 from .zero123 import looks_like_stable_zero123
+
+_POLAR = "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def init_for_training(
     *,
     swapped: Sequence[str] = (),
     betas: Tensor | None = None,
+    family: str = "syncdreamer",
 ) -> InitResult:
     """A model made by `make`, with the weights it is to be trained from.
 
@@ -53,6 +57,7 @@ def init_for_training(
     recipe: its name, for "embedded".
     swapped: prefixes of parts that are not the published ones.
     betas: of the noise schedule; a published file's is compared with it, as its cameras are.
+    family: of the recipe; "epidiff" reads EpiDiff's files, and Stable-Zero123's as they are.
     Raises WeightsError when the rest does not fit by name and shape.
     """
     model = make()
@@ -63,14 +68,15 @@ def init_for_training(
             "weights=synthetic: training starts from synthetic numbers, for tests and benchmarks",
             stacklevel=2,
         )
-        return InitResult(fill_synthetic(model), (), "started from numbers made by a rule")
+        model = fill_synthetic(model, mapping_for=MAPPINGS[family])
+        return InitResult(model, (), "started from numbers made by a rule")
     path = bundled_path(recipe) if weights == "embedded" else Path(weights).expanduser()
     tensors, metadata = read_weights(path)
-    polar = False
+    polar = is_published(tensors) and family != "epidiff" and looks_like_stable_zero123(path)
     kind = metadata.get("mvdiff_kind", "")
-    if is_published(tensors):
+    if is_published(tensors) or is_epidiff(tensors):
+        _check_epidiff(path, tensors, family)
         try:
-            polar = looks_like_stable_zero123(path)
             tensors, kind = convert(
                 init_on_meta(make), tensors, polar=polar, swapped=swapped, betas=betas
             )
@@ -80,7 +86,7 @@ def init_for_training(
     own = model.state_dict()
     untrained = tuple(name for name in own if name not in tensors)
     unused = [name for name in tensors if name not in own]
-    absent = NOT_IN_ZERO123 if kind == "zero123" else UNREAD if kind in NAMES else ()
+    absent = NOT_IN_ZERO123 if kind == "zero123" else UNREAD if kind in (*NAMES, "epidiff") else ()
     check_floating(tensors, path)
     check_compatible(
         model,
@@ -91,9 +97,29 @@ def init_for_training(
     )
     model.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
     summary = f"started from '{path}': {len(own) - len(untrained)} tensors"
-    if polar:
-        summary += "; its 4th camera value was taken for a polar angle, as Stable-Zero123's"
+    summary += _POLAR if polar else ""
     return InitResult(model, untrained, summary + _counts(untrained, unused))
+
+
+def _check_epidiff(path: Path, tensors: Mapping[str, Tensor], family: str) -> None:
+    if is_epidiff(tensors) and family != "epidiff":
+        raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
+
+
+def silence_unread(model: nn.Module, untrained: Sequence[str]) -> tuple[str, ...]:
+    """Zeros in the volume's embedding of the noise level where it is frozen and nothing reads it.
+
+    untrained: names of the parameters without weights. Returns those that still need some: the
+    same frozen weights are then made whenever the model is, whatever the random numbers.
+    """
+    if getattr(model.volume, "name", "") != "none":
+        return tuple(untrained)
+    parameters = dict(model.named_parameters())
+    unread = [n for n in untrained if n.startswith(UNREAD) and not parameters[n].requires_grad]
+    with torch.no_grad():
+        for name in unread:
+            parameters[name].zero_()
+    return tuple(name for name in untrained if name not in unread)
 
 
 def _counts(untrained: Sequence[str], unused: Sequence[str]) -> str:

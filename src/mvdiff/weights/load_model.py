@@ -14,6 +14,8 @@ from ..utils.mmap import cast_mapped
 from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
+from .epidiff import convert_epidiff, is_epidiff, read_base, unread_zeros
+from .key_maps.epidiff import epidiff_mapping
 from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
 from .mvdream import (
     EXTRAS,
@@ -37,6 +39,7 @@ PUBLISHED_FILES = {
         "the SyncDreamer repository (liuyuan-pal/SyncDreamer)",
     ),
     "zero123": ("zero123-xl.ckpt", "the Zero123 repository (cvlab-columbia/zero123)"),
+    "epidiff": ("epidiff.ckpt", "the EpiDiff repository (huanngzh/EpiDiff)"),
     "mvdream": ("sd-v2.1-base-4view.pt", "the MVDream repository (bytedance/MVDream)"),
     "imagedream": (
         "sd-v2.1-base-4view-ipmv.pt (its local variant: sd-v2.1-base-4view-ipmv-local.pt)",
@@ -51,6 +54,7 @@ TEXT_FAMILIES = ("mvdream", "imagedream")
 MAPPINGS = {
     "syncdreamer": syncdreamer_mapping,
     "zero123": zero123_mapping,
+    "epidiff": epidiff_mapping,
     "mvdream": mapping_of("mvdream"),
     "imagedream": mapping_of("imagedream"),
 }
@@ -65,6 +69,7 @@ def load_pretrained(
     clip: str | None = None,
     swapped: Sequence[str] = (),
     family: str = "syncdreamer",
+    base: str | None = None,
     tokenizer: str | None = None,
 ) -> nn.Module:
     """A model made by `make`, with its weights.
@@ -76,6 +81,7 @@ def load_pretrained(
     clip: a file of CLIP ViT-L/14 that replaces the image tower of the weights.
     swapped: prefixes of parts that are not the published ones; they stay untrained.
     family: whose published files the recipe loads, a key of `MAPPINGS`.
+    base: for family "epidiff": a Zero123, for parts that its file lacks (see `read_base`).
     tokenizer: folder of CLIP's, for prompts that the weights hold no embedding of.
     Raises WeightsError when the weights do not fit. Large models are made without memory of
     their own, so that a load needs little more than the file; weights take the type of the
@@ -87,6 +93,8 @@ def load_pretrained(
             f"recipe '{recipe}' ships without weights: download {file}, which {source} links to, "
             f"and pass weights={file.split()[0]}"
         )
+    if base is not None and family != "epidiff":
+        raise WeightsError(f"base='{base}' is for recipe=epidiff: recipe '{recipe}' has no base")
     tower = image_tower(clip, init_on_meta(make)) if clip else {}
     if weights == "synthetic":
         warnings.warn(
@@ -101,7 +109,7 @@ def load_pretrained(
         load_file_into(model, bundled_path(recipe))
     else:
         path = Path(weights).expanduser()
-        return _from_file(make, path, betas, tower, swapped, family, tokenizer)
+        return _from_file(make, path, betas, tower, swapped, family, base, tokenizer)
     assign(model, tower)
     return model
 
@@ -122,9 +130,14 @@ def _from_file(
     tower: dict[str, Tensor],
     swapped: Sequence[str],
     family: str,
+    base: str | None,
     tokenizer: str | None,
 ) -> nn.Module:
     tensors, metadata = read_weights(path)
+    if is_epidiff(tensors):
+        if family != "epidiff":
+            raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
+        return _epidiff(make, path, tensors, base, tower, swapped)
     texts = {"path": path, "tensors": tensors, "metadata": metadata, "tokenizer": tokenizer}
     if is_published(tensors):
         _check_family(path, tensors, family)
@@ -135,7 +148,12 @@ def _from_file(
         file_family = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else "zero123"
         if family == file_family == "zero123":
             return _zero123(make, path, tensors, tower, swapped)
-        if family == "zero123":
+        if family == "epidiff" and file_family == "zero123":
+            raise WeightsError(
+                f"'{path}' is Zero123's checkpoint, without EpiDiff's blocks: use recipe=zero123, "
+                "or pass EpiDiff's file as weights= and this one as base="
+            )
+        if family in ("zero123", "epidiff"):
             raise WeightsError(f"'{path}' is SyncDreamer's checkpoint: use recipe=syncdreamer")
         return _published(make, path, tensors, betas, tower, swapped)
     kind = metadata.get("mvdiff_kind")
@@ -232,6 +250,37 @@ def _zero123(
             )
     unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
     assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()} | tower)
+    return model
+
+
+def _epidiff(
+    make: Callable[[], nn.Module],
+    path: Path,
+    tensors: dict[str, Tensor],
+    base: str | None,
+    tower: dict[str, Tensor],
+    swapped: Sequence[str],
+) -> nn.Module:
+    model = init_seeded(make) if swapped else init_on_meta(make)
+    below = None if base is None else read_base(init_on_meta(make), base)
+    try:
+        weights, report = convert_epidiff(model, tensors, base=below, swapped=swapped, given=tower)
+    except MvdiffError as error:
+        raise WeightsError(f"'{path}': {error}") from error
+    if report.from_base:
+        parts = dict.fromkeys(name.split(".")[0] for name in report.from_base)
+        warnings.warn(
+            f"'{path.name}' lacks {len(report.from_base)} tensors ({', '.join(parts)}), which are "
+            f"taken from '{base}'",
+            stacklevel=4,
+        )
+    if report.untrained:
+        warnings.warn(
+            f"{len(report.untrained)} tensors of parts that are not EpiDiff's stay untrained "
+            f"({report.untrained[0]}, …): expect worse pictures",
+            stacklevel=4,
+        )
+    assign(model, unread_zeros(model) | weights | tower)
     return model
 
 
