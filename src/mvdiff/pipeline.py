@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .cameras.rigs import to_spherical
+from .config.inputs import check_input
 from .denoiser.guidance import Condition, concat_conditions
 from .diffusion.sampling import initial_noise, sample
 from .errors import ConfigError
@@ -232,7 +233,7 @@ class MultiViewPipeline:
                 "if they show one object"
             )
         images = list(image) if isinstance(image, list | tuple) else [image]
-        check_input(self.config, None if image is None else images, prompt)
+        check_input(self.config, has_image=image is not None, prompt=prompt)
         images = [] if image is None else images
         azimuth = _plain(azimuth)
         if azimuth is not None:
@@ -323,7 +324,7 @@ class MultiViewPipeline:
         Raises ConfigError on several photos where the model takes one, and where it needs a text
         or can make none of this one.
         """
-        check_input(self.config, photos or None, prompt)
+        check_input(self.config, has_image=bool(photos), prompt=prompt)
         text = self._embed_prompt(prompt)
         if text is not None and not photos:
             return self.denoiser.condition_on_text(text)
@@ -341,13 +342,13 @@ class MultiViewPipeline:
             )
         degrees = torch.tensor([[check_elevation(e) for e in elevation]])
         device = self.denoiser.device
-        whole = photos[0].whole
+        embedder_rgba = photos[0].embedder_rgba
         with torch.no_grad(), self._autocast():
             return self.denoiser.condition(
                 torch.stack([photo.rgba for photo in photos])[None].to(device),
                 degrees.to(device),
                 torch.tensor([azimuth]).to(device),
-                whole=None if whole is None else whole[None].to(device),
+                embedder_rgba=None if embedder_rgba is None else embedder_rgba[None].to(device),
                 text=text,
             )
 
@@ -411,27 +412,6 @@ class MultiViewPipeline:
         lower = self.precision != "fp32"
         dtype = DTYPES[self.precision] if lower else None
         return torch.autocast(device, dtype, enabled=lower)
-
-
-def check_input(config: Any, pictures: Sequence[Any] | None, prompt: Any) -> None:
-    """Raise ConfigError for a picture or a prompt that the recipe does not take, or lacks."""
-    recipe = config.recipe_name
-    if prompt is not None and not isinstance(prompt, str):
-        raise ConfigError(f"prompt must be a text, got {type(prompt).__name__}")
-    if prompt is not None and config.context.name == "token":
-        raise ConfigError(
-            f"recipe '{recipe}' takes an image and no text: leave out prompt=, or use "
-            "recipe=mvdream (text) or recipe=imagedream (an image and a text)"
-        )
-    if config.input == "text" and pictures is not None:
-        raise ConfigError(
-            f"recipe '{recipe}' takes a text and no image: pass prompt=… alone, or use "
-            "recipe=imagedream, which takes an image"
-        )
-    if config.input == "text" and prompt is None:
-        raise ConfigError(f"recipe '{recipe}' needs a text: pass prompt='an astronaut', say")
-    if config.input == "image" and pictures is None:
-        raise ConfigError(f"recipe '{recipe}' needs a picture: pass its path")
 
 
 def check_projection(model: MultiViewPipeline) -> None:

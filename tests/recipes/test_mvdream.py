@@ -380,6 +380,8 @@ def test_without_weights_it_says_where_to_get_them():
     [
         (["rig=custom", "rig.distance=[1.5,1.5,2.0,1.5]"], "several distances"),
         (["attention=epipolar"], "reads the views' cameras"),
+        (["pose=plucker"], "one more view than this pose encodes"),
+        (["pose=prope"], "one more view than this pose encodes"),
     ],
 )
 def test_what_the_network_cannot_serve(overrides, facts):

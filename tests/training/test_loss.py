@@ -239,6 +239,33 @@ def test_the_rendering_learns_from_its_own_loss_alone():
     torch.testing.assert_close(found["loss"].detach(), 2 * found["rendered"])
 
 
+@pytest.mark.parametrize("unet", ["small", "none"])
+def test_opacity_entropy_pushes_rendered_opacity_to_its_ends(unet: str) -> None:
+    words = ["unet=none", "attention=none"] if unet == "none" else []
+    model, objective = rendering_model(*words)
+    batch_of_two, weighted = small_batch(), replace(objective, opacity_entropy=0.5)
+    plain = objective(model, batch_of_two, step())
+    losses = weighted(model, batch_of_two, step())
+    assert "opacity_entropy" not in plain
+    torch.testing.assert_close(losses["loss"], plain["loss"] + 0.5 * losses["opacity_entropy"])
+
+    # by hand, from the opacity of latents that are alternately empty, half and opaque
+    alpha = torch.tensor([-1.0, 0.0, 1.0, 0.0])  # latents hold opacity in [-1, 1]
+    latent = torch.zeros(1, 4, *model.latent_shape(1)[2:])
+    latent[:, :, -(model.latents.patch**2) :] = alpha[None, :, None, None, None]
+    assert float(objective._opacity_entropy(model, latent)) == pytest.approx(0.5)
+
+    # a step down the entropy's gradient lowers it
+    before = losses["opacity_entropy"]
+    parameters = list(model.radiance.head[-1].parameters())
+    difference = weighted(model, batch_of_two, step())["loss"] - plain["loss"]
+    gradients = torch.autograd.grad(difference, parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter -= 1e-4 * gradient / gradient.norm()
+    assert weighted(model, batch_of_two, step())["opacity_entropy"] < before
+
+
 def test_without_radiance_there_is_one_loss():
     config = toy_config("radiance=none", command="train")
     torch.manual_seed(0)

@@ -47,7 +47,7 @@ def build_training(config: Any) -> TrainingSetup:
     from ..data.batch_source import DatasetBatches
     from ..training.distributed import place
     from ..training.param_groups import frozen_parameters
-    from ..weights.initialize import init_for_training, sha256_of, silence_unread
+    from ..weights.initialize import init_for_training, sha256_of, zero_unread
 
     here = place(config.device)
     data = load_training_data(config, config.data, "train")
@@ -66,7 +66,7 @@ def build_training(config: Any) -> TrainingSetup:
     model = start.model
     groups = build_param_groups(config, model)
     fixed = frozen_parameters(model)
-    _check_start(config, weights, silence_unread(model, start.untrained), fixed)
+    _check_start(config, weights, zero_unread(model, start.untrained), fixed)
     if start.summary and here[0] == 0:
         print(start.summary)
     if config.activation_checkpointing:

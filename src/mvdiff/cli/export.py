@@ -77,7 +77,7 @@ def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dic
     from omegaconf import OmegaConf
 
     from .. import builders
-    from ..weights.initialize import init_for_training, sha256_of, silence_unread
+    from ..weights.initialize import init_for_training, sha256_of, zero_unread
 
     recipe = OmegaConf.create(state["config"])
     start = init_for_training(
@@ -90,7 +90,7 @@ def _frozen(state: dict[str, Any], trained: dict[str, Tensor], path: str) -> dic
     model = start.model
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
-    silence_unread(model, start.untrained)
+    zero_unread(model, start.untrained)
     frozen = {n: p.detach() for n, p in model.named_parameters() if n not in trained}
     if sha256_of(frozen) != state["base"]["sha256"]:
         raise WeightsError(

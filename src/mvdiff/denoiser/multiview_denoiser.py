@@ -27,8 +27,8 @@ from .unet import MultiViewUNet
 
 #: numbers of a pose beside the image's embedding
 POSE_DIM = 4
-#: How the clean latent of the input picture reaches the UNet: concatenated to every noisy view
-#: (Zero123, SyncDreamer); as a view of its own after them (ImageDream); not at all.
+#: How the clean latent of the input image reaches the UNet: concatenated to every noisy view
+#: (Zero123, SyncDreamer); as one more view after them (ImageDream); not at all.
 REFERENCES: tuple[str, ...] = ("concat", "view", "none")
 
 
@@ -104,6 +104,11 @@ class MultiViewDenoiser(nn.Module):
                 "reference=view puts the input picture among the views, and this attention reads "
                 "the views' cameras: choose attention=joint, or reference=concat"
             )
+        if reference == "view" and self.pose.acts_in_blocks:
+            raise ConfigError(
+                "reference=view gives the UNet one more view than this pose encodes: choose "
+                "pose=token, camera_matrix, sincos or none, or reference=concat"
+            )
         self.reference = reference
         needs = {need for slot in slots.values() for need in slot.needs}
         self.all_views, self.needs_frusta = "all_views" in needs, "frusta" in needs
@@ -131,13 +136,13 @@ class MultiViewDenoiser(nn.Module):
         elevation: Float[Tensor, "batch"] | Float[Tensor, "batch photo"],
         azimuth: Float[Tensor, "batch photo"] | None = None,
         *,
-        whole: Float[Tensor, "batch 4 h w"] | None = None,
+        embedder_rgba: Float[Tensor, "batch 4 h w"] | None = None,
         text: Float[Tensor, "batch word context"] | None = None,
     ) -> Condition:
         """Everything about the input pictures that the denoiser needs.
 
         photos: RGBA in [0, 1] on white, of the rig's size: one per object, or several.
-        whole: the first one as the embedder sees it, where that is not the same.
+        embedder_rgba: the first one as the embedder reads it; None: as in `photos`.
         text: see `Condition`.
         elevation: of their cameras, degrees. azimuth: theirs beyond the first one's, degrees.
         Several serve volumes that lift them (`photo_features`); the first one alone is also
@@ -146,7 +151,7 @@ class MultiViewDenoiser(nn.Module):
         several = photos if photos.ndim == 5 else photos[:, None]
         latents = rearrange(several, "b p ... -> (b p) ...")
         latents = rearrange(self.latents.condition(latents), "(b p) ... -> b p ...", b=len(several))
-        token = self.embedder(several[:, 0] if whole is None else whole)
+        token = self.embedder(several[:, 0] if embedder_rgba is None else embedder_rgba)
         if not torch.is_grad_enabled():  # many steps follow that need neither
             release_pages(self.embedder, self.latents)
         return self.condition_from(token, latents, elevation, azimuth, text)
@@ -310,9 +315,7 @@ class MultiViewDenoiser(nn.Module):
             rendering = rendering.detach()
             flat = rearrange(rendering.to(noisy.dtype), "b v ... -> (b v) ...")
         out = self._call_unet(noisy, timestep, cond, scene, flat)
-        if rendering is None:
-            return out
-        if not self.residual:
+        if rendering is None or not self.residual:
             return out
         if self.latents.alpha:  # outlines stay those of one solid: the UNet corrects colors
             opacity = self.latents.patch**2

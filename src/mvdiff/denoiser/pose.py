@@ -45,15 +45,7 @@ class PoseFeatures:
 
 
 def join_poses(first: PoseFeatures, second: PoseFeatures) -> PoseFeatures:
-    """The features of some views and of others, in this order.
-
-    Raises ConfigError for poses in the UNet's blocks, which would miss the other views' cameras.
-    """
-    if first.encoding is not None or first.maps is not None:
-        raise ConfigError(
-            "reference=view gives the UNet one more view than this pose encodes: choose "
-            "pose=token, camera_matrix, sincos or none, or reference=concat"
-        )
+    """Tokens and time embeddings of one set of views followed by those of another."""
     pairs = ((first.token, second.token), (first.time, second.time))
     return PoseFeatures(*(None if pair[0] is None else torch.cat(pair, dim=1) for pair in pairs))
 
@@ -62,6 +54,8 @@ class PoseEncoder(nn.Module, ABC):
     """Encodes the poses of the target views.
 
     reads_elevation: whether the input image's elevation changes what it gives.
+    acts_in_blocks: whether it gives `maps` or an `encoding`, which the clean reference view
+        (`reference=view`) cannot have.
 
     Example:
         >>> import torch
@@ -74,6 +68,7 @@ class PoseEncoder(nn.Module, ABC):
     """
 
     reads_elevation: bool = True
+    acts_in_blocks: bool = False
 
     def connect(self, unet: MultiViewUNet | None) -> None:
         """Called once with the UNet that the features go to: make layers for its blocks, or raise
@@ -162,9 +157,7 @@ class CameraMatrixPose(PoseEncoder):
 
     def __init__(self, time_dim: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(16, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
-        nn.init.zeros_(self.net[-1].weight)  # a new one changes nothing at first
-        nn.init.zeros_(self.net[-1].bias)
+        self.net = _embedding_mlp(16, time_dim)
 
     def forward(
         self,
@@ -215,9 +208,7 @@ class SinCosPose(PoseEncoder):
 
     def __init__(self, time_dim: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(10, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
-        nn.init.zeros_(self.net[-1].weight)  # a new one changes nothing at first
-        nn.init.zeros_(self.net[-1].bias)
+        self.net = _embedding_mlp(10, time_dim)
 
     def forward(
         self,
@@ -238,6 +229,8 @@ class PluckerPose(PoseEncoder):
     the world turned about z so that the input image's camera stands at azimuth 0. Each block of
     the UNet has a 1×1 convolution of its own from rays at its resolution to its channels.
     """
+
+    acts_in_blocks = True
 
     def __init__(self, time_dim: int) -> None:
         super().__init__()
@@ -283,6 +276,8 @@ class EncodedPose(PoseEncoder):
 
     encoding: of the cameras.
     """
+
+    acts_in_blocks = True
 
     def __init__(self, encoding: CameraEncoding) -> None:
         super().__init__()
@@ -339,6 +334,14 @@ class CapePose(EncodedPose):
         if dof not in (4, 6):
             raise ConfigError(f"pose.dof of pose 'cape' must be 4 or 6, got {dof}")
         super().__init__(CaPE6() if dof == 6 else CaPE4(near, far))
+
+
+def _embedding_mlp(inputs: int, time_dim: int) -> nn.Sequential:
+    """Numbers of a camera → what is added to the noise level's embedding: zeros at first."""
+    net = nn.Sequential(nn.Linear(inputs, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)
+    return net
 
 
 def sines_and_cosines(relative: Float[Tensor, "batch view 4"]) -> Float[Tensor, "batch view 10"]:

@@ -42,7 +42,8 @@ def rank(
 
     Of three or more, the nearest to their mean is the best, which on held-out objects is nearer to
     the truth, too (benchmarks/ranking.py); of two, the one that agrees better with the picture.
-    photo, elevation: the picture and its camera's elevation, degrees; None: there is none.
+    photo, elevation: the picture and its camera's elevation, degrees. photo is None for views
+        that were made from a text.
     """
     several = len(views) > 2
     apart: Sequence[float | None] = distances(views) if several else [None] * len(views)
@@ -58,10 +59,10 @@ def finite_scores(
 ) -> dict[str, float | None]:
     """`score_sample`, None for what is not finite; nothing where too few views can be scored."""
     try:
-        found = score_sample(views, photo, elevation)
+        scores = score_sample(views, photo, elevation)
     except MvdiffError:
         return {}
-    return {key: value if math.isfinite(value) else None for key, value in found.items()}
+    return {key: value if math.isfinite(value) else None for key, value in scores.items()}
 
 
 def sort_key(scores: dict[str, float | None]) -> float:

@@ -131,15 +131,15 @@ def remark(work: JobState, book: NoteBook) -> None:
         book.add(name, f"{folder.name} is made again, since its {trouble}")
     if not work.missing:
         book.add(name, FINISHED)
-    for image, found in zip(
+    for image, elevation in zip(
         work.plan.images, work.known.elevations if work.known else (), strict=False
     ):
-        if found.estimated:
+        if elevation.estimated:
             book.add(
                 str(image.path),
                 "the camera's elevation was estimated from the picture; elevation=DEGREES is "
                 "better",
-                f"{found.degrees:.0f}° ± {found.spread:.0f}°",
+                f"{elevation.degrees:.0f}° ± {elevation.spread:.0f}°",
             )
 
 
@@ -246,13 +246,13 @@ def _score(
             photo = _first_photo(model, work)
         elevation = 0.0 if photo is None else record.get("elevation")
         try:
-            found = score_sample(views, photo, check_elevation(elevation))
+            values = score_sample(views, photo, check_elevation(elevation))
         except MvdiffError as error:  # too few views, say
             notes = record.get("notes")
             record["notes"] = [*_texts(notes), f"not scored: {error}"]
-            found = {}
+            values = {}
         # JSON has no NaN
-        scores = {k: v if math.isfinite(v) else None for k, v in found.items()}
+        scores = {k: v if math.isfinite(v) else None for k, v in values.items()}
     known = {**scores, "distance": distance}
     changed = {"scores": known, "ranked_with": sorted(work.samples.seeds)}
     if changed != {key: record.get(key) for key in changed}:

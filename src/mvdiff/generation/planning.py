@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.inputs import check_input
 from ..config.instantiate import to_container
 from ..config.schema import GenerateConfig
 from ..errors import ConfigError, InputError
@@ -72,7 +73,7 @@ class ObjectPlan:
 
     @property
     def path(self) -> Path:
-        """The first image: the front, which names the object; its text where there is none."""
+        """The first image, which names the object; without images, a name made of the text."""
         return self.images[0].path if self.images else Path(self.folder.name)
 
 
@@ -84,8 +85,7 @@ def plan_objects(config: GenerateConfig) -> list[ObjectPlan]:
     check_options(config)
     if config.input == "text":
         return plan_prompts(config)
-    if config.prompt is not None:
-        check_prompt(config)
+    check_input(config, has_image=True, prompt=to_container(config.prompt))
     pictures = find_images(config.image)
     elevations = elevation_per_picture(to_container(config.elevation), pictures)
     if config.azimuth is not None:
@@ -106,38 +106,19 @@ def plan_objects(config: GenerateConfig) -> list[ObjectPlan]:
 
 
 def plan_prompts(config: GenerateConfig) -> list[ObjectPlan]:
-    """One object a prompt, for recipes that take a text and no image."""
-    if config.image not in (None, "none"):
-        raise ConfigError(
-            f"recipe '{config.recipe_name}' takes a text and no image: pass prompt=… alone, or use "
-            "recipe=imagedream, which takes an image"
-        )
+    """One object per prompt, for recipes that take a text and no image."""
+    prompts = to_container(config.prompt)
+    prompts = prompts if isinstance(prompts, list) and prompts else [prompts]
+    for prompt in prompts:
+        blank = isinstance(prompt, str) and not prompt.strip()
+        has_image = config.image not in (None, "none")
+        check_input(config, has_image=has_image, prompt=None if blank else prompt)
     if config.azimuth is not None:
         raise ConfigError("azimuth is that of input images, and a text has none: leave it out")
-    given = to_container(config.prompt)
-    prompts = given if isinstance(given, list) else [given]
-    if not prompts or not all(isinstance(each, str) and each.strip() for each in prompts):
-        raise ConfigError(
-            f"recipe '{config.recipe_name}' needs a text: pass prompt='an astronaut', say; got "
-            f"{given!r}"
-        )
     out = user_path(str(config.out))
     check_writable(out)
     folders = result_folders(out, [Path(f"{_as_name(each)}.txt") for each in prompts])
     return [ObjectPlan((), *each) for each in zip(folders, prompts, strict=True)]
-
-
-def check_prompt(config: GenerateConfig) -> None:
-    """Raise ConfigError for a prompt that an image's recipe cannot take."""
-    if config.context.name == "token":
-        raise ConfigError(
-            f"recipe '{config.recipe_name}' takes an image and no text: leave out prompt=, or use "
-            "recipe=mvdream (text) or recipe=imagedream (an image and a text)"
-        )
-    if not isinstance(config.prompt, str):
-        raise ConfigError(
-            f"prompt must be one text beside images, got {to_container(config.prompt)!r}"
-        )
 
 
 def _as_name(prompt: str) -> str:

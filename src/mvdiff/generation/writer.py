@@ -33,7 +33,8 @@ def write_sample(
 ) -> str | None:
     """Everything but `run.json`, which comes last; why there is no mesh, where it failed.
 
-    pictures: the prepared input images, usually one. input_cameras: theirs; None: there are none.
+    pictures: the prepared input images, usually one. input_cameras: of these images; None for
+        views made from a text.
     """
     from ..mesh.postprocess import texture_side
     from ..recon.mesh_step import make_mesh

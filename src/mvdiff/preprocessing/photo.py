@@ -26,13 +26,13 @@ class PreparedImage:
     rgb: colors in [0, 1], composited on white.
     alpha: opacity in [0, 1].
     segmentation: how the object was found ("alpha", "color_key", …); None where that is not known.
-    whole: RGBA of the picture as the embedder sees it, where that is not the framed one.
+    embedder_rgba: what the embedder reads, where that is not the framed image; None: the same.
     """
 
     rgb: Float[Tensor, "3 height width"]
     alpha: Float[Tensor, "1 height width"]
     segmentation: str | None = None
-    whole: Float[Tensor, "4 side side"] | None = None
+    embedder_rgba: Float[Tensor, "4 side side"] | None = None
 
     @property
     def rgba(self) -> Float[Tensor, "4 height width"]:
@@ -188,7 +188,7 @@ def frame_imagedream(
     """ImageDream's preparation, to the bit: the picture is neither cropped nor centered.
 
     It is laid on one gray and squashed to a square for the autoencoder. The image tower reads it
-    from its original size: the shorter side resized, the middle cut out (`whole`).
+    from its original size: the shorter side resized, the middle cut out (`embedder_rgba`).
 
     gray: 0 to 255; the demo draws it at random, and this library's pictures are on white.
     embedder_size: side of what the image tower reads, pixels.
@@ -209,8 +209,9 @@ def frame_imagedream(
     seen = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (round((side - embedder_size) / 2) for side in seen.size)
     seen = seen.crop((left, top, left + embedder_size, top + embedder_size))
-    whole = PreparedImage.from_pil(seen).rgba
-    return PreparedImage(color.permute(2, 0, 1).contiguous(), opacity[None], whole=whole)
+    embedder_rgba = PreparedImage.from_pil(seen).rgba
+    rgb = color.permute(2, 0, 1).contiguous()
+    return PreparedImage(rgb, opacity[None], embedder_rgba=embedder_rgba)
 
 
 def prepare(

@@ -18,7 +18,7 @@ from .published import convert_matched, match_keys
 from .safe_load import read_weights
 from .zero123 import convert_zero123
 
-#: entries that no parameter of ours asks for: networks of image metrics, and positions in order
+#: entries without a parameter in our model: networks of image metrics, and position numbers
 _IGNORED = ("val_lpips.", "test_lpips.", f"{CLIP}vision_model.embeddings.position_ids")
 #: parts of a whole checkpoint, and what they are
 _PARTS = {
@@ -70,18 +70,18 @@ def convert_epidiff(
     base, given = dict(base or {}), set(given)
     skipped = (*swapped, "time.")  # the volume's embedding of the noise level: nothing reads it
     own = model.state_dict(keep_vars=True)
-    ours = {name: tensor for name, tensor in own.items() if not name.startswith(skipped)}
-    match = match_keys(ours, tensors, epidiff_mapping, given)
-    missing = [n for n in ours if n not in match.mappings and n not in given]
+    needed = {name: tensor for name, tensor in own.items() if not name.startswith(skipped)}
+    match = match_keys(needed, tensors, epidiff_mapping, given)
+    missing = [n for n in needed if n not in match.mappings and n not in given]
     missing = [n for n in missing if n not in {name for name, *_ in match.own_mismatched}]
-    from_base = tuple(n for n in missing if n in base and base[n].shape == ours[n].shape)
+    from_base = tuple(n for n in missing if n in base and base[n].shape == needed[n].shape)
     absent = tuple(epidiff_mapping(n).name for n in missing if n not in from_base)
     ignored = [n for n in match.unused if n.startswith(_IGNORED)]
     if any(part.startswith("unet.slots") for part in swapped):
         ignored += [n for n in match.unused if n.startswith(BLOCKS)]
     unknown = [n for n in match.unused if n not in set(ignored)]
     _check(tensors, absent, match.mismatched, unknown)
-    weights = convert_matched(match, ours, tensors)
+    weights = convert_matched(match, needed, tensors)
     weights |= {name: base[name] for name in from_base}
     report = EpiDiffReport(
         loaded=len(match.mappings),

@@ -106,7 +106,7 @@ def _check_epidiff(path: Path, tensors: Mapping[str, Tensor], family: str) -> No
         raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
 
 
-def silence_unread(model: nn.Module, untrained: Sequence[str]) -> tuple[str, ...]:
+def zero_unread(model: nn.Module, untrained: Sequence[str]) -> tuple[str, ...]:
     """Zeros in the volume's embedding of the noise level where it is frozen and nothing reads it.
 
     untrained: names of the parameters without weights. Returns those that still need some: the
@@ -124,11 +124,11 @@ def silence_unread(model: nn.Module, untrained: Sequence[str]) -> tuple[str, ...
 
 def _counts(untrained: Sequence[str], unused: Sequence[str]) -> str:
     """How many tensors stay untrained or unused, and of which parts."""
-    said = ""
+    text = ""
     for word, names in (("untrained", untrained), ("unused", unused)):
         if names:
-            said += f"; {word}: {len(names)} of {', '.join(dict.fromkeys(map(_part, names)))}"
-    return said
+            text += f"; {word}: {len(names)} of {', '.join(dict.fromkeys(map(_part, names)))}"
+    return text
 
 
 def sha256_of(tensors: Mapping[str, Tensor]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from ..utils.mmap import cast_mapped
 from .bundled import bundled_path, load_file_into, load_tensors
 from .clip import clip_weights, is_clip
 from .compatibility import SWAPPABLE
-from .epidiff import convert_epidiff, is_epidiff, read_base, unread_zeros
+from .epidiff import convert_epidiff, is_epidiff, read_base
 from .key_maps.epidiff import epidiff_mapping
 from .key_maps.syncdreamer import VOLUME, is_published, syncdreamer_mapping
 from .mvdream import (
@@ -48,6 +48,7 @@ PUBLISHED_FILES = {
 }
 
 
+FAMILY_NAMES = {**NAMES, "syncdreamer": "SyncDreamer", "zero123": "Zero123", "epidiff": "EpiDiff"}
 #: families whose models read texts
 TEXT_FAMILIES = ("mvdream", "imagedream")
 #: family → our name → the published one
@@ -134,27 +135,17 @@ def _from_file(
     tokenizer: str | None,
 ) -> nn.Module:
     tensors, metadata = read_weights(path)
-    if is_epidiff(tensors):
-        if family != "epidiff":
-            raise WeightsError(f"'{path}' is EpiDiff's checkpoint: use recipe=epidiff")
-        return _epidiff(make, path, tensors, base, tower, swapped)
     texts = {"path": path, "tensors": tensors, "metadata": metadata, "tokenizer": tokenizer}
-    if is_published(tensors):
+    if is_epidiff(tensors) or is_published(tensors):
         _check_family(path, tensors, family)
         if family in TEXT_FAMILIES:
             model = _mvdream(make, path, tensors, swapped, family)
             set_prompts(model, family, **texts)
             return model
-        file_family = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else "zero123"
-        if family == file_family == "zero123":
+        if family == "epidiff":
+            return _epidiff(make, path, tensors, base, tower, swapped)
+        if family == "zero123":
             return _zero123(make, path, tensors, tower, swapped)
-        if family == "epidiff" and file_family == "zero123":
-            raise WeightsError(
-                f"'{path}' is Zero123's checkpoint, without EpiDiff's blocks: use recipe=zero123, "
-                "or pass EpiDiff's file as weights= and this one as base="
-            )
-        if family in ("zero123", "epidiff"):
-            raise WeightsError(f"'{path}' is SyncDreamer's checkpoint: use recipe=syncdreamer")
         return _published(make, path, tensors, betas, tower, swapped)
     kind = metadata.get("mvdiff_kind")
     if kind == "zero123" and family != "zero123":
@@ -248,8 +239,7 @@ def _zero123(
                 + f"pose.fourth={'polar' if stable else 'distance'}, unless its name is wrong",
                 stacklevel=4,
             )
-    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
-    assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()} | tower)
+    _assign_all(model, {n: cast_mapped(t, own[n]) for n, t in weights.items()} | tower)
     return model
 
 
@@ -262,9 +252,11 @@ def _epidiff(
     swapped: Sequence[str],
 ) -> nn.Module:
     model = init_seeded(make) if swapped else init_on_meta(make)
-    below = None if base is None else read_base(init_on_meta(make), base)
+    base_weights = None if base is None else read_base(init_on_meta(make), base)
     try:
-        weights, report = convert_epidiff(model, tensors, base=below, swapped=swapped, given=tower)
+        weights, report = convert_epidiff(
+            model, tensors, base=base_weights, swapped=swapped, given=tower
+        )
     except MvdiffError as error:
         raise WeightsError(f"'{path}': {error}") from error
     if report.from_base:
@@ -280,8 +272,15 @@ def _epidiff(
             f"({report.untrained[0]}, …): expect worse pictures",
             stacklevel=4,
         )
-    assign(model, unread_zeros(model) | weights | tower)
+    _assign_all(model, weights | tower)
     return model
+
+
+def _assign_all(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Assign weights, and zeros to parameters on the meta device that no part reads."""
+    own = model.state_dict(keep_vars=True)
+    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
+    assign(model, unread | weights)
 
 
 def _mvdream(
@@ -305,24 +304,38 @@ def _mvdream(
             f"{'imagedream_local' if local else 'imagedream'}, unless its name is wrong",
             stacklevel=4,
         )
-    unread = {n: torch.zeros_like(p, device="cpu") for n, p in own.items() if p.is_meta}
-    assign(model, unread | {n: cast_mapped(t, own[n]) for n, t in weights.items()})
+    _assign_all(model, {n: cast_mapped(t, own[n]) for n, t in weights.items()})
     return model
 
 
-def _check_family(path: Path, tensors: dict[str, Tensor], family: str) -> None:
+def published_family(tensors: Mapping[str, Tensor]) -> str | None:
+    """The family of a published file, a key of `MAPPINGS`; None where its names do not tell."""
+    if is_epidiff(tensors):
+        return "epidiff"
+    if family := family_of(tensors):
+        return family
+    if any(name.startswith(VOLUME) for name in tensors):
+        return "syncdreamer"
+    return "zero123" if "cc_projection.weight" in tensors else None
+
+
+def _check_family(path: Path, tensors: Mapping[str, Tensor], family: str) -> None:
     """Raise WeightsError for a published file of another family, with the recipe that fits."""
-    other = family_of(tensors)
-    if other is None and family in TEXT_FAMILIES:
-        other = "syncdreamer" if any(n.startswith(VOLUME) for n in tensors) else None
-        other = "zero123" if other is None and "cc_projection.weight" in tensors else other
-    elif other is None or other == family:
+    actual = published_family(tensors)
+    if actual == family:
         return
-    if other is not None and other != family:
-        name = {**NAMES, "syncdreamer": "SyncDreamer", "zero123": "Zero123"}[other]
+    if family == "epidiff" and actual in ("zero123", None):
         raise WeightsError(
-            f"'{path}' is {name}'s checkpoint: use recipe={recipe_of(tensors) or other}"
+            f"'{path}' is Zero123's checkpoint, without EpiDiff's blocks: use recipe=zero123, "
+            "or pass EpiDiff's file as weights= and this one as base="
         )
+    # `load_syncdreamer` says what Zero123's file is good for
+    if actual is None or (family, actual) == ("syncdreamer", "zero123"):
+        return
+    raise WeightsError(
+        f"'{path}' is {FAMILY_NAMES[actual]}'s checkpoint: use recipe="
+        f"{recipe_of(tensors) or actual}"
+    )
 
 
 def init_seeded(make: Callable[[], nn.Module]) -> nn.Module:

@@ -26,9 +26,9 @@ IMAGE_TOWER: KeyTable = {
     "vision_model.pre_layrnorm": "visual.ln_pre",
     "vision_model.post_layernorm": "visual.ln_post",
     **{
-        f"vision_model.encoder.layers.{i}.{ours}": f"visual.transformer.resblocks.{i}.{theirs}"
+        f"vision_model.encoder.layers.{i}.{own}": f"visual.transformer.resblocks.{i}.{published}"
         for i in _LAYERS
-        for ours, theirs in _LAYER.items()
+        for own, published in _LAYER.items()
     },
     **{
         f"vision_model.encoder.layers.{i}.self_attn.{'qkv'[part]}_proj.{kind}": KeyMapping(
@@ -45,9 +45,9 @@ TEXT_MODEL: KeyTable = {
     "embeddings.position_embedding.weight": "positional_embedding",
     "final_layer_norm": "ln_final",
     **{
-        f"encoder.layers.{i}.{ours}": f"transformer.resblocks.{i}.{theirs}"
+        f"encoder.layers.{i}.{own}": f"transformer.resblocks.{i}.{published}"
         for i in _LAYERS
-        for ours, theirs in _LAYER.items()
+        for own, published in _LAYER.items()
     },
     **{
         f"encoder.layers.{i}.self_attn.{'qkv'[part]}_proj.{kind}": KeyMapping(

@@ -41,9 +41,9 @@ EPIDIFF: KeyTable = {
     "project": PROJECTION.removesuffix("."),
     **with_prefixes("unet.", UNET_PREFIX, UNET),
     **{
-        f"unet.slots.{site}.{ours}": f"{BLOCKS}{block}.{theirs}"
+        f"unet.slots.{site}.{own}": f"{BLOCKS}{block}.{published}"
         for site, block in _SITES.items()
-        for ours, theirs in BLOCK.items()
+        for own, published in BLOCK.items()
     },
     "latents.net": VAE.removesuffix("."),
     "embedder.net": CLIP.removesuffix("."),
