@@ -13,7 +13,7 @@ from mvdiff.diffusion.sampling import initial_noise, sample
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SAMPLERS = groups()["sampler"]
 #: as published: they end at the noise level of their first time, not at zero, and keep a trace
-PUBLISHED = ("ddim_syncdreamer", "ddim_zero123", "ddim_ldm")
+PUBLISHED = ("ddim_syncdreamer", "ddim_zero123", "ddim_ldm", "ddim_leading")
 #: their table of times needs two steps at least
 TABLED = ("ddim_zero123", "ddim_ldm")
 NOISES = groups()["noise"]
@@ -84,7 +84,10 @@ def test_normal_data_keep_mean_and_spread(sampler, kind):
     assert out.std().item() == pytest.approx(0.3, rel=0.1)
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in TABLED])
+# with few steps ddim_leading visits early times, and its spread is another
+@pytest.mark.parametrize(
+    "sampler", [name for name in SAMPLERS if name not in (*TABLED, "ddim_leading")]
+)
 def test_few_steps_give_the_best_guess_and_more_of_the_spread(sampler):
     """One step gives the mean of the data; more steps add a growing part of its spread."""
     config = configs(sampler, "cosine", "sample")

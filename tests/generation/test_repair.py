@@ -94,17 +94,17 @@ def test_what_another_process_finished_meanwhile_is_not_made_again(
     made, weights, tmp_path, monkeypatch
 ):
     """The other process finishes between the first look at the folder and its lock."""
-    import mvdiff.generation.job as one_picture
+    from mvdiff.pipeline import MultiViewPipeline
 
     album, out = made
-    real = one_picture.read_elevation
+    real = MultiViewPipeline.elevation_of
 
     def slow(*args):
         for name in ("a", "b"):
             subprocess.run(["cp", "-r", out / name, tmp_path], check=True)
         return real(*args)
 
-    monkeypatch.setattr(one_picture, "read_elevation", slow)
+    monkeypatch.setattr(MultiViewPipeline, "elevation_of", slow)
     monkeypatch.setattr("mvdiff.pipeline.MultiViewPipeline.denoise", None)
     assert generate(album, tmp_path, weights) == 0
     assert contents(tmp_path) == contents(out)
