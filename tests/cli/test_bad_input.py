@@ -237,7 +237,10 @@ def test_elevations_that_make_no_sense(refused, photo, elevation):
         ("precision=fp8", "unknown precision 'fp8'; choose from fp32, bf16, fp16, auto"),
         ("device=tpu", "device 'tpu' is not available here"),
         ("elevaton=3", "unknown setting 'elevaton' of mvdiff generate; choose from"),
-        ("attention=foo", "unknown attention 'foo'; choose from crossview, depthwise, epidiff, epipolar"),
+        (
+            "attention=foo",
+            "unknown attention 'foo'; choose from crossview, depthwise, epidiff, epipolar",
+        ),
         ("sampler=foo", "unknown sampler 'foo'; choose from ddim"),
         (
             "reconstructor=foo",
