@@ -35,6 +35,7 @@ def bench(tmp_path, monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_every_variant_and_kernel_has_figures(bench, capsys):
     record = bench.run("repeat=2")
     rows = {(r["variant"], r["kernel"]): r for r in record["rows"]}

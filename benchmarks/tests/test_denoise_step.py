@@ -33,6 +33,7 @@ def bench(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_every_variant_has_its_figures_and_the_plain_ones_answer(bench, capsys):
     record = bench("variants=plain,fast")
     plain, fast = record["rows"].values()
@@ -46,6 +47,7 @@ def test_every_variant_has_its_figures_and_the_plain_ones_answer(bench, capsys):
     assert "| fast |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not has_native_bfloat16("cpu"), reason="emulated bfloat16 takes minutes on this CPU"
 )

@@ -116,6 +116,7 @@ def bench(folder, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_run_stop_and_go_on(bench, tmp_path, capsys):
     pytest.importorskip("mesh2sdf")
     pytest.importorskip("matplotlib")

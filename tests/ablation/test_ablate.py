@@ -53,6 +53,7 @@ def load_pixels(path: Path) -> dict[str, np.ndarray]:
     return scoring.load_views(path)
 
 
+@pytest.mark.slow
 def test_sweeps_poses(ablate, bare, tmp_path) -> None:
     poses = ["sincos", "plucker", "cape", "prope"]
     words = ["attention=joint", "attention.heads=2", "volume=none", "radiance=none"]
@@ -173,6 +174,7 @@ def test_a_second_time_nothing_is_done_again(swept: Path, ablate, tmp_path, caps
     assert {p.name for p in before if before[p] != after[p]} == {"run.json"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare")
 def test_more_seeds_and_other_settings_add_runs(swept: Path, ablate, tmp_path, capsys) -> None:
     out = tmp_path / "more"
@@ -311,6 +313,7 @@ def figures(out: Path) -> list[dict[str, float]]:
     return [result["figures"] for result in results(out).values()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare")
 def test_a_budget_of_seconds_becomes_steps_once(ablate, tmp_path) -> None:
     words = ["attention=none", "seeds=0", "budget.cpu_seconds=0.4", *QUICK]
@@ -390,6 +393,7 @@ def test_missing_words_are_refused_in_one_sentence(balls: Path, tmp_path, capsys
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.slow
 def test_joblib_runs_jobs_side_by_side(ablate, swept, tmp_path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs mvdiff[joblib]")
     out = tmp_path / "joblib"

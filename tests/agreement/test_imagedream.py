@@ -150,7 +150,7 @@ def test_prepared_pictures(shared_dir, name, gray):
     ours = frame_imagedream(photo, 256, gray)
     pixels = (ours.rgb * 255).round().byte().permute(1, 2, 0)
     assert torch.equal(pixels, golden[f"{name}__image_u8"])
-    seen = normalize_clip(ours.whole[None, :3])[0, :, ::4, ::4]
+    seen = normalize_clip(ours.embedder_rgba[None, :3])[0, :, ::4, ::4]
     torch.testing.assert_close(seen, golden[f"{name}__clip_pixels_s4"], atol=1e-5, rtol=0)
 
 
@@ -246,7 +246,7 @@ def test_towers(shared_dir):
     )
     fill_synthetic(tower, "embedder.", mapping_of("imagedream")).eval()
     photo = Image.open(shared_dir / "data" / "photos" / "teapot-30.png")
-    out = tower(frame_imagedream(photo).whole[None])[:, ::4, ::2]
+    out = tower(frame_imagedream(photo).embedder_rgba[None])[:, ::4, ::2]
     assert_agrees("ImageDream, image tower", out, torch.from_numpy(golden["clip_tokens_s"]))
 
 

@@ -485,7 +485,14 @@ def test_reconstruct_names_the_view_that_stands_out(tmp_path, capsys):
     assert run["agreement"]["iou"] > 0.9
 
 
-@pytest.mark.parametrize("form", ["ply", "obj", "stl"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "obj",
+        pytest.param("ply", marks=pytest.mark.slow),
+        pytest.param("stl", marks=pytest.mark.slow),
+    ],
+)
 def test_reconstruct_reads_a_strip_and_writes_other_formats(tmp_path, form):
     ball_views(ring(16, size=32)).strip().save(tmp_path / "strip.png")
     out = tmp_path / "out"

@@ -50,7 +50,16 @@ LAYERED = [c for c in CASES if c != "token" and c.partition("-")[0] not in ENCOD
 RELATIVE = [c for c in CASES if c.partition("-")[0] in ENCODED]
 #: the others are refused
 COMBINATIONS = [(c, v) for c in CASES for v in OURS if c not in RELATIVE or v in PAIRWISE]
-places = pytest.mark.parametrize("place", PLACES)
+#: every place of one attention and one place of every attention; the rest takes minutes
+MATRIX = [
+    pytest.param(
+        *combination,
+        place,
+        marks=() if combination[1] == "joint" or place == "after" else pytest.mark.slow,
+    )
+    for combination in COMBINATIONS
+    for place in PLACES
+]
 
 
 @functools.cache
@@ -123,8 +132,7 @@ def differ(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(((a - b).norm() / b.norm()).detach())
 
 
-@pytest.mark.parametrize(("case", "variant"), COMBINATIONS)
-@places
+@pytest.mark.parametrize(("case", "variant", "place"), MATRIX)
 def test_it_runs_changes_with_the_cameras_and_learns(case, variant, place):
     model = toy_model(*settings(case, variant, place))
     out = denoised(model)

@@ -111,7 +111,14 @@ def test_what_another_process_finished_meanwhile_is_not_made_again(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes, as on Linux")
-@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "latin-1:strict"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "ascii:strict",
+        pytest.param("utf-8:strict", marks=pytest.mark.slow),
+        pytest.param("latin-1:strict", marks=pytest.mark.slow),
+    ],
+)
 def test_names_that_are_not_text_and_terminals_without_unicode(made, weights, tmp_path, encoding):
     name = os.fsdecode(b"caf\xe9 \xe2\x86\x92.png")
     picture().save(tmp_path / "x.png")

@@ -255,6 +255,7 @@ def test_two_processes_share_the_pictures_and_the_exit_code(album, weights, tmp_
     assert {p.parts[-3] for p in tmp_path.rglob("run.json")} == {"a", "c"}
 
 
+@pytest.mark.slow
 def test_accelerate_launches_processes_that_share_the_pictures(album, weights, tmp_path):
     # --multi_gpu is accelerate's word for several processes; device=cpu keeps them here
     launch = "accelerate.commands.launch --multi_gpu --num_machines 1 --num_processes 2"

@@ -137,6 +137,7 @@ def test_the_exported_file_holds_the_frozen_zero123(run, zero123, tmp_path):
         assert torch.equal(model[own], origin.convert(published[origin.name], model[own].shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_the_loss_falls(name, data, zero123, tmp_path):
     """On one object, seen again and again."""

@@ -95,10 +95,14 @@ def test_a_killed_run_goes_on_bit_for_bit(
 TORCHRUN = "torch.distributed.run --standalone --nproc_per_node 2"
 # --multi_gpu is its word for several processes; they are on the CPU if the script says so
 ACCELERATE = "accelerate.commands.launch --multi_gpu --num_machines 1 --num_processes 2"
+SLOW = pytest.mark.slow
 ACCELERATE += " --mixed_precision no --dynamo_backend no --main_process_port 0"
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+@pytest.mark.parametrize(
+    "launcher",
+    [pytest.param(TORCHRUN, id="torchrun"), pytest.param(ACCELERATE, id="accelerate", marks=SLOW)],
+)
 def test_two_processes_equal_one(
     tmp_path: Path, script: Path, child_env: dict[str, str], launcher: str
 ) -> None:
